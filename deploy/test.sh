@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Installs what the tests need and runs the checks: format, lints, unit and component tests, then the real
+# binary against docker, podman, buildah, skopeo and the AWS CLI. `--all` adds the long forms and the benchmarks.
+. "$(dirname "$0")/common.sh"
+
+all=
+case ${1:-} in
+"") ;;
+--all) all=1 ;;
+*) fail "usage: deploy/test.sh [--all]" ;;
+esac
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+parts=()
+
+# Runs one part, remembers how long it took, and ends the whole run when it fails.
+part() {
+    local name=$1 begin=$SECONDS
+    shift
+    say "$name"
+    "$@" || { say "FAILED: $name"; summary; exit 1; }
+    parts+=("$(printf '%6d s  %s' $((SECONDS - begin)) "$name")")
+}
+
+# The counts of every test binary, added up.
+summary() {
+    printf '\n'
+    [ ${#parts[@]} = 0 ] || printf '%s\n' "${parts[@]}"
+    awk '/^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) == "passed;") p += $i; if ($(i+1) == "failed;") f += $i; if ($(i+1) == "ignored;") s += $i } }
+         END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' "$log"
+}
+
+tools() {
+    install_packages build-essential ca-certificates curl git python3-venv busybox-static docker.io docker-registry \
+        podman buildah skopeo fuse-overlayfs crun iptables iproute2
+    ensure_rust
+    rustup component list --installed 2>/dev/null | grep -q clippy || rustup component add clippy rustfmt >/dev/null 2>&1 || true
+    if ! "$root/target/tools/aws/bin/aws" --version >/dev/null 2>&1; then
+        python3 -m venv "$root/target/tools/aws"
+        "$root/target/tools/aws/bin/pip" install --quiet awscli boto3
+    fi
+    PATH=$root/target/tools/aws/bin:$PATH
+}
+
+tests() { (set -o pipefail; cargo test --locked --workspace --no-fail-fast -- "$@" 2>&1 | tee -a "$log"); }
+
+cd "$root"
+mkdir -p target
+part "install tools" tools
+part "format" cargo fmt --all --check
+part "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+part "build" cargo test --locked --workspace --no-run --quiet
+part "tests" tests
+if [ -n "$all" ]; then
+    part "long tests" tests --ignored
+    part "benchmarks" cargo bench --locked --workspace
+fi
+summary

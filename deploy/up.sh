@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# From a fresh Debian machine to a running service: installs what is missing, builds Berth, starts it,
+# builds an image, pushes it, deploys it, and prints where it answers. Run it again at any time.
+. "$(dirname "$0")/common.sh"
+
+data=${BERTH_DATA:-/var/lib/berth}
+listen=${BERTH_LISTEN:-127.0.0.1:5000}
+
+main() {
+    require_root
+    install_packages ca-certificates curl gcc libc6-dev busybox-static
+    ensure_rust
+    ensure_docker
+    say "building berth (some minutes the first time)"
+    (cd "$root" && cargo build --release --locked --quiet)
+    start_berth
+    deploy_demo
+    tell_next_steps
+}
+
+# Installs the binary and (re)starts the server only when the binary differs from the one that runs.
+start_berth() {
+    local built="$root/target/release/berth" installed=/usr/local/bin/berth
+    if ! cmp -s "$built" "$installed"; then
+        install -m 0755 "$built" "$installed.new"
+        mv "$installed.new" "$installed"
+        "$root/deploy/down.sh" --quiet
+    fi
+    install -d -m 0700 "$data"
+    if systemd_runs; then
+        install -m 0644 "$root/deploy/systemd/berth.service" /etc/systemd/system/berth.service
+        install -d /etc/systemd/system/berth.service.d
+        printf '[Service]\nEnvironment=BERTH_DATA=%s BERTH_LISTEN=%s\n' "$data" "$listen" >/etc/systemd/system/berth.service.d/local.conf
+        systemctl daemon-reload
+        systemctl enable --now --quiet berth
+    elif ! "$root/deploy/run-loop.sh" --running; then
+        say "starting berth (log: /var/log/berth.log)"
+        BERTH_DATA=$data BERTH_LISTEN=$listen setsid nohup "$root/deploy/run-loop.sh" >>/var/log/berth.log 2>&1 </dev/null &
+    fi
+    wait_until 30 curl -fsS "http://$listen/readyz" || fail "berth does not answer on $listen; see /var/log/berth.log or 'journalctl -u berth'"
+}
+
+# The image's tag is the hash of what it is made of, so that an unchanged clone neither builds nor deploys anew.
+deploy_demo() {
+    local context image account
+    context=$(mktemp -d)
+    trap 'rm -rf "$context"' RETURN
+    cp "$root/deploy/demo/Dockerfile" "$root/deploy/demo/index.html" /bin/busybox "$context"
+    image=$listen/hello:$(cat "$context/Dockerfile" "$context/index.html" "$context/busybox" | sha256sum | cut -c1-12)
+    account=${BERTH_ACCOUNT_ID:-000000000000}
+
+    local key secret
+    key=$(sed -n 's/^aws_access_key_id *= *//p' "$data/credentials")
+    secret=$(sed -n 's/^aws_secret_access_key *= *//p' "$data/credentials")
+    [ -n "$key" ] || fail "$data/credentials holds no access key; 'berth admin reset' makes a new one"
+    # The login is kept in a folder of its own: whose docker configuration root's is, is not ours to change.
+    local config=$context/docker
+    printf '%s' "$secret" | docker --config "$config" login --username "$key" --password-stdin "$listen" >/dev/null 2>&1 ||
+        fail "docker login to $listen failed"
+    if ! docker --config "$config" manifest inspect --insecure "$image" >/dev/null 2>&1; then
+        say "building and pushing $image"
+        docker build --quiet --tag "$image" "$context" >/dev/null
+        docker --config "$config" push --quiet "$image" >/dev/null
+    fi
+    sed -e "s|IMAGE|$image|" -e "s|ACCOUNT|$account|" "$root/deploy/demo/service.json" >"$context/service.json"
+    berth --data "$data" deploy "$context/service.json"
+}
+
+tell_next_steps() {
+    cat <<TEXT
+
+Berth runs on http://$listen. For aws and boto3 in this shell:
+
+    export AWS_ENDPOINT_URL=http://$listen AWS_REGION=us-east-1 AWS_SHARED_CREDENTIALS_FILE=$data/credentials
+
+For docker, podman, buildah and skopeo:
+
+    aws ecr get-login-password | docker login --username AWS --password-stdin $listen
+
+Stop it with deploy/down.sh; the data stays in $data.
+TEXT
+}
+
+main "$@"
