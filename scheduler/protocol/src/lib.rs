@@ -1,1 +1,48 @@
+//! What the scheduler and an agent say to each other: ECS's own protocol, plus members named `berth…`.
+//!
+//! The shapes are those of `ecs.md` section 4.2, so that Amazon's agent, unmodified, can be one of the
+//! hosts. Everything of Berth's own is optional on the wire and ignored by others; unknown members and
+//! unknown message types are never an error. This room is pure: values and their JSON, nothing else.
 
+mod acs;
+mod envelope;
+mod http;
+mod join;
+mod task;
+mod tcs;
+
+pub use acs::{
+    AckRequest, AgentMessage, CloseMessage, ErrorMessage, HeartbeatAckRequest, HeartbeatMessage, NackRequest,
+    PayloadMessage, PollQuery, RoleCredentials, RoleCredentialsAckRequest, RoleCredentialsMessage, RoleType,
+    ServerMessage, TaskIdentifier, TaskManifestMessage, TaskStopVerificationAck, TaskStopVerificationMessage,
+};
+pub use envelope::DecodeError;
+pub use http::{
+    AttachmentStateChange, Attribute, ContainerInstance, ContainerStateChange,
+    DeregisterContainerInstanceRequest, DiscoverPollEndpointRequest, DiscoverPollEndpointResponse,
+    ManagedAgentStateChange, NetworkBinding, PlatformDevice, RegisterContainerInstanceRequest,
+    RegisterContainerInstanceResponse, Resource, StateChangeResponse, SubmitAttachmentStateChangesRequest,
+    SubmitContainerStateChangeRequest, SubmitTaskStateChangeRequest, UpdateContainerInstancesStateRequest,
+    VersionInfo,
+};
+pub use join::{JoinRequest, JoinResponse};
+pub use task::{
+    Association, AssociationContent, BerthImage, Container, ContainerCondition, ContainerDependency,
+    DockerConfig, DockerVolumeConfiguration, EcrAuthData, EnvironmentFile, HostVolume, MountPoint,
+    PortMapping, RegistryAuthentication, RestartPolicy, SecretReference, SecretsManagerAuthData, Task,
+    Volume, VolumeFrom,
+};
+pub use tcs::{
+    AckPublish, ContainerHealth, HealthMetadata, PublishHealthRequest, PublishInstanceStatusRequest,
+    PublishMetadata, PublishMetricsRequest, TaskHealth, TelemetryAgentMessage, TelemetryHeartbeat,
+    TelemetryQuery, TelemetryServerMessage,
+};
+
+/// The attribute by which Berth's own agent makes itself known; its value is the agent's version.
+pub const AGENT_ATTRIBUTE: &str = "berth.agent";
+
+/// Path of both websockets below the endpoint that DiscoverPollEndpoint returned.
+pub const WEBSOCKET_PATH: &str = "/ws";
+
+/// Path of the exchange of a join token for a host's own key.
+pub const JOIN_PATH: &str = "/join";
