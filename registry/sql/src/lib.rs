@@ -1,1 +1,31 @@
+//! One face over the database: `read`, `point` and `write` take synchronous closures over a small [`Tx`].
+//!
+//! The rooms above keep their SQL and their migrations; this one knows no table names. It exists so that the
+//! engine beneath can be SQLite (or a PostgreSQL later) without a query changing, and so that many small
+//! transactions share one durable commit. Invariant: nothing is acknowledged before it is durable, and a
+//! closure that fails changes nothing.
 
+mod database;
+mod error;
+mod migrate;
+mod placeholder;
+mod readers;
+mod rerun;
+mod session;
+mod tx;
+mod value;
+mod writer;
+
+pub use database::Database;
+pub use error::{ConstraintKind, Error};
+pub use migrate::Migration;
+pub use tx::Tx;
+pub use value::{FromValue, Row, Value};
+
+/// A slice of [`Value`]s from anything that converts: `params![uid, name, now_ms]`.
+#[macro_export]
+macro_rules! params {
+    ($($value:expr),* $(,)?) => {
+        &[$($crate::Value::from($value)),*][..] as &[$crate::Value]
+    };
+}

@@ -1,0 +1,110 @@
+//! Migrations by namespace: each room numbers its own, and they share one file.
+//!
+//! The text of every applied migration is kept, so that an edited one is noticed. Invariant: a schema newer
+//! than the program is refused before anything is changed, and a database that holds data is copied whole
+//! before its schema changes.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::database::folder;
+use crate::session::{Access, Session};
+use crate::{Error, Tx, params};
+
+/// One step of a schema, portable SQL, several statements allowed. Never edited once released.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// 1, 2, 3 … within the namespace.
+    pub version: u32,
+    pub name: &'static str,
+    pub sql: &'static str,
+}
+
+/// Whether any migration has ever been applied to this file.
+pub(crate) fn holds_a_schema(tx: &mut Tx<'_>) -> Result<bool, Error> {
+    let count =
+        tx.query_one("SELECT COUNT(*) FROM sqlite_master WHERE name = 'schema_migrations'", params![])?;
+    Ok(count.get::<i64>(0)? > 0)
+}
+
+/// The version of the first migration that is still to be applied, if any.
+pub(crate) fn pending(
+    tx: &mut Tx<'_>,
+    namespace: &'static str,
+    migrations: &'static [Migration],
+) -> Result<Option<u32>, Error> {
+    if migrations.iter().zip(1..).any(|(migration, number)| migration.version != number) {
+        return Err(Error::SchemaNumbering { namespace });
+    }
+    let first = migrations.first().map(|migration| migration.version);
+    if !holds_a_schema(tx)? {
+        return Ok(first);
+    }
+    let applied = tx.query(
+        "SELECT version, sql FROM schema_migrations WHERE namespace = $1 ORDER BY version",
+        params![namespace],
+    )?;
+    let supported = migrations.len() as u32;
+    if let Some(last) = applied.last() {
+        let found: u32 = last.get(0)?;
+        if found > supported {
+            return Err(Error::SchemaNewer { namespace, found, supported });
+        }
+    }
+    for (row, migration) in applied.iter().zip(migrations) {
+        if row.get::<u32>(0)? != migration.version || row.get::<String>(1)? != migration.sql {
+            return Err(Error::SchemaChanged { namespace, version: migration.version });
+        }
+    }
+    Ok(migrations.get(applied.len()).map(|migration| migration.version))
+}
+
+/// Applies what is pending. Checks again first: another process may have been quicker.
+pub(crate) fn apply(
+    tx: &mut Tx<'_>,
+    namespace: &'static str,
+    migrations: &'static [Migration],
+) -> Result<(), Error> {
+    tx.batch(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (
+             namespace TEXT NOT NULL, version BIGINT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL,
+             PRIMARY KEY (namespace, version))",
+    )?;
+    let Some(first) = pending(tx, namespace, migrations)? else { return Ok(()) };
+    for migration in migrations.iter().filter(|migration| migration.version >= first) {
+        tx.batch(migration.sql)?;
+        tx.execute(
+            "INSERT INTO schema_migrations (namespace, version, name, sql) VALUES ($1, $2, $3, $4)",
+            params![namespace, migration.version, migration.name, migration.sql],
+        )?;
+        tracing::info!(
+            database.namespace = namespace,
+            database.version = migration.version,
+            "schema migrated"
+        );
+    }
+    Ok(())
+}
+
+/// Writes a complete copy of the database next to it. It appears under its name only when it is whole and
+/// durable. To restore: stop the server and put the copy in the place of the database, without the files
+/// ending in `-wal` and `-shm`.
+pub(crate) fn snapshot(database: &Path, namespace: &str, version: u32) -> Result<PathBuf, Error> {
+    let name = database.file_name().unwrap_or_default().to_string_lossy();
+    let target = database.with_file_name(format!("{name}.before-{namespace}-{version}"));
+    let unfinished = database.with_file_name(format!("{name}.before-{namespace}-{version}.unfinished"));
+    let failed = |error: std::io::Error| Error::Snapshot(Arc::new(error));
+
+    // An empty file is what VACUUM INTO accepts, and it keeps its mode.
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
+    let file = file.map_err(failed)?;
+    let session = Session::open(database, Access::Write)?;
+    session.connection().execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(&unfinished, &target).map_err(failed)?;
+    File::open(folder(database)).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    tracing::info!(snapshot.path = %target.display(), "the database was copied before its migration");
+    Ok(target)
+}

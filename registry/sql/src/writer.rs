@@ -1,0 +1,259 @@
+//! The one thread that writes: it runs many closures in one transaction and makes them durable together.
+//!
+//! A sync of the disk costs a millisecond or more, so callers that wait at the same time share one. Each
+//! closure has a savepoint of its own. Invariant: no caller hears of success before the commit that holds its
+//! changes has returned, and when a group falls apart each of its closures runs again alone, once.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::rerun::Rerun;
+use crate::session::{Access, Session};
+use crate::{Error, Tx};
+
+/// Closures in one transaction at most. More would not make the sync cheaper, only the wait longer.
+const GROUP_CLOSURES: usize = 256;
+/// A group takes no more closures after this time, so that the first of them is not kept waiting.
+const GROUP_TIME: Duration = Duration::from_millis(10);
+/// Callers that may wait in the queue; further ones wait before it.
+pub(crate) const QUEUE: usize = 1024;
+/// The log is moved into the database file after about this many changing closures.
+const CHECKPOINT_CLOSURES: usize = 1000;
+
+/// A write closure on its way through the writer, with its caller waiting.
+pub(crate) trait Job: Send {
+    /// Runs the closure and keeps its result; true when the closure returned Ok.
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool;
+    /// Tells the caller the result of the closure: it is durable, or it was the closure's own refusal.
+    fn acknowledge(self: Box<Self>);
+    /// Tells the caller that nothing was stored: the closure's own error if it returned one, else this.
+    fn refuse(self: Box<Self>, error: Error);
+}
+
+pub(crate) enum Message {
+    Write(Box<dyn Job>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The job of a closure with its own result and error types.
+pub(crate) struct Closure<T, E, F> {
+    pub(crate) body: F,
+    pub(crate) result: Option<Result<T, E>>,
+    pub(crate) reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Job for Closure<T, E, F>
+where
+    F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<Error> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> bool {
+        self.result = None;
+        let body = &mut self.body;
+        // The closure is free of side effects, so nothing half-done outlives the savepoint's rollback.
+        let result =
+            catch_unwind(AssertUnwindSafe(|| body(tx))).unwrap_or_else(|_| Err(Error::Panicked.into()));
+        // A closure may have swallowed the error of a statement; its transaction is spoiled all the same.
+        let result = match (result, tx.failure()) {
+            (Ok(_), Some(failure)) => Err(failure.into()),
+            (result, _) => result,
+        };
+        let ok = result.is_ok();
+        self.result = Some(result);
+        ok
+    }
+
+    fn acknowledge(self: Box<Self>) {
+        if let Some(result) = self.result {
+            // A caller that no longer waits hears nothing; what it asked for is done.
+            drop(self.reply.send(result));
+        }
+    }
+
+    fn refuse(self: Box<Self>, error: Error) {
+        let result = match self.result {
+            Some(Err(own)) => Err(own),
+            _ => Err(error.into()),
+        };
+        drop(self.reply.send(result));
+    }
+}
+
+struct Writer {
+    session: Session,
+    queue: mpsc::Receiver<Message>,
+    /// Taken from the queue while a group was filled, and not part of it.
+    put_back: Option<Message>,
+    rerun: Arc<Rerun>,
+    /// Set when a sync failed; nothing is written any more.
+    broken: Arc<AtomicBool>,
+    since_checkpoint: usize,
+}
+
+/// Opens the writing connection and starts the thread; it ends when it is told to close, or when the last
+/// sender is gone and the queue is empty.
+pub(crate) fn start(
+    path: &Path,
+    rerun: Arc<Rerun>,
+    broken: Arc<AtomicBool>,
+) -> Result<mpsc::Sender<Message>, Error> {
+    let session = Session::open(path, Access::Write)?;
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let writer = Writer { session, queue, put_back: None, rerun, broken, since_checkpoint: 0 };
+    std::thread::Builder::new()
+        .name("sql-writer".into())
+        .spawn(move || writer.run())
+        .map_err(|error| Error::Open(Arc::new(error)))?;
+    Ok(sender)
+}
+
+impl Writer {
+    fn run(mut self) {
+        let closing = loop {
+            match self.put_back.take().or_else(|| self.queue.blocking_recv()) {
+                Some(Message::Write(job)) => self.write(job),
+                Some(Message::Close(done)) => break Some(done),
+                None => break None,
+            }
+        };
+        // What was sent before the closing has been done; what comes later is told so.
+        self.queue.close();
+        while let Some(message) = self.queue.blocking_recv() {
+            match message {
+                Message::Write(job) => job.refuse(Error::Closed),
+                Message::Close(done) => {
+                    let _ = done.send(());
+                }
+            }
+        }
+        if !self.broken.load(Ordering::Relaxed) {
+            self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
+        }
+        drop(self.session);
+        if let Some(done) = closing {
+            let _ = done.send(());
+        }
+    }
+
+    /// Writes `first` and whatever has queued up behind it, and tells their callers.
+    fn write(&mut self, first: Box<dyn Job>) {
+        if self.broken.load(Ordering::Relaxed) {
+            return first.refuse(Error::NotDurable);
+        }
+        let (mut group, outcome) = self.transaction(first, true);
+        match outcome {
+            Ok(()) => {
+                self.since_checkpoint += group.len();
+                for job in group {
+                    job.acknowledge();
+                }
+            }
+            Err(error) if group.len() == 1 && matches!(error, Error::NotDurable) => {
+                group.remove(0).refuse(error);
+            }
+            Err(error) => {
+                tracing::warn!(database.closures = group.len(), error = %error, "a group was rolled back");
+                for job in group {
+                    self.write_alone(job);
+                }
+            }
+        }
+        if self.since_checkpoint >= CHECKPOINT_CLOSURES && !self.broken.load(Ordering::Relaxed) {
+            self.since_checkpoint = 0;
+            self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
+        }
+    }
+
+    /// The second and last attempt of a closure whose group fell apart.
+    fn write_alone(&mut self, job: Box<dyn Job>) {
+        if self.broken.load(Ordering::Relaxed) {
+            return job.refuse(Error::NotDurable);
+        }
+        let (group, outcome) = self.transaction(job, false);
+        for job in group {
+            match &outcome {
+                Ok(()) => job.acknowledge(),
+                Err(error) => job.refuse(error.clone()),
+            }
+        }
+    }
+
+    /// Runs `first`, and with `more` those that queue up meanwhile, in one transaction. After an error nothing
+    /// of it is stored.
+    fn transaction(&mut self, first: Box<dyn Job>, more: bool) -> (Vec<Box<dyn Job>>, Result<(), Error>) {
+        let began = Instant::now();
+        let mut group = vec![first];
+        let outcome = self.session.control("BEGIN IMMEDIATE").and_then(|()| {
+            loop {
+                let job = group.last_mut().expect("the group is never empty");
+                self.savepoint(job.as_mut())?;
+                if !more || group.len() >= GROUP_CLOSURES || began.elapsed() >= GROUP_TIME {
+                    break;
+                }
+                match self.queue.try_recv() {
+                    Ok(Message::Write(job)) => group.push(job),
+                    Ok(other) => {
+                        self.put_back = Some(other);
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+            self.session.control("COMMIT")
+        });
+        if let Err(error) = &outcome {
+            // Fails when the engine has rolled back already, which is as well.
+            drop(self.session.control("ROLLBACK"));
+            if matches!(error, Error::NotDurable) {
+                self.give_up();
+            }
+        }
+        (group, outcome)
+    }
+
+    /// Runs one closure in a savepoint of its own. An error means that the whole transaction is gone.
+    fn savepoint(&self, job: &mut dyn Job) -> Result<(), Error> {
+        if self.rerun.toss() {
+            self.savepoint_once(job, false)?;
+        }
+        self.savepoint_once(job, true)
+    }
+
+    fn savepoint_once(&self, job: &mut dyn Job, keep: bool) -> Result<(), Error> {
+        self.session.control("SAVEPOINT closure")?;
+        let mut tx = Tx::new(&self.session);
+        let ok = job.run(&mut tx);
+        // SQLITE_FULL, IOERR and NOMEM may roll back everything, savepoints and all.
+        if self.session.connection().is_autocommit() {
+            return Err(tx.failure().unwrap_or(Error::Spoiled));
+        }
+        if !(ok && keep) {
+            self.session.control("ROLLBACK TO closure")?;
+        }
+        self.session.control("RELEASE closure")
+    }
+
+    /// Moves what the log holds into the database file. What cannot be moved now stays in the log.
+    fn checkpoint(&self, pragma: &'static str) {
+        let outcome = self.session.connection().query_row(pragma, [], |_| Ok(())).map_err(Error::from);
+        match outcome {
+            Ok(()) => {}
+            Err(Error::NotDurable) => self.give_up(),
+            Err(error) => tracing::warn!(error = %error, "the database log could not be moved into the file"),
+        }
+    }
+
+    fn give_up(&self) {
+        if !self.broken.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                "a sync of the database file failed: no more changes until the server is restarted"
+            );
+        }
+    }
+}
