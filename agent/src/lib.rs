@@ -1,1 +1,14 @@
+//! The agent of a host: it takes tasks from the scheduler and runs them on the host's container engine.
+//!
+//! A task is driven by a pure state machine; what is accepted is saved before it is acknowledged, and a
+//! restart of the agent touches no container. What tasks may have of the host is the operator's to open.
 
+mod config;
+mod error;
+mod join;
+mod run;
+
+pub use config::{AgentConfig, AgentCredentials, AgentSettings, HostAccess, HostNamespace, TaskEndpoint};
+pub use error::AgentError;
+pub use join::{JoinedConfig, join, joined};
+pub use run::run;

@@ -1,0 +1,137 @@
+//! What an operator sets for a host, and what the host's agent is told by its caller.
+//!
+//! Everything that opens the host to tasks is closed by default and stands under `[host]`; a refusal
+//! names the line to add there. Unknown keys are errors.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// An agent's whole configuration: who it is, whom it serves, and the operator's settings.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Base URL of the server, `http://HOST:PORT`.
+    pub server_url: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Region that requests are signed for.
+    pub region: String,
+    /// The host's own key.
+    pub credentials: AgentCredentials,
+    /// Where the agent keeps its state; made 0700 when it does not exist.
+    pub data_dir: PathBuf,
+    /// Folders besides `data_dir` that no task may ever see: the server's data and key folders.
+    pub protected_paths: Vec<PathBuf>,
+    pub settings: AgentSettings,
+}
+
+/// An access key of the agent's principal. `Debug` does not show the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AgentCredentials {
+    pub access_key_id: String,
+    pub secret_access_key: String,
+}
+
+impl fmt::Debug for AgentCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AgentCredentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+/// The operator's settings, the `[agent]` section of the configuration file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentSettings {
+    /// `unix:///run/docker.sock`; absent: that one.
+    pub docker_host: Option<String>,
+    /// CPU units (1024 a core) to offer; absent: all of the host's.
+    pub cpu: Option<i64>,
+    /// Memory to offer in MiB; absent: all of the host's less `reserved_memory`.
+    pub memory: Option<i64>,
+    /// MiB that tasks do not get.
+    pub reserved_memory: i64,
+    /// TCP ports that tasks cannot have.
+    pub reserved_ports: Vec<u16>,
+    /// UDP ports that tasks cannot have.
+    pub reserved_udp_ports: Vec<u16>,
+    /// First and last host port for `hostPort` 0; absent: the kernel's ephemeral range.
+    pub dynamic_ports: Option<(u16, u16)>,
+    /// Custom attributes of this instance.
+    pub attributes: BTreeMap<String, String>,
+    /// Serve 169.254.170.2 to tasks: `auto` where the address can be set, or `off`.
+    pub task_endpoint: TaskEndpoint,
+    /// Seconds between SIGTERM and SIGKILL of a container that states no `stopTimeout`.
+    pub stop_timeout_seconds: u32,
+    /// Seconds that containers and volumes of a stopped task are kept.
+    pub cleanup_after_seconds: u32,
+    /// Seconds for which an allow recorded on this host stands in for a registry that cannot be reached.
+    pub offline_pull_grace_seconds: u32,
+    /// Logging drivers that task definitions may name.
+    pub log_drivers: Vec<String>,
+    /// What tasks may have of the host.
+    pub host: HostAccess,
+}
+
+impl Default for AgentSettings {
+    fn default() -> Self {
+        Self {
+            docker_host: None,
+            cpu: None,
+            memory: None,
+            reserved_memory: 0,
+            reserved_ports: vec![22, 2375, 2376],
+            reserved_udp_ports: Vec::new(),
+            dynamic_ports: None,
+            attributes: BTreeMap::new(),
+            task_endpoint: TaskEndpoint::Auto,
+            stop_timeout_seconds: 30,
+            cleanup_after_seconds: 3 * 3600,
+            offline_pull_grace_seconds: 24 * 3600,
+            log_drivers: ["json-file", "local", "none", "syslog", "journald", "gelf", "fluentd", "splunk", "awslogs"]
+                .map(String::from)
+                .to_vec(),
+            host: HostAccess::default(),
+        }
+    }
+}
+
+/// Whether the agent serves metadata and role credentials to tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskEndpoint {
+    #[default]
+    Auto,
+    Off,
+}
+
+/// What the operator opens of the host to tasks; everything is closed by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostAccess {
+    /// Folders (and everything below them) that tasks may mount.
+    pub host_paths: Vec<PathBuf>,
+    /// Host devices that tasks may have, such as `/dev/fuse`.
+    pub devices: Vec<PathBuf>,
+    /// Capabilities beyond Docker's default set, such as `NET_ADMIN`; `ALL` opens every one.
+    pub capabilities: Vec<String>,
+    pub privileged: bool,
+    /// Any of `network`, `pid`, `ipc`.
+    pub namespaces: Vec<HostNamespace>,
+    /// Security options as Docker spells them, such as `seccomp=unconfined`.
+    pub security_options: Vec<String>,
+    /// Volume drivers other than `local`, and `local` with options when it is named here.
+    pub volume_drivers: Vec<String>,
+    /// Docker volumes that exist outside Berth and that tasks may mount.
+    pub volumes: Vec<String>,
+}
+
+/// A namespace that a task may share with the host once it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostNamespace {
+    Network,
+    Pid,
+    Ipc,
+}
