@@ -1,0 +1,191 @@
+//! The one error that every AWS-style API answers with, in the form of either protocol.
+//!
+//! What stands in it leaves the process: a code of the API and a sentence for the caller, never a cause.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+use crate::json::{CONTENT_TYPE, REQUEST_ID};
+use crate::query;
+
+/// An error as AWS services answer it: HTTP status, exception name, message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct AwsError {
+    pub status: u16,
+    pub code: Cow<'static, str>,
+    pub message: String,
+}
+
+impl AwsError {
+    pub fn new(status: u16, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { status, code: code.into(), message: message.into() }
+    }
+
+    /// The caller's mistake: status 400 with an exception name of the API.
+    pub fn client(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(400, code, message)
+    }
+
+    pub fn invalid_parameter(message: impl Into<String>) -> Self {
+        Self::client("InvalidParameterException", message)
+    }
+
+    /// Something failed on this side. The cause belongs in the log, under the request id.
+    pub fn server() -> Self {
+        Self::new(
+            500,
+            "ServerException",
+            "An internal error occurred. Ask the operator, with the request id.",
+        )
+    }
+
+    /// The server cannot decide or serve now; the caller may try again.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailableException", message)
+    }
+
+    pub fn throttling() -> Self {
+        Self::client("ThrottlingException", "Rate exceeded")
+    }
+
+    pub fn unknown_operation() -> Self {
+        Self::client("UnknownOperationException", "The operation does not exist in this API.")
+    }
+
+    /// A known operation, or a member of one, that this server does not offer.
+    pub fn unsupported(what: impl fmt::Display) -> Self {
+        Self::client("UnsupportedOperationException", format!("Berth does not support {what}."))
+    }
+
+    /// The body is not what the protocol prescribes.
+    pub fn serialization(message: impl Into<String>) -> Self {
+        Self::client("SerializationException", message)
+    }
+
+    pub fn request_too_large(limit_bytes: usize) -> Self {
+        Self::new(
+            413,
+            "RequestEntityTooLargeException",
+            format!("The request body is larger than {limit_bytes} bytes."),
+        )
+    }
+
+    pub fn access_denied(message: impl Into<String>) -> Self {
+        Self::new(403, "AccessDeniedException", message)
+    }
+
+    /// No credentials came with a request that needs some.
+    pub fn missing_token() -> Self {
+        Self::new(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
+    }
+
+    /// The signature's own syntax is wrong, or something that must be signed is not.
+    pub fn incomplete_signature(message: impl Into<String>) -> Self {
+        Self::client("IncompleteSignatureException", message)
+    }
+
+    /// The signature is well formed and does not hold.
+    pub fn invalid_signature(message: impl Into<String>) -> Self {
+        Self::new(403, "InvalidSignatureException", message)
+    }
+
+    /// The answer to a wrong signature and to an unknown access key alike, so that neither can be told apart.
+    pub fn signature_mismatch() -> Self {
+        Self::invalid_signature(
+            "The request signature we calculated does not match the signature you provided. \
+             Check your AWS Secret Access Key and signing method. \
+             Consult the service documentation for details.",
+        )
+    }
+
+    /// The session token is not one of ours, or does not belong to the access key.
+    pub fn invalid_token() -> Self {
+        Self::new(
+            403,
+            "UnrecognizedClientException",
+            "The security token included in the request is invalid.",
+        )
+    }
+
+    pub fn expired_token() -> Self {
+        Self::new(403, "ExpiredTokenException", "The security token included in the request is expired")
+    }
+
+    /// The JSON 1.1 form: `__type` and `message`, the name again in `x-amzn-ErrorType`.
+    pub fn to_json_response(&self, request_id: &str) -> Response<Bytes> {
+        let body = json!({ "__type": self.code, "message": self.message }).to_string();
+        let mut response = self.response(CONTENT_TYPE, request_id, body);
+        if let Ok(code) = HeaderValue::from_str(&self.code) {
+            response.headers_mut().insert("x-amzn-errortype", code);
+        }
+        response
+    }
+
+    /// The Query form: `ErrorResponse` in XML, with the names that Query services give to the common errors.
+    pub fn to_query_xml_response(&self, request_id: &str) -> Response<Bytes> {
+        let body = query::error_document(query_code(&self.code), self.status, &self.message, request_id);
+        self.response("text/xml", request_id, body)
+    }
+
+    fn response(&self, content_type: &'static str, request_id: &str, body: String) -> Response<Bytes> {
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Ok(request_id) = HeaderValue::from_str(request_id) {
+            headers.insert(REQUEST_ID, request_id);
+        }
+        response
+    }
+}
+
+/// Query services (IAM, STS) call the common errors by older names.
+fn query_code(code: &str) -> &str {
+    match code {
+        "AccessDeniedException" => "AccessDenied",
+        "ExpiredTokenException" => "ExpiredToken",
+        "IncompleteSignatureException" => "IncompleteSignature",
+        "InvalidParameterException" | "SerializationException" => "ValidationError",
+        "InvalidSignatureException" => "SignatureDoesNotMatch",
+        "MissingAuthenticationTokenException" => "MissingAuthenticationToken",
+        "ServerException" => "InternalFailure",
+        "ServiceUnavailableException" => "ServiceUnavailable",
+        "ThrottlingException" => "Throttling",
+        "UnknownOperationException" => "InvalidAction",
+        "UnrecognizedClientException" => "InvalidClientTokenId",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AwsError;
+
+    #[test]
+    fn json_names_the_exception_in_body_and_header() {
+        let response = AwsError::client("RepositoryNotFoundException", "gone \"x\"").to_json_response("r-1");
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()["content-type"], "application/x-amz-json-1.1");
+        assert_eq!(response.headers()["x-amzn-errortype"], "RepositoryNotFoundException");
+        assert_eq!(response.headers()["x-amzn-requestid"], "r-1");
+        assert_eq!(
+            response.body(),
+            r#"{"__type":"RepositoryNotFoundException","message":"gone \"x\""}"#.as_bytes()
+        );
+    }
+
+    #[test]
+    fn query_form_uses_the_older_names() {
+        let response = AwsError::access_denied("a < b").to_query_xml_response("r-2");
+        assert_eq!(response.status(), 403);
+        let body = std::str::from_utf8(response.body()).unwrap();
+        assert!(body.contains("<Type>Sender</Type><Code>AccessDenied</Code><Message>a &lt; b</Message>"));
+        assert!(body.contains("<RequestId>r-2</RequestId>"));
+    }
+}
