@@ -1,1 +1,27 @@
+//! What the registry knows about its content: repositories, manifests, tags, uploads, keys and links.
+//!
+//! Typed queries over one transaction of `registry-sql`; no blob bytes, no clock and no randomness live
+//! here. Every repository is known by the uid of its incarnation, so that whatever is left of a deleted
+//! repository can never show up in a later one of the same name. Costs do not grow with what is stored:
+//! each query reads by a full key or walks an ordered key from a cursor with a limit.
 
+mod error;
+mod migrations;
+mod model;
+mod store;
+
+pub mod blobs;
+pub mod garbage;
+pub mod manifests;
+pub mod referrers;
+pub mod repositories;
+pub mod tags;
+pub mod uploads;
+
+pub use error::Error;
+pub use model::{
+    Content, ContentKind, Domain, ImmutabilityExclusion, KeyRow, Link, Manifest, ReferrerKey, Repository,
+    RepositoryPolicy, RepositoryUid, TagMutability, TagRow, UploadRow, UploadUid,
+};
+pub use registry_sql::{Error as SqlError, Tx};
+pub use store::Metadata;

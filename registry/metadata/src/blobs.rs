@@ -1,0 +1,146 @@
+//! Key rows, links and repairs: which object is a blob, where it may be seen, which replicas lack it.
+//!
+//! A link is the only thing that makes a blob visible in a repository.
+
+use registry_sql::{Row, Tx, params};
+use registry_types::Digest;
+
+use crate::error::{Error, bytes, length, stored};
+use crate::model::{Domain, KeyRow, Link, RepositoryUid};
+
+const KEYS: &str = "blob_keys";
+
+/// The epoch that new data keys of the domain are wrapped under; 1 for a domain not seen before.
+pub fn active_epoch(tx: &Tx<'_>, domain: &Domain) -> Result<u32, Error> {
+    let row =
+        tx.query_optional("SELECT active FROM key_epochs WHERE domain = $1", params![domain.as_str()])?;
+    Ok(row.map(|row| row.get::<u32>(0)).transpose()?.unwrap_or(1))
+}
+
+/// Point read of a key row, whoever may see the blob.
+pub fn key(tx: &Tx<'_>, domain: &Domain, digest: &Digest) -> Result<Option<KeyRow>, Error> {
+    let row = tx.query_optional(
+        "SELECT file_id, dek_id, total_len, object_len, footer_sha256, epoch, wrap_nonce, wrapped \
+         FROM blob_keys WHERE domain = $1 AND digest = $2",
+        params![domain.as_str(), digest.as_str()],
+    )?;
+    row.as_ref().map(key_from_row).transpose()
+}
+
+/// Point read of the key row of a blob that is linked in the repository.
+pub fn visible_key(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    domain: &Domain,
+    digest: &Digest,
+) -> Result<Option<KeyRow>, Error> {
+    let row = tx.query_optional(
+        "SELECT k.file_id, k.dek_id, k.total_len, k.object_len, k.footer_sha256, k.epoch, k.wrap_nonce, \
+         k.wrapped FROM blob_links l JOIN blob_keys k ON k.domain = $2 AND k.digest = l.digest \
+         WHERE l.repository_uid = $1 AND l.digest = $3",
+        params![repository.as_str(), domain.as_str(), digest.as_str()],
+    )?;
+    row.as_ref().map(key_from_row).transpose()
+}
+
+/// Makes `key` the blob's object. Gives the file id of the object it replaces, if that is another one.
+pub fn put_key(
+    tx: &Tx<'_>,
+    domain: &Domain,
+    digest: &Digest,
+    key: &KeyRow,
+    now_ms: i64,
+) -> Result<Option<[u8; 16]>, Error> {
+    let previous = tx.query_optional(
+        "SELECT file_id FROM blob_keys WHERE domain = $1 AND digest = $2",
+        params![domain.as_str(), digest.as_str()],
+    )?;
+    tx.execute(
+        "INSERT INTO blob_keys (domain, digest, file_id, dek_id, total_len, object_len, footer_sha256, epoch, \
+         wrap_nonce, wrapped, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+         ON CONFLICT (domain, digest) DO UPDATE SET file_id = excluded.file_id, dek_id = excluded.dek_id, \
+         total_len = excluded.total_len, object_len = excluded.object_len, \
+         footer_sha256 = excluded.footer_sha256, epoch = excluded.epoch, wrap_nonce = excluded.wrap_nonce, \
+         wrapped = excluded.wrapped, created_at = excluded.created_at",
+        params![
+            domain.as_str(),
+            digest.as_str(),
+            key.file_id.to_vec(),
+            key.dek_id.to_vec(),
+            stored(key.total_len),
+            stored(key.object_len),
+            key.footer_sha256.to_vec(),
+            i64::from(key.epoch),
+            key.wrap_nonce.to_vec(),
+            key.wrapped.as_slice(),
+            now_ms
+        ],
+    )?;
+    let previous = previous.as_ref().map(|row| bytes::<16>(row, 0, KEYS)).transpose()?;
+    Ok(previous.filter(|file_id| *file_id != key.file_id))
+}
+
+/// Point read of a link.
+pub fn link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<Option<Link>, Error> {
+    let row = tx.query_optional(
+        "SELECT size, linked_at FROM blob_links WHERE repository_uid = $1 AND digest = $2",
+        params![repository.as_str(), digest.as_str()],
+    )?;
+    row.map(|row| Ok(Link { size: length(&row, 0, "blob_links")?, linked_at_ms: row.get(1)? })).transpose()
+}
+
+/// Makes a blob visible; a link that exists is noted as fresh.
+pub fn put_link(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+    size: u64,
+    now_ms: i64,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO blob_links (repository_uid, digest, size, linked_at, noted_at) \
+         VALUES ($1, $2, $3, $4, $4) \
+         ON CONFLICT (repository_uid, digest) DO UPDATE SET noted_at = excluded.noted_at",
+        params![repository.as_str(), digest.as_str(), stored(size), now_ms],
+    )?;
+    Ok(())
+}
+
+/// False when the repository had no such link.
+pub fn delete_link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<bool, Error> {
+    let deleted = tx.execute(
+        "DELETE FROM blob_links WHERE repository_uid = $1 AND digest = $2",
+        params![repository.as_str(), digest.as_str()],
+    )?;
+    Ok(deleted == 1)
+}
+
+/// Notes that a replica lacks an acknowledged object.
+pub fn put_repair(
+    tx: &Tx<'_>,
+    file_id: &[u8; 16],
+    replica: &str,
+    domain: &Domain,
+    digest: &Digest,
+    now_ms: i64,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO repairs (file_id, replica, domain, digest, created_at) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (file_id, replica) DO NOTHING",
+        params![file_id.to_vec(), replica, domain.as_str(), digest.as_str(), now_ms],
+    )?;
+    Ok(())
+}
+
+fn key_from_row(row: &Row) -> Result<KeyRow, Error> {
+    Ok(KeyRow {
+        file_id: bytes(row, 0, KEYS)?,
+        dek_id: bytes(row, 1, KEYS)?,
+        total_len: length(row, 2, KEYS)?,
+        object_len: length(row, 3, KEYS)?,
+        footer_sha256: bytes(row, 4, KEYS)?,
+        epoch: u32::try_from(row.get::<i64>(5)?).map_err(|_| Error::Corrupt { table: KEYS })?,
+        wrap_nonce: bytes(row, 6, KEYS)?,
+        wrapped: row.get(7)?,
+    })
+}

@@ -1,0 +1,66 @@
+//! What nothing names any more: objects to delete, and the remains of deleted repositories.
+//!
+//! Everything here works in batches, so that no transaction grows with what was stored.
+
+use registry_sql::{Tx, params};
+
+use crate::error::{Error, bytes};
+use crate::model::RepositoryUid;
+
+/// Notes an object that no key row and no upload names.
+pub fn condemn(tx: &Tx<'_>, file_id: &[u8; 16], now_ms: i64) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO garbage_objects (file_id, condemned_at) VALUES ($1, $2) ON CONFLICT (file_id) DO NOTHING",
+        params![file_id.to_vec(), now_ms],
+    )?;
+    Ok(())
+}
+
+/// Up to `limit` condemned objects in the order of their ids, after `after`.
+pub fn condemned_after(tx: &Tx<'_>, after: &[u8], limit: u32) -> Result<Vec<[u8; 16]>, Error> {
+    let rows = tx.query(
+        "SELECT file_id FROM garbage_objects WHERE file_id > $1 ORDER BY file_id LIMIT $2",
+        params![after.to_vec(), i64::from(limit)],
+    )?;
+    rows.iter().map(|row| bytes(row, 0, "garbage_objects")).collect()
+}
+
+/// Forgets an object that the store has deleted, with the repairs it was owed.
+pub fn forget(tx: &Tx<'_>, file_id: &[u8; 16]) -> Result<(), Error> {
+    tx.execute("DELETE FROM garbage_objects WHERE file_id = $1", params![file_id.to_vec()])?;
+    tx.execute("DELETE FROM repairs WHERE file_id = $1", params![file_id.to_vec()])?;
+    Ok(())
+}
+
+/// One repository whose rows are still to be removed.
+pub fn deleted_repository(tx: &Tx<'_>) -> Result<Option<RepositoryUid>, Error> {
+    let row = tx.query_optional("SELECT uid FROM deleted_repositories ORDER BY uid LIMIT 1", params![])?;
+    row.map(|row| Ok(RepositoryUid::new(row.get::<String>(0)?))).transpose()
+}
+
+/// Removes about `limit` rows of a deleted repository. True once nothing of it is left.
+pub fn purge_repository(tx: &Tx<'_>, uid: &RepositoryUid, limit: u32) -> Result<bool, Error> {
+    // A manifest names a bounded number of descriptors, so these go one manifest at a time.
+    const CONTENTS: &str = "DELETE FROM manifest_contents WHERE repository_uid = $1 AND manifest IN \
+         (SELECT manifest FROM manifest_contents WHERE repository_uid = $1 ORDER BY manifest LIMIT 1)";
+    const BATCHES: [&str; 4] = [
+        "DELETE FROM tags WHERE repository_uid = $1 AND tag IN \
+         (SELECT tag FROM tags WHERE repository_uid = $1 ORDER BY tag LIMIT $2)",
+        "DELETE FROM referrers WHERE repository_uid = $1 AND digest IN \
+         (SELECT digest FROM referrers WHERE repository_uid = $1 ORDER BY subject, digest LIMIT $2)",
+        "DELETE FROM manifests WHERE repository_uid = $1 AND digest IN \
+         (SELECT digest FROM manifests WHERE repository_uid = $1 ORDER BY digest LIMIT $2)",
+        "DELETE FROM blob_links WHERE repository_uid = $1 AND digest IN \
+         (SELECT digest FROM blob_links WHERE repository_uid = $1 ORDER BY digest LIMIT $2)",
+    ];
+    if tx.execute(CONTENTS, params![uid.as_str()])? > 0 {
+        return Ok(false);
+    }
+    for batch in BATCHES {
+        if tx.execute(batch, params![uid.as_str(), i64::from(limit)])? > 0 {
+            return Ok(false);
+        }
+    }
+    tx.execute("DELETE FROM deleted_repositories WHERE uid = $1", params![uid.as_str()])?;
+    Ok(true)
+}

@@ -1,0 +1,165 @@
+//! Manifests and what they name.
+//!
+//! A manifest's row makes it visible; the rows of what it names pin content and make nothing visible.
+
+use registry_sql::{Row, Tx, params};
+use registry_types::{Digest, MediaType, Tag};
+
+use crate::error::{Error, length, parse, parse_optional, stored};
+use crate::model::{Content, ContentKind, Manifest, RepositoryUid};
+
+const TABLE: &str = "manifests";
+
+/// Point read by digest.
+pub fn by_digest(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+) -> Result<Option<Manifest>, Error> {
+    let row = tx.query_optional(
+        "SELECT digest, media_type, size, artifact_type, config_media_type, subject, image_size, pushed_at \
+         FROM manifests WHERE repository_uid = $1 AND digest = $2",
+        params![repository.as_str(), digest.as_str()],
+    )?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Point read through a tag.
+pub fn by_tag(tx: &Tx<'_>, repository: &RepositoryUid, tag: &Tag) -> Result<Option<Manifest>, Error> {
+    let row = tx.query_optional(
+        "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.config_media_type, m.subject, \
+         m.image_size, m.pushed_at FROM tags t \
+         JOIN manifests m ON m.repository_uid = t.repository_uid AND m.digest = t.digest \
+         WHERE t.repository_uid = $1 AND t.tag = $2",
+        params![repository.as_str(), tag.as_str()],
+    )?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// False when the repository has this manifest already; its push time stays then.
+pub fn insert(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> Result<bool, Error> {
+    let inserted = tx.execute(
+        "INSERT INTO manifests (repository_uid, digest, media_type, size, artifact_type, config_media_type, \
+         subject, image_size, pushed_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+         ON CONFLICT (repository_uid, digest) DO NOTHING",
+        params![
+            repository.as_str(),
+            manifest.digest.as_str(),
+            manifest.media_type.as_str(),
+            stored(manifest.size),
+            manifest.artifact_type.clone(),
+            manifest.config_media_type.clone(),
+            manifest.subject.as_ref().map(|subject| subject.as_str().to_owned()),
+            stored(manifest.image_size),
+            manifest.pushed_at_ms
+        ],
+    )?;
+    Ok(inserted == 1)
+}
+
+/// Notes what a new manifest names, in its order.
+pub fn insert_contents(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    manifest: &Digest,
+    contents: &[Content],
+) -> Result<(), Error> {
+    for (position, content) in contents.iter().enumerate() {
+        tx.execute(
+            "INSERT INTO manifest_contents (repository_uid, manifest, position, kind, digest, media_type, size) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            params![
+                repository.as_str(),
+                manifest.as_str(),
+                i64::try_from(position).unwrap_or(i64::MAX),
+                content.kind.as_str(),
+                content.digest.as_str(),
+                content.media_type.as_str(),
+                stored(content.size)
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// What a manifest names, in its order.
+pub fn contents(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Digest) -> Result<Vec<Content>, Error> {
+    let rows = tx.query(
+        "SELECT kind, digest, media_type, size FROM manifest_contents \
+         WHERE repository_uid = $1 AND manifest = $2 ORDER BY position",
+        params![repository.as_str(), manifest.as_str()],
+    )?;
+    rows.iter().map(content_from_row).collect()
+}
+
+/// One index of the repository that names `child`, if there is any.
+pub fn parent(tx: &Tx<'_>, repository: &RepositoryUid, child: &Digest) -> Result<Option<Digest>, Error> {
+    let row = tx.query_optional(
+        "SELECT manifest FROM manifest_contents \
+         WHERE repository_uid = $1 AND digest = $2 AND kind = 'child' ORDER BY manifest LIMIT 1",
+        params![repository.as_str(), child.as_str()],
+    )?;
+    row.map(|row| parse(&row, 0, "manifest_contents")).transpose()
+}
+
+/// Removes the manifest with its tags, contents and referrer row. False when there was none.
+pub fn delete(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> Result<bool, Error> {
+    let digest = manifest.digest.as_str();
+    let deleted = tx.execute(
+        "DELETE FROM manifests WHERE repository_uid = $1 AND digest = $2",
+        params![repository.as_str(), digest],
+    )?;
+    tx.execute(
+        "DELETE FROM tags WHERE repository_uid = $1 AND digest = $2",
+        params![repository.as_str(), digest],
+    )?;
+    tx.execute(
+        "DELETE FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2",
+        params![repository.as_str(), digest],
+    )?;
+    if let Some(subject) = &manifest.subject {
+        tx.execute(
+            "DELETE FROM referrers WHERE repository_uid = $1 AND subject = $2 AND digest = $3",
+            params![repository.as_str(), subject.as_str(), digest],
+        )?;
+    }
+    Ok(deleted == 1)
+}
+
+/// Up to `limit` manifests in the order of their digests, after `after`.
+pub fn list_after(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<Manifest>, Error> {
+    let rows = tx.query(
+        "SELECT digest, media_type, size, artifact_type, config_media_type, subject, image_size, pushed_at \
+         FROM manifests WHERE repository_uid = $1 AND digest > $2 ORDER BY digest LIMIT $3",
+        params![repository.as_str(), after, i64::from(limit)],
+    )?;
+    rows.iter().map(from_row).collect()
+}
+
+fn from_row(row: &Row) -> Result<Manifest, Error> {
+    Ok(Manifest {
+        digest: parse(row, 0, TABLE)?,
+        media_type: MediaType::from_content_type(&row.get::<String>(1)?),
+        size: length(row, 2, TABLE)?,
+        artifact_type: row.get(3)?,
+        config_media_type: row.get(4)?,
+        subject: parse_optional(row, 5, TABLE)?,
+        image_size: length(row, 6, TABLE)?,
+        pushed_at_ms: row.get(7)?,
+    })
+}
+
+fn content_from_row(row: &Row) -> Result<Content, Error> {
+    const CONTENTS: &str = "manifest_contents";
+    Ok(Content {
+        kind: ContentKind::parse(&row.get::<String>(0)?).ok_or(Error::Corrupt { table: CONTENTS })?,
+        digest: parse(row, 1, CONTENTS)?,
+        media_type: MediaType::from_content_type(&row.get::<String>(2)?),
+        size: length(row, 3, CONTENTS)?,
+    })
+}

@@ -1,0 +1,9 @@
+//! The registry's schema, append-only: a released migration is never edited.
+
+use registry_sql::Migration;
+
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "repositories, content and uploads",
+    sql: include_str!("../migrations/0001.sql"),
+}];

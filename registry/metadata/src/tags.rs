@@ -1,0 +1,79 @@
+//! Tags: names that point at manifests of the same repository.
+
+use registry_sql::{Row, Tx, params};
+use registry_types::{Digest, Tag};
+
+use crate::error::{Error, parse};
+use crate::model::{RepositoryUid, TagRow};
+
+/// Point read.
+pub fn by_name(tx: &Tx<'_>, repository: &RepositoryUid, tag: &Tag) -> Result<Option<TagRow>, Error> {
+    let row = tx.query_optional(
+        "SELECT tag, digest, created_at, updated_at FROM tags WHERE repository_uid = $1 AND tag = $2",
+        params![repository.as_str(), tag.as_str()],
+    )?;
+    row.as_ref().map(from_row).transpose()
+}
+
+/// Creates the tag or moves it. Whether it may move is the caller's decision.
+pub fn put(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    tag: &Tag,
+    digest: &Digest,
+    now_ms: i64,
+) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO tags (repository_uid, tag, digest, created_at, updated_at) VALUES ($1, $2, $3, $4, $4) \
+         ON CONFLICT (repository_uid, tag) DO UPDATE SET digest = excluded.digest, \
+         updated_at = excluded.updated_at",
+        params![repository.as_str(), tag.as_str(), digest.as_str(), now_ms],
+    )?;
+    Ok(())
+}
+
+/// False when there was no such tag.
+pub fn delete(tx: &Tx<'_>, repository: &RepositoryUid, tag: &Tag) -> Result<bool, Error> {
+    let deleted = tx.execute(
+        "DELETE FROM tags WHERE repository_uid = $1 AND tag = $2",
+        params![repository.as_str(), tag.as_str()],
+    )?;
+    Ok(deleted == 1)
+}
+
+/// Up to `limit` tags in byte order, after `after` (which need not exist).
+pub fn list_after(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<String>, Error> {
+    let rows = tx.query(
+        "SELECT tag FROM tags WHERE repository_uid = $1 AND tag > $2 ORDER BY tag LIMIT $3",
+        params![repository.as_str(), after, i64::from(limit)],
+    )?;
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+}
+
+/// Up to `limit` tags that point at a manifest, in byte order.
+pub fn of_digest(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+    limit: u32,
+) -> Result<Vec<Tag>, Error> {
+    let rows = tx.query(
+        "SELECT tag FROM tags WHERE repository_uid = $1 AND digest = $2 ORDER BY tag LIMIT $3",
+        params![repository.as_str(), digest.as_str(), i64::from(limit)],
+    )?;
+    rows.iter().map(|row| parse(row, 0, "tags")).collect()
+}
+
+fn from_row(row: &Row) -> Result<TagRow, Error> {
+    Ok(TagRow {
+        tag: parse(row, 0, "tags")?,
+        digest: parse(row, 1, "tags")?,
+        created_at_ms: row.get(2)?,
+        updated_at_ms: row.get(3)?,
+    })
+}
