@@ -1,5 +1,7 @@
 //! The client against a server of a few lines: what it sends, and what it makes of answers.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
 use std::time::Duration;
 
 use registry_aws::{Client, ClientError, Credentials, sigv4};
