@@ -1,0 +1,131 @@
+//! The schema. Append only: a released migration is never edited.
+
+use registry_sql::Migration;
+
+pub(crate) const NAMESPACE: &str = "identity";
+
+pub(crate) static MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "principals, policies, credentials",
+    sql: "
+CREATE TABLE identity_account (
+    id BIGINT PRIMARY KEY,
+    account_id TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    bootstrap_mark BLOB NOT NULL
+);
+CREATE TABLE identity_security (
+    id BIGINT PRIMARY KEY,
+    generation BIGINT NOT NULL
+);
+CREATE TABLE identity_users (
+    uid TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    generation BIGINT NOT NULL,
+    boundary TEXT,
+    tags TEXT NOT NULL,
+    owner TEXT NOT NULL
+);
+CREATE TABLE identity_groups (
+    uid TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    owner TEXT NOT NULL
+);
+CREATE TABLE identity_memberships (
+    user_uid TEXT NOT NULL,
+    group_uid TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    PRIMARY KEY (user_uid, group_uid)
+);
+CREATE INDEX identity_memberships_by_group ON identity_memberships (group_uid);
+CREATE TABLE identity_roles (
+    uid TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    description TEXT NOT NULL,
+    trust_policy TEXT NOT NULL,
+    max_session_s BIGINT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    generation BIGINT NOT NULL,
+    boundary TEXT,
+    tags TEXT NOT NULL,
+    owner TEXT NOT NULL
+);
+CREATE TABLE identity_access_keys (
+    access_key_id TEXT PRIMARY KEY,
+    user_uid TEXT NOT NULL,
+    active BIGINT NOT NULL,
+    secret BLOB NOT NULL,
+    row_version BIGINT NOT NULL,
+    generation BIGINT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    owner TEXT NOT NULL
+);
+CREATE INDEX identity_access_keys_by_user ON identity_access_keys (user_uid);
+CREATE TABLE identity_managed_policies (
+    arn TEXT PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    document TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    updated_ms BIGINT NOT NULL,
+    owner TEXT NOT NULL
+);
+CREATE TABLE identity_inline_policies (
+    principal_uid TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    PRIMARY KEY (principal_uid, name)
+);
+CREATE TABLE identity_attachments (
+    principal_uid TEXT NOT NULL,
+    policy_arn TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    PRIMARY KEY (principal_uid, policy_arn)
+);
+CREATE INDEX identity_attachments_by_policy ON identity_attachments (policy_arn);
+CREATE TABLE identity_resource_policies (
+    resource TEXT NOT NULL,
+    name TEXT NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (resource, name)
+);
+CREATE TABLE identity_file_generations (
+    generation BIGINT PRIMARY KEY,
+    published_ms BIGINT NOT NULL,
+    published_by TEXT NOT NULL,
+    content_sha256 TEXT NOT NULL,
+    files BLOB NOT NULL
+);
+CREATE TABLE identity_refresh_tokens (
+    token_sha256 BLOB PRIMARY KEY,
+    family TEXT NOT NULL,
+    access_key_id TEXT NOT NULL,
+    chain TEXT NOT NULL,
+    used BIGINT NOT NULL,
+    expires_ms BIGINT NOT NULL
+);
+CREATE INDEX identity_refresh_tokens_by_family ON identity_refresh_tokens (family);
+CREATE INDEX identity_refresh_tokens_by_expiry ON identity_refresh_tokens (expires_ms);
+CREATE TABLE identity_revoked_sessions (
+    session_uid TEXT PRIMARY KEY,
+    expires_ms BIGINT NOT NULL
+);
+CREATE INDEX identity_revoked_sessions_by_expiry ON identity_revoked_sessions (expires_ms);
+CREATE TABLE identity_token_keys (
+    id BIGINT PRIMARY KEY,
+    created_ms BIGINT NOT NULL,
+    secret BLOB NOT NULL
+);
+",
+}];
