@@ -76,12 +76,12 @@ impl AwsError {
     }
 
     pub fn access_denied(message: impl Into<String>) -> Self {
-        Self::new(403, "AccessDeniedException", message)
+        Self::client("AccessDeniedException", message)
     }
 
     /// No credentials came with a request that needs some.
     pub fn missing_token() -> Self {
-        Self::new(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
+        Self::client("MissingAuthenticationTokenException", "Missing Authentication Token")
     }
 
     /// The signature's own syntax is wrong, or something that must be signed is not.
@@ -91,7 +91,7 @@ impl AwsError {
 
     /// The signature is well formed and does not hold.
     pub fn invalid_signature(message: impl Into<String>) -> Self {
-        Self::new(403, "InvalidSignatureException", message)
+        Self::client("InvalidSignatureException", message)
     }
 
     /// The answer to a wrong signature and to an unknown access key alike, so that neither can be told apart.
@@ -105,21 +105,17 @@ impl AwsError {
 
     /// The session token is not one of ours, or does not belong to the access key.
     pub fn invalid_token() -> Self {
-        Self::new(
-            403,
-            "UnrecognizedClientException",
-            "The security token included in the request is invalid.",
-        )
+        Self::client("UnrecognizedClientException", "The security token included in the request is invalid.")
     }
 
     pub fn expired_token() -> Self {
-        Self::new(403, "ExpiredTokenException", "The security token included in the request is expired")
+        Self::client("ExpiredTokenException", "The security token included in the request is expired")
     }
 
     /// The JSON 1.1 form: `__type` and `message`, the name again in `x-amzn-ErrorType`.
     pub fn to_json_response(&self, request_id: &str) -> Response<Bytes> {
         let body = json!({ "__type": self.code, "message": self.message }).to_string();
-        let mut response = self.response(CONTENT_TYPE, request_id, body);
+        let mut response = response(self.status, CONTENT_TYPE, request_id, body);
         if let Ok(code) = HeaderValue::from_str(&self.code) {
             response.headers_mut().insert("x-amzn-errortype", code);
         }
@@ -128,38 +124,38 @@ impl AwsError {
 
     /// The Query form: `ErrorResponse` in XML, with the names that Query services give to the common errors.
     pub fn to_query_xml_response(&self, request_id: &str) -> Response<Bytes> {
-        let body = query::error_document(query_code(&self.code), self.status, &self.message, request_id);
-        self.response("text/xml", request_id, body)
-    }
-
-    fn response(&self, content_type: &'static str, request_id: &str, body: String) -> Response<Bytes> {
-        let mut response = Response::new(Bytes::from(body));
-        *response.status_mut() =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if let Ok(request_id) = HeaderValue::from_str(request_id) {
-            headers.insert(REQUEST_ID, request_id);
-        }
-        response
+        let (code, status) = query_form(&self.code, self.status);
+        let body = query::error_document(code, status, &self.message, request_id);
+        response(status, "text/xml", request_id, body)
     }
 }
 
-/// Query services (IAM, STS) call the common errors by older names.
-fn query_code(code: &str) -> &str {
+fn response(status: u16, content_type: &'static str, request_id: &str, body: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Ok(request_id) = HeaderValue::from_str(request_id) {
+        headers.insert(REQUEST_ID, request_id);
+    }
+    response
+}
+
+/// Query services (IAM, STS) call the common errors by older names, and say 403 where JSON services say 400.
+fn query_form(code: &str, status: u16) -> (&str, u16) {
     match code {
-        "AccessDeniedException" => "AccessDenied",
-        "ExpiredTokenException" => "ExpiredToken",
-        "IncompleteSignatureException" => "IncompleteSignature",
-        "InvalidParameterException" | "SerializationException" => "ValidationError",
-        "InvalidSignatureException" => "SignatureDoesNotMatch",
-        "MissingAuthenticationTokenException" => "MissingAuthenticationToken",
-        "ServerException" => "InternalFailure",
-        "ServiceUnavailableException" => "ServiceUnavailable",
-        "ThrottlingException" => "Throttling",
-        "UnknownOperationException" => "InvalidAction",
-        "UnrecognizedClientException" => "InvalidClientTokenId",
-        other => other,
+        "AccessDeniedException" => ("AccessDenied", 403),
+        "ExpiredTokenException" => ("ExpiredToken", 403),
+        "IncompleteSignatureException" => ("IncompleteSignature", 400),
+        "InvalidParameterException" | "SerializationException" => ("ValidationError", 400),
+        "InvalidSignatureException" => ("SignatureDoesNotMatch", 403),
+        "MissingAuthenticationTokenException" => ("MissingAuthenticationToken", 403),
+        "ServerException" => ("InternalFailure", 500),
+        "ServiceUnavailableException" => ("ServiceUnavailable", 503),
+        "ThrottlingException" => ("Throttling", 400),
+        "UnknownOperationException" => ("InvalidAction", 400),
+        "UnrecognizedClientException" => ("InvalidClientTokenId", 403),
+        other => (other, status),
     }
 }
 
