@@ -1,1 +1,26 @@
+//! What every process of Berth needs and no room owns: configuration, clock, telemetry, shutdown, workers, the
+//! listener, secrets and durable files.
+//!
+//! Knows no domain types. Invariant: the environment, the system's clock and its random source are touched
+//! here alone, so that the rooms above can be tested without them.
 
+pub mod config;
+pub mod durable;
+pub mod listener;
+pub mod telemetry;
+pub mod worker;
+
+mod clock;
+mod keys;
+mod random;
+mod sealer;
+mod secret;
+mod shutdown;
+
+pub use clock::Clock;
+pub use keys::{KeyError, KeyProvider, LocalKeys};
+pub use listener::Peer;
+pub use random::{random_bytes, random_id};
+pub use sealer::{SealError, Sealer};
+pub use secret::{Secret, SecretString};
+pub use shutdown::Shutdown;

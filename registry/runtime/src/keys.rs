@@ -1,0 +1,157 @@
+//! Where the secrets that encrypt everything come from: one secret per (domain, epoch).
+//!
+//! The local provider keeps them as files in a folder of their own, which no backup contains. Invariant: a
+//! secret, once created, is never replaced by other bytes.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::{Secret, durable, random_bytes};
+
+/// Length of a secret in bytes.
+const SECRET_BYTES: usize = 32;
+
+/// A source of secrets. Implementations may block: they are asked once per epoch and process.
+pub trait KeyProvider: Send + Sync {
+    /// The secret of an epoch of a key domain; [`KeyError::Missing`] when there is none.
+    fn secret(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError>;
+
+    /// The same, created when there is none. Of several processes that create at once all get the same one.
+    fn create(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// There is no such secret: what it encrypted cannot be read.
+    #[error("there is no secret for epoch {epoch} of key domain `{domain}`")]
+    Missing { domain: String, epoch: u32 },
+    /// The file is not what was written.
+    #[error("{} does not hold a secret", path.display())]
+    Damaged { path: PathBuf },
+    /// Others than the owner may look into the folder.
+    #[error("{} is open to other users (mode {mode:o}); run: chmod 700 {}", path.display(), path.display())]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("{} cannot be read or written", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Secrets as files of 32 random bytes in hexadecimal, mode 0600, in a folder of mode 0700.
+#[derive(Debug)]
+pub struct LocalKeys {
+    folder: PathBuf,
+}
+
+impl LocalKeys {
+    /// Opens the folder, creating it when it is missing.
+    pub fn open(folder: &Path) -> Result<LocalKeys, KeyError> {
+        let failed = |source| KeyError::Io { path: folder.to_owned(), source };
+        durable::create_directory(folder, 0o700).map_err(failed)?;
+        let mode = std::fs::metadata(folder).map_err(failed)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Exposed { path: folder.to_owned(), mode });
+        }
+        Ok(LocalKeys { folder: folder.to_owned() })
+    }
+
+    /// `<domain>-<epoch>.key`; a domain that is no plain word (a key's ARN) goes by its hash.
+    fn path(&self, domain: &str, epoch: u32) -> PathBuf {
+        let plain = (1..=48).contains(&domain.len())
+            && domain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let name = if plain { domain.to_owned() } else { hex::encode(Sha256::digest(domain)) };
+        self.folder.join(format!("{name}-{epoch}.key"))
+    }
+}
+
+impl KeyProvider for LocalKeys {
+    fn secret(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError> {
+        let path = self.path(domain, epoch);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(KeyError::Missing { domain: domain.to_owned(), epoch });
+            }
+            Err(source) => return Err(KeyError::Io { path, source }),
+        };
+        match hex::decode(text.trim_end()) {
+            Ok(bytes) if bytes.len() == SECRET_BYTES => Ok(Secret::new(bytes)),
+            _ => Err(KeyError::Damaged { path }),
+        }
+    }
+
+    fn create(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError> {
+        match self.secret(domain, epoch) {
+            Err(KeyError::Missing { .. }) => {}
+            found => return found,
+        }
+        let path = self.path(domain, epoch);
+        let secret = Zeroizing::new(random_bytes::<SECRET_BYTES>());
+        let text = Zeroizing::new(hex::encode(&secret[..]) + "\n");
+        match durable::create_file_atomically(&path, text.as_bytes(), 0o600) {
+            // Read back: what counts is what lies there, whoever wrote it.
+            Ok(()) => self.secret(domain, epoch),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.secret(domain, epoch),
+            Err(source) => Err(KeyError::Io { path, source }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> (tempfile::TempDir, LocalKeys) {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = LocalKeys::open(&folder.path().join("keys")).unwrap();
+        (folder, keys)
+    }
+
+    #[test]
+    fn a_secret_is_created_once_and_found_again() {
+        let (folder, keys) = keys();
+        assert!(matches!(keys.secret("system", 1), Err(KeyError::Missing { epoch: 1, .. })));
+        let made = keys.create("system", 1).unwrap();
+        assert_eq!(made.expose().len(), 32);
+        assert_eq!(keys.create("system", 1).unwrap(), made);
+        let reopened = LocalKeys::open(&folder.path().join("keys")).unwrap();
+        assert_eq!(reopened.secret("system", 1).unwrap(), made);
+        assert_ne!(keys.create("system", 2).unwrap(), made);
+        assert_ne!(keys.create("arn:aws:kms:us-east-1:000000000000:key/../x", 1).unwrap(), made);
+    }
+
+    #[test]
+    fn creators_at_once_get_the_same_secret() {
+        let (_folder, keys) = keys();
+        let made: Vec<Secret> = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| keys.create("default", 1).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(made.iter().all(|secret| *secret == made[0]));
+    }
+
+    #[test]
+    fn files_and_folder_are_closed_to_others() {
+        let (folder, keys) = keys();
+        keys.create("default", 1).unwrap();
+        let path = folder.path().join("keys");
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(&path.join("default-1.key"))), (0o700, 0o600));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(LocalKeys::open(&path), Err(KeyError::Exposed { mode: 0o755, .. })));
+    }
+
+    #[test]
+    fn a_cut_off_file_is_an_error_and_not_a_new_secret() {
+        let (folder, keys) = keys();
+        std::fs::write(folder.path().join("keys/default-1.key"), "abcd\n").unwrap();
+        assert!(matches!(keys.create("default", 1), Err(KeyError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,128 @@
+//! The listener over real sockets.
+
+use axum::Extension;
+use axum::routing::get;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+
+use super::*;
+
+struct Served {
+    address: SocketAddr,
+    shutdown: Shutdown,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+async fn serve_with(router: Router, limits: Limits) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
+    let ended = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
+    Served { address, shutdown, ended }
+}
+
+async fn send(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    // The server may answer and close before it has read everything.
+    drop(stream.write_all(request.as_bytes()).await);
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer).await);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn hello() -> Router {
+    Router::new()
+        .route("/", get(|Extension(Peer(address)): Extension<Peer>| async move { address.ip().to_string() }))
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn requests_carry_the_address_of_their_peer() {
+    let served = serve_with(hello(), Limits::default()).await;
+    let answer = send(served.address, GET).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("127.0.0.1"), "{answer}");
+}
+
+#[tokio::test]
+async fn too_large_heads_are_answered_431() {
+    let served = serve_with(hello(), Limits::default()).await;
+    for headers in [
+        format!("x: {}\r\n", "a".repeat(1024 * 1024)),
+        format!("x: {}\r\n", "a".repeat(100 * 1024)),
+        "x: a\r\n".repeat(10_000),
+        "x: a\r\n".repeat(200),
+    ] {
+        let answer =
+            send(served.address, &format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}connection: close\r\n\r\n"))
+                .await;
+        // A client that is still sending when it is refused may see only the reset.
+        assert!(answer.starts_with("HTTP/1.1 431") || answer.is_empty(), "{answer}");
+    }
+    let fitting =
+        format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\nconnection: close\r\n\r\n", "a".repeat(60 * 1024));
+    assert!(send(served.address, &fitting).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn silent_and_slow_clients_are_cut_off() {
+    let limits = Limits { head_time: Duration::from_millis(100), ..Limits::default() };
+    let served = serve_with(hello(), limits).await;
+    for sent in ["", "P", "GET / HTTP/1.1\r\nhost:", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let cut = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+        assert!(cut.is_ok(), "still open after {sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_place() {
+    let served = serve_with(hello(), Limits { connections: 1, ..Limits::default() }).await;
+    let first = TcpStream::connect(served.address).await.unwrap();
+    let waiting = tokio::spawn(send(served.address, GET));
+    // The first connection has the only place until it is closed.
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    drop(first);
+    assert!(waiting.await.unwrap().starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_shutdown_finishes_what_was_accepted_and_accepts_no_more() {
+    let (started, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (start, wait) = (Arc::clone(&started), Arc::clone(&release));
+    let slow = move || async move {
+        start.notify_one();
+        wait.notified().await;
+        "done"
+    };
+    let served = serve_with(Router::new().route("/", get(slow)), Limits::default()).await;
+    let request = tokio::spawn(send(served.address, "GET / HTTP/1.1\r\nhost: x\r\n\r\n"));
+    started.notified().await;
+    served.shutdown.begin();
+    while TcpStream::connect(served.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!served.ended.is_finished());
+    release.notify_one();
+    assert!(request.await.unwrap().ends_with("done"));
+    served.ended.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_grace_ends() {
+    let started = Arc::new(Notify::new());
+    let start = Arc::clone(&started);
+    let never = move || async move {
+        start.notify_one();
+        std::future::pending::<()>().await;
+    };
+    let limits = Limits { grace: Duration::from_millis(50), ..Limits::default() };
+    let served = serve_with(Router::new().route("/", get(never)), limits).await;
+    let request = tokio::spawn(send(served.address, GET));
+    started.notified().await;
+    served.shutdown.begin();
+    served.ended.await.unwrap();
+    assert_eq!(request.await.unwrap(), "");
+}
