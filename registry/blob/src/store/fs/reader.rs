@@ -1,0 +1,75 @@
+//! Reading: inline what is in the page cache, on the blocking pool what is not.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::blocking;
+use crate::buffer::Buffer;
+use crate::store::{ObjectReader, StoreError};
+
+pub(super) struct FsReader {
+    file: Arc<File>,
+    len: u64,
+    /// Cleared where the filesystem knows no RWF_NOWAIT.
+    inline: AtomicBool,
+}
+
+impl FsReader {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Self { file: Arc::new(file), len, inline: AtomicBool::new(true) })
+    }
+
+    #[cfg(test)]
+    pub(super) fn never_inline(&self) {
+        self.inline.store(false, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl ObjectReader for FsReader {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn try_read_at(&self, offset: u64, target: &mut [u8]) -> Result<usize, StoreError> {
+        let mut filled = 0;
+        while filled < target.len() && self.inline.load(Ordering::Relaxed) {
+            let rest = &mut [IoSliceMut::new(&mut target[filled..])];
+            let at = offset + filled as u64;
+            match rustix::io::preadv2(&*self.file, rest, at, ReadWriteFlags::NOWAIT) {
+                Ok(0) => return Err(StoreError::Short),
+                Ok(read) => filled += read,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                    self.inline.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(StoreError::Io(error.into())),
+            }
+        }
+        Ok(filled)
+    }
+
+    async fn read_at(
+        &self,
+        offset: u64,
+        mut buffer: Buffer,
+        from: usize,
+        to: usize,
+    ) -> Result<Buffer, StoreError> {
+        let file = Arc::clone(&self.file);
+        blocking(move || match file.read_exact_at(&mut buffer[from..to], offset) {
+            Ok(()) => Ok(buffer),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(StoreError::Short),
+            Err(error) => Err(StoreError::Io(error)),
+        })
+        .await
+    }
+}

@@ -1,0 +1,141 @@
+//! The root of a replica: folders of objects, and the marker that says whose they are.
+//!
+//! A root without its marker is offline, not empty: the disk is not mounted, or it is another one.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::file_id::FileId;
+use crate::replicate::ReplicaId;
+use crate::store::StoreError;
+
+const MARKER: &str = "berth-replica.json";
+const OBJECTS: &str = "objects";
+const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Marker {
+    format: u32,
+    cluster: String,
+    replica: String,
+}
+
+/// Where a replica lies and whose it is.
+pub(super) struct Root {
+    path: PathBuf,
+    marker: Marker,
+}
+
+impl Root {
+    pub(super) fn new(path: &Path, cluster: &str, replica: &ReplicaId) -> Self {
+        let marker = Marker { format: 1, cluster: cluster.to_owned(), replica: replica.as_str().to_owned() };
+        Self { path: path.to_owned(), marker }
+    }
+
+    /// `objects/a/b`, by the first byte of a file id.
+    pub(super) fn folder(&self, first: u8) -> PathBuf {
+        let mut path = self.path.join(OBJECTS);
+        path.push(HEX[usize::from(first >> 4)].to_string());
+        path.push(HEX[usize::from(first & 15)].to_string());
+        path
+    }
+
+    pub(super) fn object(&self, file_id: FileId) -> PathBuf {
+        let mut path = self.folder(file_id.as_bytes()[0]);
+        path.push(file_id.to_string());
+        path
+    }
+
+    /// Whether the marker is there and names this replica.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match self.read_marker() {
+            Ok(Some(marker)) if marker == self.marker => Ok(()),
+            Ok(Some(marker)) => Err(StoreError::Offline(format!(
+                "{} belongs to replica {} of cluster {}",
+                self.path.display(),
+                marker.replica,
+                marker.cluster
+            ))),
+            Ok(None) => Err(StoreError::Offline(format!("{} has no {MARKER}", self.path.display()))),
+            Err(error) => Err(StoreError::Offline(format!("{}: {error}", self.path.display()))),
+        }
+    }
+
+    fn read_marker(&self) -> io::Result<Option<Marker>> {
+        match std::fs::read(self.path.join(MARKER)) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What an error on an object's path means: an object that is missing on a replica that is there,
+    /// or a replica that is not.
+    pub(super) fn explain(&self, error: io::Error) -> StoreError {
+        match error.kind() {
+            io::ErrorKind::NotFound => match self.check() {
+                Ok(()) => StoreError::NotFound,
+                Err(offline) => offline,
+            },
+            io::ErrorKind::AlreadyExists => StoreError::Exists,
+            _ => StoreError::Io(error),
+        }
+    }
+
+    pub(super) fn initialize(&self) -> Result<(), StoreError> {
+        make_folder(&self.path)?;
+        if self.read_marker()?.is_some() {
+            return self.check();
+        }
+        let objects = self.path.join(OBJECTS);
+        make_folder(&objects)?;
+        for digit in HEX {
+            let upper = objects.join(digit.to_string());
+            make_folder(&upper)?;
+            for digit in HEX {
+                let lower = upper.join(digit.to_string());
+                make_folder(&lower)?;
+                if std::fs::read_dir(&lower)?.next().is_some() {
+                    return Err(StoreError::Offline(format!(
+                        "{} holds objects but no {MARKER}",
+                        self.path.display()
+                    )));
+                }
+            }
+            sync_folder(&upper)?;
+        }
+        sync_folder(&objects)?;
+        self.write_marker()?;
+        sync_folder(&self.path)?;
+        if let Some(parent) = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent)?;
+        }
+        Ok(())
+    }
+
+    /// The marker comes last, whole or not at all: with it the replica counts.
+    fn write_marker(&self) -> Result<(), StoreError> {
+        let text = serde_json::to_vec(&self.marker).map_err(io::Error::other)?;
+        let beside = self.path.join(format!("{MARKER}.new"));
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        Ok(std::fs::rename(beside, self.path.join(MARKER))?)
+    }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
