@@ -4,9 +4,11 @@
 //! restart of the agent touches no container. What tasks may have of the host is the operator's to open.
 
 mod config;
+mod engine;
 mod error;
 mod join;
 mod run;
+mod task;
 
 pub use config::{AgentConfig, AgentCredentials, AgentSettings, HostAccess, HostNamespace, TaskEndpoint};
 pub use error::AgentError;
