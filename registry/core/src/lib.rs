@@ -1,1 +1,36 @@
+//! The registry's use-cases: what pushing, pulling, tagging and deleting mean, with no protocol in sight.
+//!
+//! Content goes to `registry-blob`, facts to `registry-metadata`; one metadata transaction is the only
+//! commit point of whatever is pushed. Invariant: nothing is visible in a repository but through a row
+//! (uid of the repository, digest) that a completed push or a mount wrote. Whether a caller may do something
+//! is decided before these functions are called, never in here.
 
+mod blobs;
+mod commit;
+mod config;
+mod error;
+mod images;
+mod lease;
+mod manifest;
+mod manifests;
+mod receive;
+mod referrers;
+mod registry;
+mod repositories;
+mod tags;
+mod uploads;
+mod workers;
+
+pub use blobs::{BlobHandle, BlobInfo, BlobStream, Mount};
+pub use config::{Limits, RegistryConfig};
+pub use error::{BodyError, CoreError, Source};
+pub use images::{Image, Untagged};
+pub use manifests::{ManifestInfo, ManifestPush, PushedManifest, StoredManifest};
+pub use receive::{Body, ContentRange};
+pub use referrers::Referrer;
+pub use registry::{Page, Registry};
+pub use registry_metadata::{
+    Domain, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability, UploadUid,
+};
+pub use repositories::{NewRepository, PushTarget};
+pub use uploads::{FinishedUpload, NewUpload, UploadStatus};

@@ -72,7 +72,7 @@ pub fn put_key(
             key.footer_sha256.to_vec(),
             i64::from(key.epoch),
             key.wrap_nonce.to_vec(),
-            key.wrapped.as_slice(),
+            key.wrapped.to_vec(),
             now_ms
         ],
     )?;
@@ -141,6 +141,6 @@ fn key_from_row(row: &Row) -> Result<KeyRow, Error> {
         footer_sha256: bytes(row, 4, KEYS)?,
         epoch: u32::try_from(row.get::<i64>(5)?).map_err(|_| Error::Corrupt { table: KEYS })?,
         wrap_nonce: bytes(row, 6, KEYS)?,
-        wrapped: row.get(7)?,
+        wrapped: bytes(row, 7, KEYS)?,
     })
 }

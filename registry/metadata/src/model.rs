@@ -144,7 +144,7 @@ pub struct KeyRow {
     pub footer_sha256: [u8; 32],
     pub epoch: u32,
     pub wrap_nonce: [u8; 12],
-    pub wrapped: Vec<u8>,
+    pub wrapped: [u8; 48],
 }
 
 /// A blob's visibility in one repository.

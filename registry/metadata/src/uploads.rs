@@ -46,7 +46,7 @@ pub fn by_uid(tx: &Tx<'_>, uid: &UploadUid) -> Result<Option<UploadRow>, Error> 
 }
 
 /// Takes the lease if nobody holds it and nothing moved since the row was read as `seen`; registers
-/// `file_id` if the row has none yet. Gives the new lease, or `None` when another request was faster.
+/// `file_id`, if given, in place of the row's. Gives the new lease, or `None` when another request was faster.
 pub fn take_lease(
     tx: &Tx<'_>,
     seen: &UploadRow,
@@ -55,7 +55,7 @@ pub fn take_lease(
     expires_at_ms: i64,
 ) -> Result<Option<i64>, Error> {
     let row = tx.query_optional(
-        "UPDATE uploads SET lease = lease + 1, lease_expires_at = $1, file_id = COALESCE(file_id, $2) \
+        "UPDATE uploads SET lease = lease + 1, lease_expires_at = $1, file_id = COALESCE($2, file_id) \
          WHERE uid = $3 AND lease = $4 AND committed_offset = $5 AND lease_expires_at <= $6 RETURNING lease",
         params![
             expires_at_ms,

@@ -1,0 +1,76 @@
+//! The commit point of content: what one metadata transaction writes once an object is durable.
+
+use registry_blob::{FileId, Sealed};
+use registry_metadata::{Domain, KeyRow, Tx, blobs, garbage};
+use registry_types::Digest;
+
+use crate::error::CoreError;
+use crate::registry::blob_domain;
+
+/// A durable object that is about to become the blob of its digest.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
+    domain: Domain,
+    pub(crate) digest: Digest,
+    key: KeyRow,
+    missing_replicas: Vec<String>,
+}
+
+impl Content {
+    pub(crate) fn new(domain: &Domain, sealed: Sealed) -> Self {
+        let row = sealed.row;
+        Self {
+            domain: domain.clone(),
+            digest: sealed.digest,
+            key: KeyRow {
+                file_id: *row.file_id.as_bytes(),
+                dek_id: row.dek_id,
+                total_len: row.total_len,
+                object_len: row.object_len,
+                footer_sha256: row.footer_sha256,
+                epoch: row.epoch,
+                wrap_nonce: row.wrap_nonce,
+                wrapped: row.wrapped,
+            },
+            missing_replicas: sealed.missing_replicas.iter().map(|id| id.as_str().to_owned()).collect(),
+        }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.key.total_len
+    }
+
+    pub(crate) fn file_id(&self) -> [u8; 16] {
+        self.key.file_id
+    }
+
+    /// Key row and repair rows; an object that this one replaces is condemned. The last committed wins, so
+    /// a new push of a rotten blob heals it.
+    pub(crate) fn commit(&self, tx: &Tx<'_>, now_ms: i64) -> Result<(), CoreError> {
+        if blobs::active_epoch(tx, &self.domain)? != self.key.epoch {
+            return Err(CoreError::unavailable("the key epoch was rolled while the content was sent"));
+        }
+        if let Some(replaced) = blobs::put_key(tx, &self.domain, &self.digest, &self.key, now_ms)? {
+            garbage::condemn(tx, &replaced, now_ms)?;
+        }
+        for replica in &self.missing_replicas {
+            blobs::put_repair(tx, &self.key.file_id, replica, &self.domain, &self.digest, now_ms)?;
+        }
+        Ok(())
+    }
+}
+
+/// A key row as the content store takes it.
+pub(crate) fn blob_key(domain: &Domain, key: &KeyRow) -> registry_blob::KeyRow {
+    registry_blob::KeyRow {
+        domain: blob_domain(domain),
+        file_id: FileId::from_bytes(key.file_id),
+        total_len: key.total_len,
+        object_len: key.object_len,
+        footer_sha256: key.footer_sha256,
+        epoch: key.epoch,
+        dek_id: key.dek_id,
+        wrap_nonce: key.wrap_nonce,
+        wrapped: key.wrapped,
+    }
+}

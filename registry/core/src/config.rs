@@ -1,0 +1,54 @@
+//! What an operator or a test may set about the registry's use-cases.
+
+/// Settings of a [`crate::Registry`].
+#[derive(Clone, Debug)]
+pub struct RegistryConfig {
+    pub limits: Limits,
+    /// Memory for manifests that were read or pushed, in bytes.
+    pub manifest_cache_bytes: u64,
+    /// How long a request holds an upload without renewing its hold, in milliseconds.
+    pub lease_ms: i64,
+    /// How long a request may wait for the next bytes of its body, in milliseconds. There is no limit on
+    /// the whole: a slow link may take hours.
+    pub body_idle_ms: u64,
+    /// How long an upload that nobody continues is kept, in milliseconds.
+    pub upload_lifetime_ms: i64,
+    /// How long an object that no row names is kept for readers that still hold it, in milliseconds of this
+    /// process's monotonic clock.
+    pub garbage_drain_ms: u64,
+    /// Whether a manifest is refused when something it names is missing.
+    pub require_contents: bool,
+}
+
+/// Bounds on what is accepted.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a manifest.
+    pub manifest_bytes: usize,
+    /// Descriptors that one manifest names.
+    pub descriptors: usize,
+    /// Tags that one push may set.
+    pub tags_per_push: usize,
+    /// Bytes of annotations on one page of referrers, and on one referrer.
+    pub referrers_page_bytes: u64,
+}
+
+impl Default for RegistryConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            manifest_cache_bytes: 16 << 20,
+            lease_ms: 15_000,
+            body_idle_ms: 60_000,
+            upload_lifetime_ms: 7 * 24 * 3_600_000,
+            garbage_drain_ms: 15 * 60_000,
+            require_contents: true,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { manifest_bytes: 4 << 20, descriptors: 1000, tags_per_push: 100, referrers_page_bytes: 3 << 20 }
+    }
+}

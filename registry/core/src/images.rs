@@ -1,0 +1,97 @@
+//! Images as ECR lists them: a manifest with the tags that point at it.
+
+use registry_metadata::{Manifest, Repository, RepositoryUid, Tx, manifests, tags};
+use registry_types::{Digest, Reference, Tag};
+
+use crate::error::CoreError;
+use crate::registry::{Page, Registry};
+
+/// Tags reported of one image.
+const TAGS_REPORTED: u32 = 1000;
+
+/// A manifest and its tags, in byte order (at most 1,000 of them).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub manifest: Manifest,
+    pub tags: Vec<Tag>,
+}
+
+/// What removing a tag did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untagged {
+    pub digest: Digest,
+    /// The tag was the image's last, so the image went with it.
+    pub image_deleted: bool,
+}
+
+impl Registry {
+    /// Images in the order of their digests, after `after` (a digest as text, or empty).
+    pub async fn images(
+        &self,
+        repository: &Repository,
+        after: &str,
+        limit: u32,
+    ) -> Result<Page<Image>, CoreError> {
+        let (uid, after) = (repository.uid.clone(), after.to_owned());
+        self.inner
+            .metadata
+            .read(move |tx| {
+                let mut found = manifests::list_after(tx, &uid, &after, limit.saturating_add(1))?;
+                let more = found.len() > limit as usize;
+                found.truncate(limit as usize);
+                let next = found.last().filter(|_| more).map(|last| last.digest.to_string());
+                let items: Result<_, CoreError> =
+                    found.into_iter().map(|manifest| with_tags(tx, &uid, manifest)).collect();
+                Ok::<_, CoreError>(Page { items: items?, next })
+            })
+            .await
+    }
+
+    /// One image.
+    ///
+    /// # Errors
+    /// `ManifestNotFound`.
+    pub async fn image(&self, repository: &Repository, reference: &Reference) -> Result<Image, CoreError> {
+        let (uid, reference) = (repository.uid.clone(), reference.clone());
+        self.inner
+            .metadata
+            .read(move |tx| {
+                let found = match &reference {
+                    Reference::Tag(tag) => manifests::by_tag(tx, &uid, tag)?,
+                    Reference::Digest(digest) => manifests::by_digest(tx, &uid, digest)?,
+                };
+                with_tags(tx, &uid, found.ok_or(CoreError::ManifestNotFound)?)
+            })
+            .await
+    }
+
+    /// Removes a tag as ECR does: an image that loses its last tag is deleted, unless an index of the
+    /// repository names it.
+    ///
+    /// # Errors
+    /// `TagNotFound`.
+    pub async fn untag_image(&self, repository: &Repository, tag: &Tag) -> Result<Untagged, CoreError> {
+        let (uid, tag) = (repository.uid.clone(), tag.clone());
+        self.inner
+            .metadata
+            .write(move |tx| {
+                let row = tags::by_name(tx, &uid, &tag)?.ok_or(CoreError::TagNotFound)?;
+                tags::delete(tx, &uid, &tag)?;
+                let last = tags::of_digest(tx, &uid, &row.digest, 1)?.is_empty();
+                let manifest = manifests::by_digest(tx, &uid, &row.digest)?;
+                let image_deleted = match manifest {
+                    Some(manifest) if last && manifests::parent(tx, &uid, &row.digest)?.is_none() => {
+                        manifests::delete(tx, &uid, &manifest)?
+                    }
+                    _ => false,
+                };
+                Ok::<_, CoreError>(Untagged { digest: row.digest, image_deleted })
+            })
+            .await
+    }
+}
+
+fn with_tags(tx: &Tx<'_>, repository: &RepositoryUid, manifest: Manifest) -> Result<Image, CoreError> {
+    let tags = tags::of_digest(tx, repository, &manifest.digest, TAGS_REPORTED)?;
+    Ok(Image { manifest, tags })
+}

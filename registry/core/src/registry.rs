@@ -1,0 +1,92 @@
+//! The registry itself: what all use-cases share.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use registry_blob::ContentStore;
+use registry_metadata::{Domain, Metadata, blobs};
+use registry_runtime::{Clock, Sealer};
+use registry_types::Digest;
+
+use crate::config::RegistryConfig;
+use crate::error::CoreError;
+use crate::workers::Drain;
+
+/// Every use-case of the registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) metadata: Metadata,
+    pub(crate) content: ContentStore,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) clock: Clock,
+    pub(crate) config: RegistryConfig,
+    /// Bytes of manifests by domain and digest. An entry makes nothing visible: rows are asked first.
+    pub(crate) manifests: Cache<(Domain, Digest), Bytes, ByLength>,
+    pub(crate) drain: Mutex<Drain>,
+}
+
+/// One page of a listing; `next` is the cursor that continues after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub next: Option<String>,
+}
+
+impl Registry {
+    /// Opens the registry over its metadata and content; makes the default key domain ready.
+    ///
+    /// # Errors
+    /// When the provider of keys has no secret for the domain's epoch and cannot make one.
+    pub async fn open(
+        metadata: Metadata,
+        content: ContentStore,
+        sealer: Arc<Sealer>,
+        clock: Clock,
+        config: RegistryConfig,
+    ) -> Result<Self, CoreError> {
+        let domain = default_domain();
+        let epoch = metadata.point({
+            let domain = domain.clone();
+            move |tx| blobs::active_epoch(tx, &domain)
+        });
+        let epoch = epoch.await.map_err(CoreError::from)?;
+        content.activate(&blob_domain(&domain), epoch).await?;
+        let manifests = Cache::with_weighter(1024, config.manifest_cache_bytes, ByLength);
+        let drain = Mutex::new(Drain::default());
+        Ok(Self { inner: Arc::new(Inner { metadata, content, sealer, clock, config, manifests, drain }) })
+    }
+
+    /// The settings this registry was opened with.
+    pub fn config(&self) -> &RegistryConfig {
+        &self.inner.config
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.inner.clock.now_ms()
+    }
+}
+
+/// The key domain of repositories that name no key.
+pub(crate) fn default_domain() -> Domain {
+    Domain::new(registry_blob::Domain::DEFAULT)
+}
+
+pub(crate) fn blob_domain(domain: &Domain) -> registry_blob::Domain {
+    registry_blob::Domain::new(domain.as_str())
+}
+
+#[derive(Clone)]
+pub(crate) struct ByLength;
+
+impl Weighter<(Domain, Digest), Bytes> for ByLength {
+    fn weight(&self, _key: &(Domain, Digest), bytes: &Bytes) -> u64 {
+        bytes.len() as u64 + 256
+    }
+}

@@ -1,0 +1,361 @@
+//! Uploads of blobs: sessions that several requests fill, and the one transaction that ends them.
+//!
+//! A session belongs to one incarnation of a repository and to one principal; to anybody else it does not
+//! exist. Offset and state move only by compare-and-set on the lease.
+
+use registry_blob::{SuspendedUpload, Upload};
+use registry_metadata::{Repository, UploadRow, UploadUid, blobs, garbage, repositories, uploads};
+use registry_runtime::random_id;
+use registry_types::{Algorithm, Digest};
+
+use crate::commit::Content;
+use crate::error::CoreError;
+use crate::lease::Lease;
+use crate::receive::{Body, ContentRange, receive};
+use crate::registry::{Registry, blob_domain};
+use crate::repositories::{PreparedTarget, PushTarget};
+
+/// What an upload begins with.
+#[derive(Clone, Debug)]
+pub struct NewUpload<'a> {
+    pub target: &'a PushTarget,
+    /// Unique id of the caller's principal.
+    pub principal: &'a str,
+    /// The algorithm that the content is hashed with while it comes; the digest that ends the upload may
+    /// name another one at the price of reading the content back.
+    pub algorithm: Algorithm,
+}
+
+/// Where an upload stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadStatus {
+    pub uid: UploadUid,
+    /// Bytes received.
+    pub offset: u64,
+}
+
+/// A blob that is committed and visible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedUpload {
+    pub digest: Digest,
+    pub size: u64,
+}
+
+/// An upload that this request holds.
+struct Held {
+    lease: Lease,
+    upload: Upload,
+    row: UploadRow,
+}
+
+impl Registry {
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// `RepositoryNotFound`, `RepositoryExists`: see [`PushTarget`].
+    pub async fn start_upload(&self, new: NewUpload<'_>) -> Result<UploadStatus, CoreError> {
+        let now_ms = self.now_ms();
+        let target = PreparedTarget::new(new.target, now_ms);
+        let row = new_row(&new, &target, now_ms);
+        let uid = row.uid.clone();
+        self.inner
+            .metadata
+            .write(move |tx| {
+                let repository = target.resolve(tx)?;
+                let row = UploadRow { repository: repository.uid, domain: repository.domain, ..row.clone() };
+                Ok::<_, CoreError>(uploads::insert(tx, &row)?)
+            })
+            .await?;
+        Ok(UploadStatus { uid, offset: 0 })
+    }
+
+    /// # Errors
+    /// `UploadNotFound`, also for the session of another repository or principal.
+    pub async fn upload_status(
+        &self,
+        repository: &Repository,
+        uid: &UploadUid,
+        principal: &str,
+    ) -> Result<UploadStatus, CoreError> {
+        let row = self.upload_row(repository, uid, principal).await?;
+        Ok(UploadStatus { uid: row.uid, offset: row.offset.unsigned_abs() })
+    }
+
+    /// Adds the body to the session.
+    ///
+    /// # Errors
+    /// `UploadNotFound`, `UploadBusy`, `OffsetMismatch`, `SizeMismatch`, `BodyInterrupted`, `BlobTooLarge`;
+    /// the session stays as it was.
+    pub async fn append_upload(
+        &self,
+        repository: &Repository,
+        uid: &UploadUid,
+        principal: &str,
+        range: Option<ContentRange>,
+        body: Body,
+    ) -> Result<UploadStatus, CoreError> {
+        let mut held = self.hold(repository, uid, principal, range).await?;
+        receive(&mut held.upload, &mut held.lease, body, range, &self.inner.config).await?;
+        let offset = held.upload.offset();
+        let lease = held.lease.number();
+        let suspended = held.upload.suspend(&Lease::text(lease)).await?;
+        let (row, now_ms) = (held.row, self.now_ms());
+        let saved: bool = self
+            .inner
+            .metadata
+            .write(move |tx| {
+                let progress = uploads::Progress {
+                    lease,
+                    offset_before: row.offset,
+                    offset: i64::try_from(offset).unwrap_or(i64::MAX),
+                    sealed_state: &suspended.sealed,
+                    sealed_epoch: suspended.epoch,
+                };
+                Ok::<_, CoreError>(uploads::save(tx, &row.uid, &progress, now_ms)?)
+            })
+            .await?;
+        held.lease.given_back();
+        if saved { Ok(UploadStatus { uid: uid.clone(), offset }) } else { Err(CoreError::UploadBusy) }
+    }
+
+    /// Adds the body, which may be empty, and makes the whole a visible blob if it has the digest
+    /// `expected`.
+    ///
+    /// # Errors
+    /// As [`Registry::append_upload`]; `DigestMismatch`, after which the session is gone;
+    /// `RepositoryNotFound` when the repository was deleted meanwhile.
+    pub async fn finish_upload(
+        &self,
+        repository: &Repository,
+        uid: &UploadUid,
+        principal: &str,
+        range: Option<ContentRange>,
+        body: Body,
+        expected: &Digest,
+    ) -> Result<FinishedUpload, CoreError> {
+        let held = self.hold(repository, uid, principal, range).await?;
+        self.complete(held, range, body, expected).await
+    }
+
+    /// A whole blob in one request.
+    ///
+    /// # Errors
+    /// As [`Registry::start_upload`] and [`Registry::finish_upload`].
+    pub async fn upload_whole(
+        &self,
+        new: NewUpload<'_>,
+        body: Body,
+        expected: &Digest,
+    ) -> Result<FinishedUpload, CoreError> {
+        let now_ms = self.now_ms();
+        let target = PreparedTarget::new(new.target, now_ms);
+        let mut row = new_row(&new, &target, now_ms);
+        let upload =
+            self.inner.content.begin(&blob_domain(&row.domain), row.uid.as_str(), row.algorithm).await?;
+        row.file_id = Some(*upload.file_id().as_bytes());
+        row.lease = 1;
+        row.lease_expires_at_ms = now_ms + self.inner.config.lease_ms;
+        let row = self
+            .inner
+            .metadata
+            .write(move |tx| {
+                let repository = target.resolve(tx)?;
+                let row = UploadRow { repository: repository.uid, ..row.clone() };
+                uploads::insert(tx, &row)?;
+                Ok::<_, CoreError>(row)
+            })
+            .await?;
+        let lease = Lease::taken(self, &row.uid, row.lease);
+        let uid = row.uid.clone();
+        let result = self.complete(Held { lease, upload, row }, None, body, expected).await;
+        if result.is_err() {
+            // Nobody knows this session, so nobody would continue it.
+            self.discard(&uid, 1).await;
+        }
+        result
+    }
+
+    /// Ends a session without a blob.
+    ///
+    /// # Errors
+    /// `UploadNotFound`; `UploadBusy` while a request writes it.
+    pub async fn cancel_upload(
+        &self,
+        repository: &Repository,
+        uid: &UploadUid,
+        principal: &str,
+    ) -> Result<(), CoreError> {
+        let row = self.upload_row(repository, uid, principal).await?;
+        let now_ms = self.now_ms();
+        if row.lease_expires_at_ms > now_ms {
+            return Err(CoreError::UploadBusy);
+        }
+        self.inner
+            .metadata
+            .write(move |tx| {
+                if !uploads::delete(tx, &row.uid, row.lease)? {
+                    return Err(CoreError::UploadBusy);
+                }
+                if let Some(file_id) = &row.file_id {
+                    garbage::condemn(tx, file_id, now_ms)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn upload_row(
+        &self,
+        repository: &Repository,
+        uid: &UploadUid,
+        principal: &str,
+    ) -> Result<UploadRow, CoreError> {
+        let uid = uid.clone();
+        let row = self.inner.metadata.point(move |tx| Ok::<_, CoreError>(uploads::by_uid(tx, &uid)?)).await?;
+        row.filter(|row| row.repository == repository.uid && row.principal == principal)
+            .ok_or(CoreError::UploadNotFound)
+    }
+
+    /// Takes the lease and opens the upload where its last complete request left it.
+    async fn hold(
+        &self,
+        repository: &Repository,
+        uid: &UploadUid,
+        principal: &str,
+        range: Option<ContentRange>,
+    ) -> Result<Held, CoreError> {
+        let row = self.upload_row(repository, uid, principal).await?;
+        let offset = row.offset.unsigned_abs();
+        if let Some(range) = range {
+            range.check(offset)?;
+        }
+        let domain = blob_domain(&row.domain);
+        // Without saved state there is nothing to continue: a new object, registered with the lease.
+        let fresh = match &row.sealed_state {
+            None => Some(self.inner.content.begin(&domain, uid.as_str(), row.algorithm).await?),
+            Some(_) => None,
+        };
+        let number = self.take_lease(&row, fresh.as_ref().map(|upload| *upload.file_id().as_bytes())).await?;
+        let lease = Lease::taken(self, uid, number);
+        let upload = match (fresh, &row.file_id, &row.sealed_state) {
+            (Some(upload), _, _) => upload,
+            (None, Some(file_id), Some(sealed)) => {
+                let state = SuspendedUpload {
+                    file_id: registry_blob::FileId::from_bytes(*file_id),
+                    epoch: row.sealed_epoch,
+                    sealed: sealed.clone(),
+                };
+                let sealed_lease = Lease::text(row.sealed_lease);
+                self.inner.content.resume(&domain, &state, uid.as_str(), &sealed_lease, offset).await?
+            }
+            (None, _, _) => return Err(CoreError::internal("an upload has state but no object")),
+        };
+        Ok(Held { lease, upload, row })
+    }
+
+    async fn take_lease(&self, row: &UploadRow, file_id: Option<[u8; 16]>) -> Result<i64, CoreError> {
+        let now_ms = self.now_ms();
+        let expires_at_ms = now_ms + self.inner.config.lease_ms;
+        let row = row.clone();
+        self.inner
+            .metadata
+            .write(move |tx| {
+                let Some(lease) = uploads::take_lease(tx, &row, file_id.as_ref(), now_ms, expires_at_ms)?
+                else {
+                    let gone = uploads::by_uid(tx, &row.uid)?.is_none();
+                    return Err(if gone { CoreError::UploadNotFound } else { CoreError::UploadBusy });
+                };
+                if let (Some(replaced), Some(_)) = (&row.file_id, file_id) {
+                    garbage::condemn(tx, replaced, now_ms)?;
+                }
+                Ok(lease)
+            })
+            .await
+    }
+
+    async fn complete(
+        &self,
+        mut held: Held,
+        range: Option<ContentRange>,
+        body: Body,
+        expected: &Digest,
+    ) -> Result<FinishedUpload, CoreError> {
+        receive(&mut held.upload, &mut held.lease, body, range, &self.inner.config).await?;
+        let Held { lease, upload, row } = held;
+        let sealed = match upload.finish(expected).await {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                let error = CoreError::from(error);
+                if matches!(error, CoreError::DigestMismatch { .. }) {
+                    self.discard(&row.uid, lease.number()).await;
+                    lease.given_back();
+                }
+                return Err(error);
+            }
+        };
+        let content = Content::new(&row.domain, sealed);
+        let finished = FinishedUpload { digest: content.digest.clone(), size: content.size() };
+        let (number, now_ms) = (lease.number(), self.now_ms());
+        self.inner
+            .metadata
+            .write(move |tx| {
+                if !uploads::delete(tx, &row.uid, number)? {
+                    return Err(CoreError::UploadBusy);
+                }
+                if repositories::by_uid(tx, &row.repository)?.is_none() {
+                    return Err(CoreError::RepositoryNotFound);
+                }
+                content.commit(tx, now_ms)?;
+                blobs::put_link(tx, &row.repository, &content.digest, content.size(), now_ms)?;
+                Ok(())
+            })
+            .await?;
+        lease.given_back();
+        Ok(finished)
+    }
+
+    /// Removes a session that ended badly and condemns its object. Should this fail, it expires.
+    pub(crate) async fn discard(&self, uid: &UploadUid, lease: i64) {
+        let (uid, now_ms) = (uid.clone(), self.now_ms());
+        let discarded: Result<(), CoreError> = self
+            .inner
+            .metadata
+            .write(move |tx| {
+                let file_id = uploads::by_uid(tx, &uid)?.and_then(|row| row.file_id);
+                if uploads::delete(tx, &uid, lease)?
+                    && let Some(file_id) = file_id
+                {
+                    garbage::condemn(tx, &file_id, now_ms)?;
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(error) = discarded {
+            tracing::debug!(error = %error, "an upload that failed is left to expire");
+        }
+    }
+}
+
+fn new_row(new: &NewUpload<'_>, target: &PreparedTarget, now_ms: i64) -> UploadRow {
+    let repository = target.repository();
+    UploadRow {
+        uid: UploadUid::new(uuid_text(&random_id())),
+        repository: repository.uid.clone(),
+        domain: repository.domain.clone(),
+        principal: new.principal.to_owned(),
+        algorithm: new.algorithm,
+        lease: 0,
+        lease_expires_at_ms: 0,
+        offset: 0,
+        file_id: None,
+        sealed_state: None,
+        sealed_epoch: 0,
+        sealed_lease: 0,
+        updated_at_ms: now_ms,
+    }
+}
+
+/// 32 hex digits grouped as a UUID, which some clients look for in an upload's URL.
+fn uuid_text(hex: &str) -> String {
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
