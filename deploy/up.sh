@@ -63,7 +63,7 @@ deploy_demo() {
         docker --config "$config" push --quiet "$image" >/dev/null
     fi
     sed -e "s|IMAGE|$image|" -e "s|ACCOUNT|$account|" "$root/deploy/demo/service.json" >"$context/service.json"
-    berth --data "$data" deploy "$context/service.json"
+    berth deploy "$context/service.json" --data "$data"
 }
 
 tell_next_steps() {

@@ -1,1 +1,26 @@
-fn main() {}
+//! The binary `berth`: takes the arguments, runs what they say, and prints an error with its causes.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line is spoken")]
+
+mod agent;
+mod arguments;
+mod config;
+mod dispatch;
+mod images;
+mod names;
+mod policy;
+mod serve;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match arguments::Arguments::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,15 @@
+//! The operator's commands that go over Berth's public APIs: nothing here opens a data directory's database.
+//!
+//! Every command signs its requests with an access key like any other client, and is decided by the
+//! same policies. On the server's own machine endpoint and key are found in the data directory.
+#![allow(clippy::print_stdout, reason = "printing is what commands are for")]
 
+mod cluster;
+mod connection;
+mod deploy;
+mod policy;
+
+pub use cluster::JoinToken;
+pub use connection::{Connection, Output};
+pub use deploy::Deploy;
+pub use policy::Apply;

@@ -12,6 +12,7 @@ pub mod worker;
 
 mod clock;
 mod keys;
+mod places;
 mod random;
 mod sealer;
 mod secret;
@@ -20,6 +21,7 @@ mod shutdown;
 pub use clock::Clock;
 pub use keys::{KeyError, KeyProvider, LocalKeys};
 pub use listener::Peer;
+pub use places::default_data_dir;
 pub use random::{random_bytes, random_id};
 pub use sealer::{SealError, Sealer};
 pub use secret::{Secret, SecretString};

@@ -1,0 +1,183 @@
+//! `berth deploy`: makes a service be as a file says, and waits until it is.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::connection::{Api, Connection, Output};
+
+/// Tag of a task definition that says which file contents it was registered from.
+const SOURCE_TAG: &str = "berth:source";
+
+/// Make a service be as a file says, and wait until it is stable
+///
+/// FILE is JSON with two members: "taskDefinition", the input of RegisterTaskDefinition, and "service", the
+/// input of CreateService without its task definition. A revision is registered only when the file has
+/// changed, so the command can be run again at any time.
+#[derive(Args, Debug)]
+pub struct Deploy {
+    /// The service's file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// How long to wait for the service to be stable, in seconds
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    timeout: u64,
+
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl Deploy {
+    /// Registers, creates or updates, waits, prints.
+    ///
+    /// # Errors
+    /// When the file is not of the form, the server refuses, or the service is not stable in time: then with
+    /// its newest events, which say why.
+    pub async fn run(self) -> Result<()> {
+        let file = File::read(&self.file)?;
+        let api = self.connection.client()?;
+        let existing = file.describe(&api).await?;
+        let task_definition = file.task_definition(&api, existing.as_ref()).await?;
+        file.create_or_update(&api, existing.as_ref(), &task_definition).await?;
+        let service = file.wait_until_stable(&api, Duration::from_secs(self.timeout)).await?;
+        let tasks = file.tasks(&api).await?;
+        match self.connection.output {
+            Output::Text => print_text(&service, &tasks),
+            Output::Json => println!("{:#}", json!({ "service": service, "tasks": tasks })),
+        }
+        Ok(())
+    }
+}
+
+/// A service's file, taken apart.
+struct File {
+    task_definition: Value,
+    service: Value,
+    name: String,
+    cluster: String,
+    source: String,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut value: Value =
+            serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+        let mut member = |name: &str| match value[name].take() {
+            Value::Null => bail!("{} has no member \"{name}\"", path.display()),
+            member => Ok(member),
+        };
+        let task_definition = member("taskDefinition")?;
+        let service = member("service")?;
+        let name = service["serviceName"].as_str().context("\"service\" has no \"serviceName\"")?.to_owned();
+        let cluster = service["cluster"].as_str().unwrap_or("default").to_owned();
+        let source = registry_aws::sha256_hex(task_definition.to_string().as_bytes());
+        Ok(Self { task_definition, service, name, cluster, source })
+    }
+
+    /// The service as it is, if it is there and active.
+    async fn describe(&self, api: &Api) -> Result<Option<Value>> {
+        let input = json!({ "cluster": self.cluster, "services": [self.name] });
+        let mut answer = api.ecs("DescribeServices", &input).await?;
+        let service = answer["services"][0].take();
+        Ok((service["status"] == "ACTIVE").then_some(service))
+    }
+
+    /// The revision made from this file: the service's present one if the file has not changed.
+    async fn task_definition(&self, api: &Api, existing: Option<&Value>) -> Result<String> {
+        if let Some(present) = existing.and_then(|service| service["taskDefinition"].as_str()) {
+            let input = json!({ "taskDefinition": present, "include": ["TAGS"] });
+            let described = api.ecs("DescribeTaskDefinition", &input).await?;
+            let tags = described["tags"].as_array().cloned().unwrap_or_default();
+            if tags.iter().any(|tag| tag["key"] == SOURCE_TAG && tag["value"] == self.source.as_str()) {
+                return Ok(present.to_owned());
+            }
+        }
+        let mut input = self.task_definition.clone();
+        let tag = json!({ "key": SOURCE_TAG, "value": self.source });
+        match input["tags"].as_array_mut() {
+            Some(tags) => tags.push(tag),
+            None => input["tags"] = json!([tag]),
+        }
+        let registered = api.ecs("RegisterTaskDefinition", &input).await?;
+        let arn = registered["taskDefinition"]["taskDefinitionArn"].as_str();
+        Ok(arn.context("the answer holds no taskDefinitionArn")?.to_owned())
+    }
+
+    async fn create_or_update(&self, api: &Api, existing: Option<&Value>, task_definition: &str) -> Result<()> {
+        let Some(existing) = existing else {
+            let mut input = self.service.clone();
+            input["taskDefinition"] = task_definition.into();
+            api.ecs("CreateService", &input).await?;
+            return Ok(());
+        };
+        let desired = &self.service["desiredCount"];
+        if existing["taskDefinition"] == task_definition && (desired.is_null() || existing["desiredCount"] == *desired) {
+            return Ok(());
+        }
+        let mut input = json!({ "cluster": self.cluster, "service": self.name, "taskDefinition": task_definition });
+        for member in ["desiredCount", "deploymentConfiguration", "placementStrategy", "placementConstraints"] {
+            if !self.service[member].is_null() {
+                input[member] = self.service[member].clone();
+            }
+        }
+        api.ecs("UpdateService", &input).await?;
+        Ok(())
+    }
+
+    /// The waiter `services-stable` of the AWS CLI: one deployment, and as many tasks running as desired.
+    async fn wait_until_stable(&self, api: &Api, limit: Duration) -> Result<Value> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let service = self.describe(api).await?.context("the service is gone")?;
+            let deployments = service["deployments"].as_array().map_or(0, Vec::len);
+            if deployments == 1 && service["runningCount"] == service["desiredCount"] {
+                return Ok(service);
+            }
+            if Instant::now() > deadline {
+                let events = service["events"].as_array().cloned().unwrap_or_default();
+                let newest: Vec<&str> = events.iter().take(5).filter_map(|event| event["message"].as_str()).collect();
+                bail!("the service is not stable after {} s. Its newest events:\n{}", limit.as_secs(), newest.join("\n"));
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+
+    async fn tasks(&self, api: &Api) -> Result<Value> {
+        let listed = api.ecs("ListTasks", &json!({ "cluster": self.cluster, "serviceName": self.name })).await?;
+        if listed["taskArns"].as_array().is_none_or(Vec::is_empty) {
+            return Ok(json!([]));
+        }
+        let input = json!({ "cluster": self.cluster, "tasks": listed["taskArns"] });
+        Ok(api.ecs("DescribeTasks", &input).await?["tasks"].take())
+    }
+}
+
+fn print_text(service: &Value, tasks: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let last = |value: &Value| text(value).rsplit('/').next().unwrap_or("-").to_owned();
+    println!(
+        "service    {}  {}/{} running  {}",
+        text(&service["serviceName"]),
+        service["runningCount"],
+        service["desiredCount"],
+        last(&service["taskDefinition"])
+    );
+    for task in tasks.as_array().into_iter().flatten() {
+        println!("task       {}", last(&task["taskArn"]));
+        for container in task["containers"].as_array().into_iter().flatten() {
+            println!("container  {}  {}  {}", text(&container["name"]), text(&container["runtimeId"]), text(&container["imageDigest"]));
+            for binding in container["networkBindings"].as_array().into_iter().flatten() {
+                let address = match binding["bindIP"].as_str() {
+                    None | Some("" | "0.0.0.0" | "::") => "127.0.0.1",
+                    Some(address) => address,
+                };
+                println!("address    http://{address}:{}", binding["hostPort"]);
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! What can be typed after `berth`, and where it leads.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::{agent, policy, serve, up};
+
+/// A container registry and orchestrator that you run yourself, compatible with Amazon ECR and ECS
+#[derive(Debug, Parser)]
+#[command(
+    name = "berth",
+    version,
+    after_help = "Start here:\n  berth up                                registry, scheduler and agent on this machine\n  \
+                  export AWS_ENDPOINT_URL=http://127.0.0.1:5000 AWS_REGION=us-east-1 \\\n         \
+                  AWS_SHARED_CREDENTIALS_FILE=/var/lib/berth/credentials\n  \
+                  aws ecr get-login-password | docker login -u AWS --password-stdin 127.0.0.1:5000\n  \
+                  aws ecs list-container-instances        this host, ready for tasks\n\n\
+                  'berth COMMAND --help' tells more about each command."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine: registry, scheduler, and an agent in the cluster `default`
+    ///
+    /// Tasks run on this machine's Docker Engine. Stopping the command stops no task.
+    Up(UpArguments),
+    /// Run registry and scheduler, without an agent
+    ///
+    /// Hosts join with the command that `berth cluster join-token` prints.
+    Serve(ServeArguments),
+    /// Run the agent of a host that joins, or has joined, a cluster
+    ///
+    /// The first start needs --server and --join, which `berth cluster join-token` prints; the host keeps
+    /// its own key in its data directory, and later starts need neither.
+    Agent(agent::AgentArguments),
+    /// Administer clusters
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Check, publish and try out policy files
+    #[command(subcommand)]
+    Policy(Policy),
+    Deploy(registry_cli::Deploy),
+}
+
+#[derive(Debug, Subcommand)]
+enum Cluster {
+    JoinToken(registry_cli::JoinToken),
+}
+
+#[derive(Debug, Subcommand)]
+enum Policy {
+    Check(policy::Check),
+    Apply(registry_cli::Apply),
+    Simulate(policy::Simulate),
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServeArguments {
+    /// Where everything is kept [default: /var/lib/berth as root, else ~/.local/share/berth]
+    #[arg(long, env = "BERTH_DATA", value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Address and port to listen on [default: 127.0.0.1:5000]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+
+    /// Configuration file; every key can also be set by an environment variable BERTH_<KEY>
+    #[arg(long, env = "BERTH_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UpArguments {
+    #[command(flatten)]
+    pub(crate) serve: ServeArguments,
+
+    #[command(flatten)]
+    pub(crate) engine: EngineArguments,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EngineArguments {
+    /// The Docker Engine to run tasks on [default: unix:///run/docker.sock]
+    #[arg(long, env = "BERTH_DOCKER_HOST", value_name = "SOCKET")]
+    pub(crate) docker_host: Option<String>,
+}
+
+impl Arguments {
+    /// Runs the command to its end.
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Policy(Policy::Check(check)) => check.run(),
+            Command::Policy(Policy::Simulate(simulate)) => simulate.run(),
+            Command::Policy(Policy::Apply(apply)) => block_on(apply.run()),
+            Command::Cluster(Cluster::JoinToken(join_token)) => block_on(join_token.run()),
+            Command::Deploy(deploy) => block_on(deploy.run()),
+            Command::Serve(arguments) => block_on(serve::run(arguments)),
+            Command::Up(arguments) => block_on(up::run(arguments)),
+            Command::Agent(arguments) => block_on(agent::run(arguments)),
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(command);
+    // What still blocks (a read of a dead disk) must not keep the process from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result.map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,12 @@
+//! The real binary against real clients: docker, podman, buildah, skopeo, the AWS CLI and raw HTTP.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, with the place it happened")]
+
+mod at_rest;
+mod bad_input;
+mod clients;
+mod ecr;
+mod ecs;
+mod fleet;
+mod layering;
+mod policies;
+mod server;

@@ -1,0 +1,134 @@
+//! Starting, stopping and being told apart: what scripts and operators rely on.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use test_support::{Server, aws, run, try_run};
+
+#[test]
+fn starts_within_a_second_and_answers_ready() {
+    let mut server = Server::start();
+    server.stop();
+    let begin = Instant::now();
+    server.start_again();
+    assert!(begin.elapsed() < Duration::from_secs(1), "took {:?}", begin.elapsed());
+    assert_eq!(server.anonymous().get("/readyz").status, 200);
+    assert_eq!(server.anonymous().get("/healthz").status, 200);
+}
+
+#[test]
+fn first_start_writes_credentials_that_only_the_owner_reads() {
+    let server = Server::start();
+    let mode = std::fs::metadata(server.data().join("credentials")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(server.secret().len() >= 32);
+    assert!(!server.log().contains(server.secret()), "the secret is in the log");
+}
+
+#[test]
+fn bootstrap_key_is_used_at_the_first_start_only() {
+    let (id, secret) = ("BOOTSTRAPKEY0000", "a-secret-of-more-than-32-characters-0123456789");
+    let mut server = Server::builder()
+        .env("BERTH_BOOTSTRAP_ACCESS_KEY_ID", id)
+        .env("BERTH_BOOTSTRAP_SECRET_ACCESS_KEY", secret)
+        .start();
+    let identity = run(server.aws_command_as(id, secret).args(["sts", "get-caller-identity"]));
+    assert!(identity.contains("000000000000"), "{identity}");
+    server.stop();
+    server.start_again();
+    run(server.aws_command_as(id, secret).args(["sts", "get-caller-identity"]));
+}
+
+#[test]
+fn second_server_on_the_same_data_is_refused() {
+    let server = Server::start();
+    let error = try_run(&mut server.berth(["serve", "--listen", "127.0.0.1:0"])).unwrap_err();
+    assert!(error.contains("another"), "{error}");
+}
+
+#[test]
+fn plain_http_off_loopback_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = Server::start().berth(["serve", "--listen", "0.0.0.0:0"]);
+    command.env("BERTH_DATA", data.path());
+    let error = try_run(&mut command).unwrap_err();
+    assert!(error.contains("plain_http"), "{error}");
+}
+
+#[test]
+fn unknown_configuration_key_is_named_with_its_line() {
+    let data = tempfile::tempdir().unwrap();
+    let config = data.path().join("berth.toml");
+    std::fs::write(&config, "region = \"us-east-1\"\nlisten_adress = \"127.0.0.1:1\"\n").unwrap();
+    let mut command = Server::start().berth(["serve", "--config"]);
+    let error = try_run(command.arg(&config)).unwrap_err();
+    assert!(error.contains("listen_adress") && error.contains("berth.toml"), "{error}");
+}
+
+#[test]
+fn terminated_server_finishes_the_request_in_flight() {
+    let mut server = Server::start();
+    let started = server.http().post("/v2/slow/blobs/uploads/", &[], b"");
+    let location = started.header("location").unwrap().to_owned();
+    let authorization = server.http();
+    let mut stream = TcpStream::connect(server.authority()).unwrap();
+    let digest = test_support::sha256(b"hello world");
+    let header = format!(
+        "PUT {location}?digest=sha256:{digest} HTTP/1.1\r\nHost: berth\r\nAuthorization: {}\r\nContent-Length: 11\r\n\r\nhello",
+        authorization.authorization().unwrap()
+    );
+    stream.write_all(header.as_bytes()).unwrap();
+    std::thread::spawn({
+        let mut stream = stream.try_clone().unwrap();
+        move || {
+            std::thread::sleep(Duration::from_millis(500));
+            stream.write_all(b" world").unwrap();
+        }
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(server.stop().success());
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    server.start_again();
+    assert_eq!(server.http().head(&format!("/v2/slow/blobs/sha256:{digest}")).status, 200);
+}
+
+#[test]
+fn help_teaches_every_command() {
+    let server = Server::start();
+    for args in [
+        vec!["--help"],
+        vec!["up", "--help"],
+        vec!["serve", "--help"],
+        vec!["agent", "--help"],
+        vec!["cluster", "join-token", "--help"],
+        vec!["policy", "check", "--help"],
+        vec!["policy", "apply", "--help"],
+        vec!["policy", "simulate", "--help"],
+        vec!["deploy", "--help"],
+    ] {
+        let mut command = Command::new(server.berth([]).get_program());
+        let help = run(command.args(&args));
+        assert!(help.contains("Usage:"), "{args:?}: {help}");
+    }
+}
+
+#[test]
+fn every_api_refuses_strangers_and_unknown_operations() {
+    let server = Server::start();
+    for target in ["AmazonEC2ContainerServiceV20141113.ListClusters", "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories", "Berth_20261101.CreateJoinToken"] {
+        let answer = server.anonymous().post("/", &[("x-amz-target", target), ("content-type", "application/x-amz-json-1.1")], b"{}");
+        assert_eq!(answer.status, 400, "{target}: {answer:?}");
+        assert!(answer.json()["__type"].as_str().unwrap().contains("MissingAuthenticationToken"), "{answer:?}");
+    }
+    let error = aws(&server, ["ecs", "describe-capacity-providers"]).unwrap_err();
+    assert!(error.contains("UnsupportedFeatureException") || error.contains("not supported"), "{error}");
+    let answer = server.anonymous().post("/", &[("x-amz-target", "Nonsense.Nothing")], b"{}");
+    assert!(answer.status == 400 || answer.status == 404, "{answer:?}");
+    let refused = server.anonymous().send("GET", "/v2/", &[("x-berth-session", "admin")], b"");
+    assert_eq!(refused.status, 400);
+}

@@ -1,0 +1,26 @@
+//! What the tests and benchmarks of the whole binary share: a real server process, Docker Engines of
+//! their own, and the clients that talk to both.
+//!
+//! Everything started here is stopped on drop, and nothing is left on the machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, with the place it happened"
+)]
+
+mod command;
+mod engine;
+mod http;
+mod image;
+mod process;
+mod server;
+mod wait;
+
+pub use command::{aws, run, run_with_input, try_run};
+pub use engine::Engine;
+pub use http::{Http, Response};
+pub use image::{Layer, image_archive, sha256, static_image};
+pub use process::Process;
+pub use server::{Agent, Server, ServerBuilder};
+pub use wait::{eventually, eventually_within};
