@@ -5,14 +5,20 @@
 //! so the server, `policy simulate` and the tests all decide alike. Deciding allocates nothing while
 //! the answer is yes.
 
+mod condition;
 mod context;
 mod document;
 mod evaluate;
+mod explain;
 mod finding;
+pub mod json;
+mod pattern;
 mod principal;
+mod statement;
 
 pub use context::{Context, ContextValue};
 pub use document::{Effect, Named, Policy, PolicyKind};
 pub use evaluate::{Decision, PolicySet, Reason, Request, StatementRef, evaluate};
-pub use finding::{Finding, Severity};
+pub use explain::{Considered, Verdict, explain};
+pub use finding::{Finding, Findings, Severity};
 pub use principal::Principal;

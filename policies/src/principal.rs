@@ -1,7 +1,9 @@
 //! Who asks: the caller as the decision sees it, and the Principal elements it is compared with.
 //!
-//! How a resource policy names the caller decides what its Allow stands in for (iam.md 1.1, rule 4),
-//! so matching answers with a [`Grant`], not with a yes.
+//! How a resource policy names the caller decides what its Allow stands in for, so matching answers
+//! with a [`Grant`](element::Grant), not with a yes.
+
+pub(crate) mod element;
 
 /// The caller of a request. ARNs are the full ones, with path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

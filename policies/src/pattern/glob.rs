@@ -1,0 +1,146 @@
+//! Matching `*` and `?` without backtracking over stars.
+//!
+//! A pattern is cut at its stars. The first piece is anchored to the start, the last to the end, and
+//! every piece between takes its leftmost place in what is left: for this language leftmost is always
+//! right, so no choice is ever taken back. A piece without `?` is found by linear substring search; one
+//! with `?` is compared in blocks under a mask, which the compiler vectorizes.
+
+/// The code must be equal.
+pub(super) const LITERAL: u8 = 0xFF;
+/// Any one character. Zero and [`LITERAL`] serve as masks in comparisons.
+pub(super) const ONE: u8 = 0x00;
+/// Any run of characters, an empty one too.
+pub(super) const RUN: u8 = 0x01;
+
+/// UTF-8 bytes, each with what it stands for; a wildcard takes one entry.
+#[derive(Debug, Default)]
+pub(super) struct Flat {
+    codes: Vec<u8>,
+    kinds: Vec<u8>,
+}
+
+impl Flat {
+    pub(super) fn push_char(&mut self, character: char, kind: u8) {
+        if kind == RUN && self.kinds.last() == Some(&RUN) {
+            return;
+        }
+        let mut buffer = [0; 4];
+        for byte in character.encode_utf8(&mut buffer).bytes() {
+            self.codes.push(byte);
+            self.kinds.push(kind);
+        }
+    }
+
+    pub(super) fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    pub(super) fn kinds(&self) -> &[u8] {
+        &self.kinds
+    }
+
+    pub(super) fn literal_text(&self) -> String {
+        let literal = self.codes.iter().zip(&self.kinds).filter(|(_, kind)| **kind == LITERAL);
+        let bytes = literal.map(|(code, _)| *code).collect();
+        String::from_utf8(bytes).expect("characters were pushed whole")
+    }
+}
+
+/// Whether the whole text matches.
+pub(super) fn matches(codes: &[u8], kinds: &[u8], text: &str) -> bool {
+    // `?` stands for a character, not a byte. Where the two differ, compare characters.
+    if kinds.contains(&ONE) && !(text.is_ascii() && codes.is_ascii()) {
+        return matches_wide(codes, kinds, text);
+    }
+    run(codes, kinds, text.as_bytes())
+}
+
+fn matches_wide(codes: &[u8], kinds: &[u8], text: &str) -> bool {
+    let Ok(pattern) = std::str::from_utf8(codes) else { return false };
+    let (wide_kinds, wide_codes): (Vec<u8>, Vec<u32>) =
+        pattern.char_indices().map(|(index, character)| (kinds[index], u32::from(character))).unzip();
+    let wide_text: Vec<u32> = text.chars().map(u32::from).collect();
+    run(&wide_codes, &wide_kinds, &wide_text)
+}
+
+fn run<T: Unit>(codes: &[T], kinds: &[u8], text: &[T]) -> bool {
+    let Some(first) = kinds.iter().position(|kind| *kind == RUN) else {
+        return codes.len() == text.len() && equal(codes, kinds, text);
+    };
+    let last = kinds.iter().rposition(|kind| *kind == RUN).expect("one was just found");
+    let tail = codes.len() - last - 1;
+    if text.len() < first + tail {
+        return false;
+    }
+    let (body, end) = text.split_at(text.len() - tail);
+    if !equal(&codes[..first], &kinds[..first], &body[..first])
+        || !equal(&codes[last + 1..], &kinds[last + 1..], end)
+    {
+        return false;
+    }
+    let mut rest = &body[first..];
+    let mut from = first + 1;
+    while from <= last {
+        let length = kinds[from..=last].iter().position(|kind| *kind == RUN).expect("last is a star");
+        let piece = from..from + length;
+        match find(&codes[piece.clone()], &kinds[piece], rest) {
+            Some(place) => rest = &rest[place + length..],
+            None => return false,
+        }
+        from += length + 1;
+    }
+    true
+}
+
+fn find<T: Unit>(codes: &[T], kinds: &[u8], text: &[T]) -> Option<usize> {
+    if !kinds.contains(&ONE) {
+        return T::find_literal(text, codes);
+    }
+    let last = text.len().checked_sub(codes.len())?;
+    (0..=last).find(|place| equal(codes, kinds, &text[*place..*place + codes.len()]))
+}
+
+/// Compares texts of equal length, masking what may be any character.
+fn equal<T: Unit>(codes: &[T], kinds: &[u8], text: &[T]) -> bool {
+    const BLOCK: usize = 32;
+    let blocks = codes.chunks(BLOCK).zip(kinds.chunks(BLOCK)).zip(text.chunks(BLOCK));
+    for ((codes, kinds), text) in blocks {
+        let mut difference = false;
+        for ((code, kind), unit) in codes.iter().zip(kinds).zip(text) {
+            difference |= T::differs(*code, *unit, *kind);
+        }
+        if difference {
+            return false;
+        }
+    }
+    true
+}
+
+/// What patterns are compared in: bytes, or code points where `?` meets text beyond ASCII.
+trait Unit: Copy {
+    fn differs(code: Self, unit: Self, kind: u8) -> bool;
+    fn find_literal(text: &[Self], literal: &[Self]) -> Option<usize>;
+}
+
+impl Unit for u8 {
+    #[inline]
+    fn differs(code: u8, unit: u8, kind: u8) -> bool {
+        (code ^ unit) & kind != 0
+    }
+
+    fn find_literal(text: &[u8], literal: &[u8]) -> Option<usize> {
+        memchr::memmem::find(text, literal)
+    }
+}
+
+impl Unit for u32 {
+    #[inline]
+    fn differs(code: u32, unit: u32, kind: u8) -> bool {
+        kind == LITERAL && code != unit
+    }
+
+    fn find_literal(text: &[u32], literal: &[u32]) -> Option<usize> {
+        let last = text.len().checked_sub(literal.len())?;
+        (0..=last).find(|place| text[*place..].starts_with(literal))
+    }
+}
