@@ -31,14 +31,13 @@ pub enum PolicyKind {
 }
 
 impl PolicyKind {
-    /// The most characters a document may have, white space not counted. An identity policy may be as
-    /// large as the largest quota; IAM's own quotas for each place are for the API to hold.
+    /// The most characters a document may have, white space not counted. Where a kind has several
+    /// quotas in IAM (inline or managed, user or role) this is the largest; the API holds the others.
     pub fn size_limit(self) -> usize {
         match self {
             PolicyKind::Identity | PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy => 10_240,
-            PolicyKind::Boundary => 6_144,
+            PolicyKind::Boundary | PolicyKind::Session => 6_144,
             PolicyKind::Trust => 4_096,
-            PolicyKind::Session => 2_048,
             PolicyKind::ServiceControl | PolicyKind::ResourceControl => 5_120,
         }
     }

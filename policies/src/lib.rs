@@ -12,6 +12,7 @@ mod evaluate;
 mod explain;
 mod finding;
 pub mod json;
+pub mod managed;
 mod pattern;
 mod principal;
 mod statement;

@@ -180,8 +180,8 @@ fn sizes_are_counted_without_white_space() {
     let small = format!("{{\"Statement\": [{statement}{}]}}", " ".repeat(5000));
     let policy = Policy::parse(&small, PolicyKind::Session).unwrap();
     assert_eq!(policy.size(), 66);
-    let large = format!("{{\"Statement\": [{}]}}", vec![statement; 60].join(","));
-    assert!(complaints(&large, PolicyKind::Session).contains("at most 2048 characters"));
+    let large = format!("{{\"Statement\": [{}]}}", vec![statement; 150].join(","));
+    assert!(complaints(&large, PolicyKind::Session).contains("at most 6144 characters"));
     assert_eq!(complaints(&large, PolicyKind::Identity), "");
     let hostile = format!("{{\"Statement\": [{}]}}", vec![statement; 100_000].join(","));
     assert!(complaints(&hostile, PolicyKind::Identity).contains("is too large"));
