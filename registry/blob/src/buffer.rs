@@ -31,8 +31,12 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A buffer of at least `len` bytes, at most [`LARGE`], with whatever it held before.
+    /// A buffer of at least `len` bytes, with whatever it held before. Past [`LARGE`] (the footer of an
+    /// upload in very many pieces) it is none of the pool's.
     pub(crate) fn take(self: &Arc<Self>, len: usize) -> Buffer {
+        if len > LARGE {
+            return Buffer::new(len);
+        }
         let (idle, size) = if len <= SMALL { (&self.small, SMALL) } else { (&self.large, LARGE) };
         let bytes = idle.lock().pop().unwrap_or_else(|| vec![0; size]);
         Buffer { bytes, pool: Some(Arc::clone(self)) }

@@ -1,104 +1,161 @@
-//! stub
-use std::ops::Range;
-use std::pin::Pin;
+//! Sealed content: the face that the use-cases build on.
+//!
+//! Bytes are hashed and sealed in one pass on their way in, and verified on their way out; nothing that
+//! did not verify is released. Dedupe, visibility and commit are the caller's, in metadata.
+
+mod blob;
+mod opened;
+mod records;
+mod sealing;
+mod state;
+mod upload;
+mod verify;
+
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::Stream;
+use quick_cache::sync::Cache;
 use registry_runtime::KeyProvider;
 use registry_types::{Algorithm, Digest};
 
+use crate::buffer::Pool;
 use crate::error::BlobError;
 use crate::file_id::FileId;
-use crate::key_row::{Domain, KeyRow, Sealed, SuspendedUpload};
+use crate::key_row::{Domain, KeyRow, SuspendedUpload};
+use crate::keys::KeyRing;
+use crate::keys::wrap::{Dek, Wrapped, blob_context};
 use crate::replicate::Replicated;
+use opened::Opened;
+use state::State;
 
-/// The face of this crate: sealed, verified content over replicated stores. Cheap to clone.
+pub use blob::{Blob, BlobStream};
+pub use upload::Upload;
+pub use verify::Damage;
+
+/// Opened objects kept: keys, runs and open files of each. A footer with more runs than this many is
+/// opened anew each time instead.
+const OPENED_KEPT: usize = 256;
+const RUNS_KEPT: usize = 1024;
+
+/// The content store. Cheap to clone.
 #[derive(Clone)]
-pub struct ContentStore;
+pub struct ContentStore {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    replicas: Arc<Replicated>,
+    keys: KeyRing,
+    pool: Arc<Pool>,
+    opened: Cache<FileId, Arc<Opened>>,
+}
 
 impl ContentStore {
-    pub fn new(_replicas: Replicated, _keys: Arc<dyn KeyProvider>) -> Self {
-        Self
+    pub fn new(replicas: Replicated, keys: Arc<dyn KeyProvider>) -> Self {
+        let inner = Inner {
+            replicas: Arc::new(replicas),
+            keys: KeyRing::new(keys),
+            pool: Arc::default(),
+            opened: Cache::new(OPENED_KEPT),
+        };
+        Self { inner: Arc::new(inner) }
     }
+
     /// Makes `epoch` the one that new uploads to the domain are wrapped under, and its secret if there
-    /// is none. Called at start for each domain (epoch 1 on a new installation), before `begin`.
-    pub async fn activate(&self, _domain: &Domain, _epoch: u32) -> Result<(), BlobError> {
-        Ok(())
+    /// is none. Called for each domain at start (epoch 1 on a new installation) and when a key rolls.
+    pub async fn activate(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
+        self.inner.keys.activate(domain, epoch).await
     }
-    /// Begins an upload: draws its file id and data key. Nothing is written until bytes come, so that
-    /// the caller can register the upload first (`suspend` it, insert its row).
-    pub async fn begin(&self, _d: &Domain, _uid: &str, _a: Algorithm) -> Result<Upload, BlobError> {
-        Err(BlobError::UploadUnknown)
+
+    /// Begins an upload: draws its file id and data key. Nothing is written before bytes come, so that
+    /// the caller can register the upload first: `suspend` it at once and insert its row.
+    pub async fn begin(
+        &self,
+        domain: &Domain,
+        upload_uid: &str,
+        algorithm: Algorithm,
+    ) -> Result<Upload, BlobError> {
+        Upload::begin(Arc::clone(&self.inner), domain, upload_uid, algorithm).await
     }
-    /// Goes on with a suspended upload. `lease` and `offset` are those it was suspended with.
+
+    /// Goes on with a suspended upload. `lease` and `offset` are those it was suspended with, as the
+    /// upload row keeps them; what a later attempt wrote and did not suspend is given up.
+    ///
+    /// # Errors
+    /// `UploadUnknown` when the state is not this upload's, of another release, or no longer held by the
+    /// replicas (a power cut): the upload is gone. `UploadBusy` while another request still writes.
     pub async fn resume(
         &self,
-        _domain: &Domain,
-        _state: &SuspendedUpload,
-        _uid: &str,
-        _lease: &str,
-        _offset: u64,
+        domain: &Domain,
+        suspended: &SuspendedUpload,
+        upload_uid: &str,
+        lease: &str,
+        offset: u64,
     ) -> Result<Upload, BlobError> {
-        Err(BlobError::UploadUnknown)
+        let state = State::open(&self.inner.keys, domain, suspended, upload_uid, lease, offset).await?;
+        Upload::resume(Arc::clone(&self.inner), domain, upload_uid, suspended.file_id, state).await
     }
-    /// Opens a blob: everything but its records is verified before this returns.
-    pub async fn open(&self, _row: &KeyRow, _digest: &Digest) -> Result<Blob, BlobError> {
-        Err(BlobError::UploadUnknown)
+
+    /// Opens a blob: length, header, commitment and footer are verified before this returns, each record
+    /// before it is released.
+    pub async fn open(&self, row: &KeyRow, digest: &Digest) -> Result<Blob, BlobError> {
+        if let Some(opened) = self.inner.opened.get(&row.file_id)
+            && opened.is(row, digest)
+        {
+            return Ok(Blob::new(Arc::clone(&self.inner), opened));
+        }
+        let opened = Arc::new(Opened::open(&self.inner, row, digest).await?);
+        if opened.runs() <= RUNS_KEPT {
+            self.inner.opened.insert(row.file_id, Arc::clone(&opened));
+        }
+        Ok(Blob::new(Arc::clone(&self.inner), opened))
     }
-    /// Removes an object from every replica. The caller has deleted its rows before.
-    pub async fn delete(&self, _file_id: FileId) -> Result<(), BlobError> {
-        Err(BlobError::UploadUnknown)
+
+    /// Removes an object from every replica. The caller has deleted the rows that name it before.
+    pub async fn delete(&self, file_id: FileId) -> Result<(), BlobError> {
+        self.inner.opened.remove(&file_id);
+        self.inner.replicas.delete(file_id).await
+    }
+
+    /// Wraps a blob's key anew, under the domain's active epoch. The object stays as it is.
+    pub async fn rewrap(&self, row: &KeyRow, digest: &Digest) -> Result<KeyRow, BlobError> {
+        let dek = self.inner.unwrap_row(row, digest).await?;
+        let (epoch, kek) = self.inner.keys.active(&row.domain).await?;
+        let context = blob_context(&row.domain, &row.dek_id, row.file_id, row.total_len, digest);
+        let wrapped = kek.wrap(&row.dek_id, &dek, &context);
+        Ok(KeyRow { epoch, wrap_nonce: wrapped.nonce, wrapped: wrapped.bytes, ..row.clone() })
+    }
+
+    /// Wraps a suspended upload's key anew, under the domain's active epoch.
+    pub async fn rewrap_upload(
+        &self,
+        domain: &Domain,
+        suspended: &SuspendedUpload,
+        upload_uid: &str,
+    ) -> Result<SuspendedUpload, BlobError> {
+        state::rewrap(&self.inner.keys, domain, suspended, upload_uid).await
+    }
+
+    /// Drops the key of a destroyed epoch and everything that was opened.
+    pub fn forget(&self, domain: &Domain, epoch: u32) {
+        self.inner.keys.forget(domain, epoch);
+        self.inner.opened.clear();
+    }
+
+    /// The replicas, for scrub and repair.
+    pub fn replicas(&self) -> &Replicated {
+        &self.inner.replicas
     }
 }
 
-/// An upload that is receiving bytes.
-pub struct Upload;
-
-impl Upload {
-    pub fn file_id(&self) -> FileId {
-        FileId::from_bytes([0; 16])
-    }
-    /// Bytes received so far, earlier requests included.
-    pub fn offset(&self) -> u64 {
-        0
-    }
-    pub async fn write(&mut self, _chunk: Bytes) -> Result<(), BlobError> {
-        Ok(())
-    }
-    /// Ends this request's part of the upload: visible to every server, survives SIGKILL. `lease` is
-    /// the caller's lease of this moment; the next request gives the same one to `resume`.
-    pub async fn suspend(self, _lease: &str) -> Result<SuspendedUpload, BlobError> {
-        Err(BlobError::UploadUnknown)
-    }
-    /// Makes the object durable on the write quorum, if its bytes have the digest `expected`.
-    pub async fn finish(self, _expected: &Digest) -> Result<Sealed, BlobError> {
-        Err(BlobError::UploadUnknown)
-    }
-    /// Gives the upload up and removes its object.
-    pub async fn abandon(self) {}
-}
-
-/// Plaintext in order. After an error the stream has ended.
-pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, BlobError>> + Send>>;
-
-/// An opened blob. Cheap to clone.
-#[derive(Clone)]
-pub struct Blob;
-
-impl Blob {
-    pub fn len(&self) -> u64 {
-        0
-    }
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// The plaintext of `range`, each piece released only when its tag held.
-    pub fn stream(&self, _range: Range<u64>) -> BlobStream {
-        Box::pin(futures_util::stream::empty())
-    }
-    /// The whole blob in memory, for manifests and configs; `TooLarge` past `limit` bytes.
-    pub async fn read_all(&self, _limit: u64) -> Result<Bytes, BlobError> {
-        Err(BlobError::UploadUnknown)
+impl Inner {
+    /// The data key of a blob, which its row must describe to the letter.
+    async fn unwrap_row(&self, row: &KeyRow, digest: &Digest) -> Result<Dek, BlobError> {
+        let kek = self.keys.get(&row.domain, row.epoch).await?;
+        let context = blob_context(&row.domain, &row.dek_id, row.file_id, row.total_len, digest);
+        let wrapped = Wrapped { nonce: row.wrap_nonce, bytes: row.wrapped };
+        kek.unwrap(&row.dek_id, &wrapped, &context).map_err(|_| BlobError::KeyRow { file_id: row.file_id })
     }
 }
+
+#[cfg(test)]
+mod tests;

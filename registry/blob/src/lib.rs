@@ -16,11 +16,11 @@ mod replicate;
 mod store;
 
 pub use buffer::Buffer;
-pub use content::{Blob, BlobStream, ContentStore, Upload};
+pub use content::{Blob, BlobStream, ContentStore, Damage, Upload};
 pub use error::BlobError;
 pub use file_id::{FileId, ParseFileIdError};
 pub use key_row::{Domain, KeyRow, Sealed, SuspendedUpload};
-pub use replicate::{ReplicaId, Replicated};
+pub use replicate::{QuorumError, Rejection, ReplicaId, Replicated};
 pub use store::fs::FsStore;
 pub use store::memory::MemoryStore;
 pub use store::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, StoreError};

@@ -1,8 +1,32 @@
-//! stub
-use std::fmt;
-use std::sync::Arc;
+//! Several replicas that hold identical objects.
+//!
+//! A write counts when the write quorum holds it; a replica that failed once is out for that upload. A
+//! read goes on from another replica, and no single replica's "not found" is an answer.
 
-use crate::store::BlobStore;
+pub(crate) mod readers;
+pub(crate) mod writers;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::error::BlobError;
+use crate::file_id::FileId;
+use crate::store::{BlobStore, StoreError};
+
+/// How long a replica that answered too late is left out where others can do the work.
+const SUSPECT_FOR: Duration = Duration::from_secs(30);
+/// Findings kept for whoever repairs; older ones go, since scrub finds them again.
+const REJECTIONS_KEPT: usize = 1024;
+/// Sets of replicas are kept as bits.
+const MOST_REPLICAS: usize = 64;
 
 /// Name of a replica, as in its root's marker and in repair rows.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,14 +54,145 @@ impl fmt::Debug for ReplicaId {
     }
 }
 
+/// A stretch of an object that a replica holds badly, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub file_id: FileId,
+    pub replica: ReplicaId,
+    /// Bytes of the object, not of the blob.
+    pub range: Range<u64>,
+}
+
+/// Replicas and quorum that can not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum QuorumError {
+    #[error("between 1 and 64 replicas are needed")]
+    Replicas,
+    #[error("two replicas have one name")]
+    SameName,
+    #[error("with two replicas the write quorum must be stated")]
+    Unstated,
+    #[error("the write quorum must be at least {least} and at most the number of replicas")]
+    Quorum { least: usize },
+}
+
+struct Replica {
+    id: ReplicaId,
+    store: Arc<dyn BlobStore>,
+    suspect_until: Mutex<Option<Instant>>,
+}
+
+impl Replica {
+    fn is_suspect(&self) -> bool {
+        self.suspect_until.lock().is_some_and(|until| Instant::now() < until)
+    }
+}
+
 /// N stores that hold identical objects.
 pub struct Replicated {
-    pub(crate) replicas: Vec<(ReplicaId, Arc<dyn BlobStore>)>,
+    replicas: Vec<Replica>,
+    write_quorum: usize,
+    rejections: Mutex<VecDeque<Rejection>>,
 }
 
 impl Replicated {
     /// One store, which is its own quorum.
     pub fn single(id: ReplicaId, store: Arc<dyn BlobStore>) -> Self {
-        Self { replicas: vec![(id, store)] }
+        Self::assemble(vec![(id, store)], 1)
+    }
+
+    /// Without a stated quorum one replica is its own, and three or more need a majority.
+    pub fn new(
+        replicas: Vec<(ReplicaId, Arc<dyn BlobStore>)>,
+        write_quorum: Option<usize>,
+    ) -> Result<Self, QuorumError> {
+        let count = replicas.len();
+        if count == 0 || count > MOST_REPLICAS {
+            return Err(QuorumError::Replicas);
+        }
+        let named_twice =
+            |(at, (id, _)): (usize, &(ReplicaId, _))| replicas[..at].iter().any(|(other, _)| other == id);
+        if replicas.iter().enumerate().any(named_twice) {
+            return Err(QuorumError::SameName);
+        }
+        let least = if count < 3 { 1 } else { count / 2 + 1 };
+        let write_quorum = match write_quorum {
+            None if count == 2 => return Err(QuorumError::Unstated),
+            None => least,
+            Some(stated) if (least..=count).contains(&stated) => stated,
+            Some(_) => return Err(QuorumError::Quorum { least }),
+        };
+        Ok(Self::assemble(replicas, write_quorum))
+    }
+
+    fn assemble(replicas: Vec<(ReplicaId, Arc<dyn BlobStore>)>, write_quorum: usize) -> Self {
+        let replicas = replicas
+            .into_iter()
+            .map(|(id, store)| Replica { id, store, suspect_until: Mutex::new(None) })
+            .collect();
+        Self { replicas, write_quorum, rejections: Mutex::default() }
+    }
+
+    pub fn replica_ids(&self) -> impl Iterator<Item = &ReplicaId> {
+        self.replicas.iter().map(|replica| &replica.id)
+    }
+
+    /// The store of one replica, for scrub and repair.
+    pub fn store(&self, replica: &ReplicaId) -> Option<&Arc<dyn BlobStore>> {
+        self.replicas.iter().find(|other| other.id == *replica).map(|replica| &replica.store)
+    }
+
+    /// Notes that a replica holds a stretch of an object badly. Nothing is deleted for it.
+    pub fn reject(&self, file_id: FileId, range: Range<u64>, replica: &ReplicaId) {
+        warn!(
+            object.file_id = %file_id,
+            object.offset = range.start,
+            object.range_bytes = range.end - range.start,
+            replica.id = %replica,
+            "a replica holds bad bytes"
+        );
+        let mut rejections = self.rejections.lock();
+        if rejections.len() == REJECTIONS_KEPT {
+            rejections.pop_front();
+        }
+        rejections.push_back(Rejection { file_id, replica: replica.clone(), range });
+    }
+
+    /// What was rejected since the last call, at most the newest thousand.
+    pub fn take_rejections(&self) -> Vec<Rejection> {
+        self.rejections.lock().drain(..).collect()
+    }
+
+    /// Removes an object from every replica. Fails when one could not be asked: the object stays
+    /// registered, and the call is made again.
+    pub(crate) async fn delete(&self, file_id: FileId) -> Result<(), BlobError> {
+        let steps = self.replicas.iter().enumerate().map(|(index, replica)| {
+            let store = Arc::clone(&replica.store);
+            (index, async move { store.delete(file_id).await })
+        });
+        let (_, failed) = writers::gather(self, steps, self.replicas.len(), writers::STEP_LIMIT).await;
+        match failed.into_iter().next() {
+            None => Ok(()),
+            Some((_, error)) => Err(BlobError::Unavailable(error)),
+        }
+    }
+
+    fn suspect(&self, index: usize) {
+        *self.replicas[index].suspect_until.lock() = Some(Instant::now() + SUSPECT_FOR);
+    }
+
+    /// Logs a replica's failure, and leaves a hanging one out for a while.
+    fn note_failure(&self, index: usize, error: &StoreError) {
+        if matches!(error, StoreError::TimedOut) {
+            self.suspect(index);
+        }
+        warn!(
+            replica.id = %self.replicas[index].id,
+            error = error as &dyn std::error::Error,
+            "a replica failed"
+        );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,8 +56,9 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn create(&self, file_id: FileId) -> Result<Box<dyn ObjectWriter>, StoreError>;
 
     /// Goes on writing an object at `len`, giving up what lies past it. `NotFound` when the object is
-    /// not there (unless `len` is 0: then it is begun), `Short` when it holds fewer than `len` bytes,
-    /// `Busy` while another writer has it.
+    /// not there, `Short` when it holds fewer than `len` bytes, `Busy` while another writer has it. With
+    /// `len` 0 the object is begun, over whatever an attempt that was given up left there; `Busy` may
+    /// then come with the first bytes.
     async fn resume(&self, file_id: FileId, len: u64) -> Result<Box<dyn ObjectWriter>, StoreError>;
 
     /// Opens an object for reading, finished or not. What a reader has open stays readable after `delete`.

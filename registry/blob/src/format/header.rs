@@ -87,8 +87,8 @@ impl Header {
         Ok(keys)
     }
 
-    pub(crate) fn file_id(&self) -> FileId {
-        FileId::from_bytes(self.0[8..24].try_into().expect("16 bytes"))
+    pub(crate) fn names(&self, file_id: FileId, dek_id: &[u8; 16], domain_id: &[u8; 16]) -> bool {
+        self.0[8..24] == *file_id.as_bytes() && self.0[24..40] == *dek_id && self.0[40..56] == *domain_id
     }
 
     pub(crate) fn salt(&self) -> &[u8; 32] {

@@ -25,6 +25,10 @@ impl Runs {
         true
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The run of record `index`, which must lie in the object.
     pub(crate) fn of(&self, index: u64) -> Option<&RunId> {
         let after = self.0.partition_point(|(first, _)| *first <= index);

@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,9 +24,17 @@ struct Tail {
     at: u64,
 }
 
+/// Where a chunk goes: into a file that is open, or into one to be made.
+enum Start {
+    Make { exclusive: bool },
+    Go(Tail),
+}
+
 enum State {
     /// The file is made with its first bytes: a small object costs one trip to the pool.
-    New,
+    New {
+        exclusive: bool,
+    },
     Idle(Tail),
     Writing(JoinHandle<Result<Tail, StoreError>>),
     /// An error, or a call that was dropped half-way: the end of the file is unknown.
@@ -41,16 +49,17 @@ pub(super) struct FsWriter {
 
 impl FsWriter {
     pub(super) fn create(root: Arc<Root>, file_id: FileId) -> Self {
-        Self { root, file_id, state: State::New }
+        Self { root, file_id, state: State::New { exclusive: true } }
     }
 
-    /// Blocks.
+    /// Goes on at `len`. Blocks, unless `len` is 0: then the object is opened with its first bytes.
     pub(super) fn resume(root: Arc<Root>, file_id: FileId, len: u64) -> Result<Self, StoreError> {
+        if len == 0 {
+            return Ok(Self { root, file_id, state: State::New { exclusive: false } });
+        }
         root.check()?;
-        let path = root.object(file_id);
-        let mut options = OpenOptions::new();
-        options.write(true).create(len == 0).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(|error| root.explain(error))?;
+        let file = File::options().write(true).open(root.object(file_id));
+        let file = file.map_err(|error| root.explain(error))?;
         lock(&file)?;
         if file.metadata()?.len() < len {
             return Err(StoreError::Short);
@@ -60,23 +69,26 @@ impl FsWriter {
     }
 
     /// Waits for the chunk on its way. The state is `Failed` until the caller sets the next one.
-    async fn settle(&mut self) -> Result<Option<Tail>, StoreError> {
+    async fn settle(&mut self) -> Result<Start, StoreError> {
         match std::mem::replace(&mut self.state, State::Failed) {
-            State::New => Ok(None),
-            State::Idle(tail) => Ok(Some(tail)),
-            State::Writing(job) => job.await.map_err(io::Error::other)?.map(Some),
+            State::New { exclusive } => Ok(Start::Make { exclusive }),
+            State::Idle(tail) => Ok(Start::Go(tail)),
+            State::Writing(job) => job.await.map_err(io::Error::other)?.map(Start::Go),
             State::Failed => Err(StoreError::Io(io::Error::other("an earlier write failed"))),
         }
     }
 }
 
-/// Creates the object; the name must be free.
-fn make(root: &Root, file_id: FileId) -> Result<Tail, StoreError> {
+/// Makes the object; an exclusive one's name must be free, another is emptied.
+fn make(root: &Root, file_id: FileId, exclusive: bool) -> Result<Tail, StoreError> {
     root.check()?;
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
+    options.write(true).create(true).create_new(exclusive).truncate(false).mode(0o600);
     let file = options.open(root.object(file_id)).map_err(|error| root.explain(error))?;
     lock(&file)?;
+    if !exclusive {
+        file.set_len(0)?;
+    }
     Ok(Tail { file, at: 0 })
 }
 
@@ -88,22 +100,32 @@ fn lock(file: &File) -> Result<(), StoreError> {
     }
 }
 
-fn write(root: &Root, file_id: FileId, tail: Option<Tail>, chunk: &[u8]) -> Result<Tail, StoreError> {
-    let mut tail = match tail {
-        Some(tail) => tail,
-        None => make(root, file_id)?,
+fn write(root: &Root, file_id: FileId, start: Start, chunk: &[u8]) -> Result<Tail, StoreError> {
+    let mut tail = match start {
+        Start::Go(tail) => tail,
+        Start::Make { exclusive } => make(root, file_id, exclusive)?,
     };
     tail.file.write_all_at(chunk, tail.at)?;
     tail.at += chunk.len() as u64;
     Ok(tail)
 }
 
+/// Whether what was written is what the name stands for: bytes that were deleted meanwhile are not
+/// durable, however well they were synced.
+fn still_named(file: &File, root: &Root, file_id: FileId) -> Result<(), StoreError> {
+    let named = std::fs::metadata(root.object(file_id)).map_err(|error| root.explain(error))?;
+    let written = file.metadata()?;
+    let same = named.dev() == written.dev() && named.ino() == written.ino();
+    if same { Ok(()) } else { Err(StoreError::NotFound) }
+}
+
 #[async_trait]
 impl ObjectWriter for FsWriter {
     async fn append(&mut self, chunk: Bytes) -> Result<(), StoreError> {
-        let tail = self.settle().await?;
+        let start = self.settle().await?;
         let (root, file_id) = (Arc::clone(&self.root), self.file_id);
-        self.state = State::Writing(tokio::task::spawn_blocking(move || write(&root, file_id, tail, &chunk)));
+        self.state =
+            State::Writing(tokio::task::spawn_blocking(move || write(&root, file_id, start, &chunk)));
         Ok(())
     }
 
@@ -112,20 +134,21 @@ impl ObjectWriter for FsWriter {
             self.append(last).await?;
         }
         self.state = match self.settle().await? {
-            Some(tail) => State::Idle(tail),
-            None => State::New,
+            Start::Go(tail) => State::Idle(tail),
+            Start::Make { exclusive } => State::New { exclusive },
         };
         Ok(())
     }
 
     async fn commit(mut self: Box<Self>, last: Bytes) -> Result<(), StoreError> {
-        let tail = self.settle().await?;
+        let start = self.settle().await?;
         let (root, file_id) = (Arc::clone(&self.root), self.file_id);
         super::blocking(move || {
-            let tail = write(&root, file_id, tail, &last)?;
+            let tail = write(&root, file_id, start, &last)?;
             tail.file.sync_data()?;
             // Its name too. A failed sync is never tried again: the object is given up.
-            Ok(sync_folder(&root.folder(file_id.as_bytes()[0]))?)
+            sync_folder(&root.folder(file_id.as_bytes()[0]))?;
+            still_named(&tail.file, &root, file_id)
         })
         .await
     }

@@ -1,0 +1,271 @@
+//! An upload: hash and seal in one pass, write behind.
+//!
+//! Memory is one buffer being filled and one on its way to the replicas, whatever the blob's size.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use registry_types::{Algorithm, Digest};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::Inner;
+use super::records::Records;
+use super::sealing::Sealing;
+use super::state::{self, Keyed, Progress, State};
+use crate::cipher::random;
+use crate::error::BlobError;
+use crate::file_id::FileId;
+use crate::format::footer::Footer;
+use crate::format::hash_state::Hasher;
+use crate::format::{Layout, MAX_TOTAL_LEN, staged_len};
+use crate::key_row::{Domain, KeyRow, Sealed, SuspendedUpload};
+use crate::keys::wrap::blob_context;
+use crate::replicate::readers::{ReadSet, Tried};
+use crate::replicate::writers::WriteSet;
+
+/// Bytes hashed and sealed before other tasks get their turn.
+const WORK_BETWEEN_YIELDS: usize = 256 * 1024;
+
+/// An upload that is receiving bytes. Dropped, it leaves its object to whoever resumes or abandons it.
+pub struct Upload {
+    inner: Arc<Inner>,
+    domain: Domain,
+    uid: String,
+    file_id: FileId,
+    keyed: Keyed,
+    hasher: Hasher,
+    offset: u64,
+    sealing: Sealing,
+    writers: Option<WriteSet>,
+    /// The object may be there from an attempt that was given up.
+    resumed: bool,
+    /// Set while a call is under way: one that failed or was dropped leaves the upload unusable.
+    failed: bool,
+}
+
+impl Upload {
+    pub(super) async fn begin(
+        inner: Arc<Inner>,
+        domain: &Domain,
+        uid: &str,
+        algorithm: Algorithm,
+    ) -> Result<Self, BlobError> {
+        inner.keys.active(domain).await?;
+        let file_id = FileId::from_bytes(random());
+        Ok(Self {
+            domain: domain.clone(),
+            uid: uid.to_owned(),
+            file_id,
+            keyed: Keyed::generate(domain, file_id),
+            hasher: Hasher::new(algorithm),
+            offset: 0,
+            sealing: Sealing::begin(Arc::clone(&inner.pool), file_id),
+            inner,
+            writers: None,
+            resumed: false,
+            failed: false,
+        })
+    }
+
+    pub(super) async fn resume(
+        inner: Arc<Inner>,
+        domain: &Domain,
+        uid: &str,
+        file_id: FileId,
+        state: State,
+    ) -> Result<Self, BlobError> {
+        let State { keyed, progress } = state;
+        let Progress { hasher, seals, records, participants, runs, open } = progress;
+        let mut writers = None;
+        if records > 0 {
+            let replicas = Arc::clone(&inner.replicas);
+            let set = WriteSet::resume(replicas, file_id, staged_len(records), Some(&participants)).await?;
+            writers = Some(set);
+        }
+        let offset = records * crate::format::RECORD_LEN as u64 + open.len() as u64;
+        Ok(Self {
+            domain: domain.clone(),
+            uid: uid.to_owned(),
+            file_id,
+            keyed,
+            hasher,
+            offset,
+            sealing: Sealing::go_on(Arc::clone(&inner.pool), file_id, records, seals, runs, &open),
+            inner,
+            writers,
+            resumed: true,
+            failed: false,
+        })
+    }
+
+    pub fn file_id(&self) -> FileId {
+        self.file_id
+    }
+
+    /// Bytes received so far, earlier requests included.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Takes the next bytes. Returns when they are hashed and sealed, not when they are written. After
+    /// an error, or when the call was dropped, the upload takes no more.
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), BlobError> {
+        self.enter()?;
+        if chunk.len() as u64 > MAX_TOTAL_LEN - self.offset {
+            return Err(BlobError::TooLarge { limit: MAX_TOTAL_LEN });
+        }
+        let mut rest = chunk.as_ref();
+        let mut worked = 0;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(self.sealing.room()));
+            rest = after;
+            self.hasher.update(piece);
+            self.sealing.push(piece);
+            self.offset += piece.len() as u64;
+            if self.sealing.is_record_full() {
+                self.sealing.seal(&self.keyed.keys.record, &self.keyed.header)?;
+                if self.sealing.is_full() {
+                    let sealed = self.sealing.take();
+                    self.writers().await?.append(sealed).await?;
+                }
+            }
+            worked += piece.len();
+            if worked >= WORK_BETWEEN_YIELDS {
+                worked = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        self.failed = false;
+        Ok(())
+    }
+
+    /// Ends this request's part of the upload: what came is visible to every server and survives
+    /// SIGKILL. `lease` is the caller's lease; the next request gives `resume` the same one, beside the
+    /// offset.
+    pub async fn suspend(mut self, lease: &str) -> Result<SuspendedUpload, BlobError> {
+        self.enter()?;
+        let sealed = self.sealing.take();
+        if !sealed.is_empty() || self.writers.is_some() {
+            self.writers().await?.flush(sealed).await?;
+        }
+        let progress = Progress {
+            hasher: self.hasher,
+            seals: self.sealing.seals().clone(),
+            records: self.sealing.records(),
+            participants: self.writers.as_ref().map(WriteSet::participants).unwrap_or_default(),
+            runs: self.sealing.runs().clone(),
+            open: Zeroizing::new(self.sealing.open().to_vec()),
+        };
+        let place = (self.uid.as_str(), lease, self.offset);
+        state::seal(&self.inner.keys, &self.domain, self.file_id, place, &self.keyed, &progress).await
+    }
+
+    /// Makes the object durable on the write quorum, if its bytes have the digest `expected`.
+    ///
+    /// On an error the object is left: only the caller knows whether it still holds the lease. If it
+    /// does, it deletes the upload row, and then the object.
+    pub async fn finish(mut self, expected: &Digest) -> Result<Sealed, BlobError> {
+        self.enter()?;
+        let (epoch, kek) = self.inner.keys.active(&self.domain).await?;
+        self.sealing.seal(&self.keyed.keys.record, &self.keyed.header)?;
+        let actual = if expected.algorithm() == self.hasher.algorithm() {
+            self.hasher.clone().finish()
+        } else {
+            self.hash_again(expected.algorithm()).await?
+        };
+        if actual != *expected {
+            return Err(BlobError::DigestMismatch { expected: expected.clone(), actual });
+        }
+        let footer = Footer {
+            total_len: self.offset,
+            digest: actual,
+            seals_sha256: self.sealing.seals().clone().finalize().into(),
+            runs: self.sealing.runs().clone(),
+        };
+        let header = self.keyed.header.as_bytes();
+        let footer = footer.seal(&self.keyed.keys.footer, header);
+        let footer_sha256 = Sha256::digest(&footer).into();
+        let object_len = Layout { total_len: self.offset }.footer_offset() + footer.len() as u64;
+        let (last, end) = match self.sealing.records() {
+            0 => self.sealing.take_with(&[header.as_slice(), &footer].concat()),
+            _ => self.sealing.take_with(&footer),
+        };
+        if !last.is_empty() {
+            self.writers().await?.append(last).await?;
+        }
+        self.writers().await?;
+        let writers = self.writers.take().expect("they were made a line above");
+        let missing_replicas = writers.commit(end).await?;
+
+        let (dek_id, digest) = (self.keyed.dek_id, expected.clone());
+        let context = blob_context(&self.domain, &dek_id, self.file_id, self.offset, &digest);
+        let wrapped = kek.wrap(&dek_id, &self.keyed.dek, &context);
+        let row = KeyRow {
+            domain: self.domain,
+            file_id: self.file_id,
+            total_len: self.offset,
+            object_len,
+            footer_sha256,
+            epoch,
+            dek_id,
+            wrap_nonce: wrapped.nonce,
+            wrapped: wrapped.bytes,
+        };
+        Ok(Sealed { digest, row, missing_replicas })
+    }
+
+    /// Gives the upload up and removes its object. Only for a caller that holds the lease.
+    pub async fn abandon(self) -> Result<(), BlobError> {
+        let (inner, file_id) = (Arc::clone(&self.inner), self.file_id);
+        drop(self);
+        inner.replicas.delete(file_id).await
+    }
+
+    /// The one case in which content is read back: the closing request names the other algorithm.
+    async fn hash_again(&mut self, algorithm: Algorithm) -> Result<Digest, BlobError> {
+        let mut hasher = Hasher::new(algorithm);
+        let records = self.sealing.records();
+        if records > 0 {
+            let sealed = self.sealing.take();
+            self.writers().await?.flush(sealed).await?;
+            let layout = Layout { total_len: self.offset };
+            let only = self.writers.as_ref().map(WriteSet::participants);
+            let replicas = Arc::clone(&self.inner.replicas);
+            let readers = ReadSet::new(replicas, self.file_id, layout.footer_offset(), only.as_deref());
+            let records =
+                Records { file_id: self.file_id, layout, runs: self.sealing.runs().clone(), readers };
+            let mut tried = Tried::default();
+            let mut next = 0;
+            while next < layout.records() {
+                let cipher = &self.keyed.keys.record;
+                let (bytes, read) =
+                    records.read(cipher, &self.inner.pool, next, layout.records(), &mut tried).await?;
+                for piece in bytes.chunks(WORK_BETWEEN_YIELDS) {
+                    hasher.update(piece);
+                    tokio::task::yield_now().await;
+                }
+                next += read;
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    /// The writers, made when the first bytes are ready for them.
+    async fn writers(&mut self) -> Result<&mut WriteSet, BlobError> {
+        if self.writers.is_none() {
+            let replicas = Arc::clone(&self.inner.replicas);
+            let writers = if self.resumed {
+                WriteSet::resume(replicas, self.file_id, 0, None).await?
+            } else {
+                WriteSet::create(replicas, self.file_id).await?
+            };
+            self.writers = Some(writers);
+        }
+        Ok(self.writers.as_mut().expect("just made"))
+    }
+
+    fn enter(&mut self) -> Result<(), BlobError> {
+        if std::mem::replace(&mut self.failed, true) { Err(BlobError::UploadFailed) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,1 @@
+//! Replication over stores in memory that fail, hang and lie.
