@@ -137,6 +137,16 @@ impl Registry {
             .await
     }
 
+    /// # Errors
+    /// `RepositoryNotFound`.
+    pub async fn set_scan_on_push(&self, uid: &RepositoryUid, scan_on_push: bool) -> Result<(), CoreError> {
+        let uid = uid.clone();
+        self.inner
+            .metadata
+            .write(move |tx| found(repositories::set_scan_on_push(tx, &uid, scan_on_push)?))
+            .await
+    }
+
     /// Adds resource tags, replacing those of the same key, then removes those of `removed`.
     ///
     /// # Errors

@@ -102,6 +102,15 @@ pub fn set_tag_mutability(
 }
 
 /// False when the repository is gone.
+pub fn set_scan_on_push(tx: &Tx<'_>, uid: &RepositoryUid, scan_on_push: bool) -> Result<bool, Error> {
+    let changed = tx.execute(
+        "UPDATE repositories SET scan_on_push = $2 WHERE uid = $1",
+        params![uid.as_str(), i64::from(scan_on_push)],
+    )?;
+    Ok(changed == 1)
+}
+
+/// False when the repository is gone.
 pub fn set_resource_tags(
     tx: &Tx<'_>,
     uid: &RepositoryUid,
