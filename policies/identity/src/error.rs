@@ -3,7 +3,6 @@
 use registry_aws::AwsError;
 use thiserror::Error;
 
-use crate::api::Protocol;
 use crate::authorize::Denied;
 
 /// An error of the identity store or of an operation on it.
@@ -30,7 +29,11 @@ pub enum IdentityError {
     #[error("the policies in memory are older than a second: the database did not answer")]
     Stale,
     #[error("{what} failed")]
-    File { what: &'static str, #[source] source: std::io::Error },
+    File {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// Why credentials were not accepted. Never says which part of them was wrong.
@@ -55,33 +58,15 @@ pub enum AuthenticationError {
 }
 
 impl AuthenticationError {
-    /// AWS's code, status and message, which differ between the JSON and the Query services.
-    pub fn to_aws(&self, protocol: Protocol) -> AwsError {
-        let json = protocol == Protocol::Json;
-        let error = |status, code: &'static str, message: &str| AwsError::new(status, code, message);
+    /// AWS's code, status and message.
+    pub fn to_aws(&self) -> AwsError {
         match self {
-            Self::Missing if json => {
-                error(400, "MissingAuthenticationTokenException", "Missing Authentication Token")
-            }
-            Self::Missing => error(403, "MissingAuthenticationToken", "Request is missing Authentication Token"),
+            Self::Missing => AwsError::missing_token(),
             Self::Malformed(aws) => aws.clone(),
-            Self::Mismatch => error(
-                if json { 400 } else { 403 },
-                if json { "InvalidSignatureException" } else { "SignatureDoesNotMatch" },
-                "The request signature we calculated does not match the signature you provided. Check your AWS \
-                 Secret Access Key and signing method. Consult the service documentation for details.",
-            ),
-            Self::InvalidToken => error(
-                if json { 400 } else { 403 },
-                if json { "UnrecognizedClientException" } else { "InvalidClientTokenId" },
-                "The security token included in the request is invalid.",
-            ),
-            Self::Expired => error(
-                if json { 400 } else { 403 },
-                if json { "ExpiredTokenException" } else { "ExpiredToken" },
-                "The security token included in the request is expired",
-            ),
-            Self::Denied(denied) => denied.to_aws(protocol),
+            Self::Mismatch => AwsError::signature_mismatch(),
+            Self::InvalidToken => AwsError::invalid_token(),
+            Self::Expired => AwsError::expired_token(),
+            Self::Denied(denied) => denied.to_aws(),
             Self::Unavailable => unavailable(),
         }
     }
@@ -100,7 +85,13 @@ impl AuthenticationError {
     }
 }
 
+impl From<AuthenticationError> for AwsError {
+    fn from(error: AuthenticationError) -> Self {
+        error.to_aws()
+    }
+}
+
 /// The answer while the snapshot is too old to decide with.
 pub(crate) fn unavailable() -> AwsError {
-    AwsError::new(503, "ServiceUnavailable", "The service cannot decide about requests at the moment. Try again.")
+    AwsError::unavailable("The service cannot decide about requests at the moment. Try again.")
 }

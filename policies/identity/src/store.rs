@@ -37,8 +37,11 @@ impl Owner {
 
 /// Raises the security generation: every server loads what changed before it decides again.
 pub(crate) fn bump(tx: &Tx<'_>) -> Result<i64, Error> {
-    tx.query_one("UPDATE identity_security SET generation = generation + 1 WHERE id = 1 RETURNING generation", &[])?
-        .get(0)
+    tx.query_one(
+        "UPDATE identity_security SET generation = generation + 1 WHERE id = 1 RETURNING generation",
+        &[],
+    )?
+    .get(0)
 }
 
 /// The security generation as the database has it.

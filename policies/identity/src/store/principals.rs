@@ -123,20 +123,26 @@ pub(crate) fn insert_membership(
 }
 
 pub(crate) fn find_user(tx: &Tx<'_>, name: &str) -> Result<Option<Found>, Error> {
-    let row =
-        tx.query_optional("SELECT uid, owner FROM identity_users WHERE name_key = $1", params![name_key(name)])?;
+    let row = tx.query_optional(
+        "SELECT uid, owner FROM identity_users WHERE name_key = $1",
+        params![name_key(name)],
+    )?;
     row.map(found).transpose()
 }
 
 pub(crate) fn find_group(tx: &Tx<'_>, name: &str) -> Result<Option<Found>, Error> {
-    let row = tx
-        .query_optional("SELECT uid, owner FROM identity_groups WHERE name_key = $1", params![name_key(name)])?;
+    let row = tx.query_optional(
+        "SELECT uid, owner FROM identity_groups WHERE name_key = $1",
+        params![name_key(name)],
+    )?;
     row.map(found).transpose()
 }
 
 pub(crate) fn find_role(tx: &Tx<'_>, name: &str) -> Result<Option<Found>, Error> {
-    let row =
-        tx.query_optional("SELECT uid, owner FROM identity_roles WHERE name_key = $1", params![name_key(name)])?;
+    let row = tx.query_optional(
+        "SELECT uid, owner FROM identity_roles WHERE name_key = $1",
+        params![name_key(name)],
+    )?;
     row.map(found).transpose()
 }
 

@@ -1,0 +1,251 @@
+//! The one way into every AWS-style API: read, authenticate, authorize, call, render.
+//!
+//! An API says what an operation needs and what it does; nothing is called before the gate has allowed
+//! every check, and an operation without checks is refused unless its API declares it open.
+
+use async_trait::async_trait;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, header};
+use registry_aws::{AwsError, json, query, target};
+use registry_runtime::Peer;
+use serde_json::Value;
+use std::time::Duration;
+
+use crate::audit::{Line, Outcome};
+use crate::caller::Caller;
+use crate::check::Check;
+use crate::context::RequestContext;
+use crate::identity::Identity;
+
+#[cfg(test)]
+mod tests;
+
+/// How requests and answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// JSON 1.1, operation in `X-Amz-Target`.
+    Json,
+    /// A form with an `Action`, answered in XML of this namespace.
+    Query { namespace: &'static str },
+}
+
+/// An AWS-style API.
+#[async_trait]
+pub trait AwsApi: Send + Sync {
+    /// The service name in signatures, such as `ecs`.
+    fn signing_name(&self) -> &'static str;
+
+    /// What stands before the operation in `X-Amz-Target`; for Query services the API version.
+    fn target_prefix(&self) -> &'static str;
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Json
+    }
+
+    /// The operations that are served. Others answer with the protocol's own error.
+    fn operations(&self) -> &'static [&'static str];
+
+    /// Operations that everybody with credentials may call; every other one needs at least one check.
+    fn open_operations(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether a request may be received only once: its replay is refused.
+    fn single_use(&self, _operation: &str) -> bool {
+        false
+    }
+
+    /// Largest request body, in bytes.
+    fn body_limit(&self) -> usize {
+        1024 * 1024
+    }
+
+    /// What must be allowed before `call`. Must not depend on whether a resource exists, except that a
+    /// resource's own policy and tags are given along when it does.
+    ///
+    /// # Errors
+    /// Of a request that is malformed, in the API's own words.
+    async fn checks(
+        &self,
+        ctx: &RequestContext,
+        caller: &Caller,
+        operation: &str,
+        input: &Value,
+    ) -> Result<Vec<Check>, AwsError>;
+
+    /// Does what was asked; everything in `checks` has been allowed.
+    ///
+    /// # Errors
+    /// The API's own exceptions.
+    async fn call(
+        &self,
+        ctx: &RequestContext,
+        caller: &Caller,
+        operation: &str,
+        input: Value,
+    ) -> Result<Value, AwsError>;
+}
+
+/// How long a client may take to send its body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a request asks for, as far as headers or form say.
+struct Asked {
+    operation: String,
+    input: Value,
+}
+
+/// Serves one request of `api`.
+///
+/// The request's [`RequestContext`] comes as an extension from the front door, which knows the trusted
+/// proxies; without it the peer's address stands in.
+pub async fn serve_aws(identity: &Identity, api: &dyn AwsApi, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let Some(ctx) = context(identity, &mut parts) else {
+        tracing::error!("a request has neither context nor peer address");
+        return render_error(api, "", &AwsError::server());
+    };
+    match serve(identity, api, &ctx, &parts, body).await {
+        Ok((operation, result)) => render(api, &ctx, &operation, &result),
+        Err(error) => render_error(api, &ctx.request_id, &error),
+    }
+}
+
+async fn serve(
+    identity: &Identity,
+    api: &dyn AwsApi,
+    ctx: &RequestContext,
+    parts: &Parts,
+    body: Body,
+) -> Result<(String, Value), AwsError> {
+    let body = read(body, api.body_limit()).await?;
+    let (caller, signed) = identity.authenticate_signature(parts, &body, &[api.signing_name()], ctx)?;
+    let Asked { operation, input } = asked(api, parts, &body)?;
+    if !api.operations().contains(&operation.as_str()) {
+        return Err(AwsError::unknown_operation());
+    }
+    if api.single_use(&operation) {
+        identity.refuse_replay(ctx, &signed)?;
+    }
+    let checks = api.checks(ctx, &caller, &operation, &input).await?;
+    if checks.is_empty() {
+        let open = api.open_operations().contains(&operation.as_str());
+        if !open {
+            tracing::error!(operation, "an operation has no authorization case and is refused");
+            return Err(AwsError::access_denied(format!(
+                "User: {} is not authorized to perform: {operation}",
+                caller.arn()
+            )));
+        }
+        audit_open(identity, ctx, &caller, &operation)?;
+    }
+    for check in &checks {
+        identity.authorize(ctx, &caller, &operation, check)?;
+    }
+    let result = api.call(ctx, &caller, &operation, input).await?;
+    Ok((operation, result))
+}
+
+fn context(identity: &Identity, parts: &mut Parts) -> Option<RequestContext> {
+    if let Some(context) = parts.extensions.remove::<RequestContext>() {
+        return Some(context);
+    }
+    let Peer(peer) = parts.extensions.get::<Peer>().copied()?;
+    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Some(RequestContext {
+        request_id: uuid::Uuid::from_bytes(registry_runtime::random_bytes()).to_string(),
+        source_ip: peer.ip(),
+        secure_transport: false,
+        user_agent: text(header::USER_AGENT),
+        host: text(header::HOST),
+        now_ms: identity.now_ms(),
+    })
+}
+
+async fn read(body: Body, limit: usize) -> Result<Bytes, AwsError> {
+    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => {
+            let too_large = std::error::Error::source(&error)
+                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+            Err(if too_large {
+                AwsError::request_too_large(limit)
+            } else {
+                AwsError::serialization("The request body could not be read.")
+            })
+        }
+        Err(_) => {
+            Err(AwsError::new(408, "RequestTimeoutException", "The request body did not arrive in time."))
+        }
+    }
+}
+
+fn asked(api: &dyn AwsApi, parts: &Parts, body: &[u8]) -> Result<Asked, AwsError> {
+    match api.protocol() {
+        Protocol::Json => {
+            if parts.method != Method::POST {
+                return Err(AwsError::unknown_operation());
+            }
+            let target = target::parse(&parts.headers)?.ok_or_else(AwsError::unknown_operation)?;
+            if target.prefix != api.target_prefix() {
+                return Err(AwsError::unknown_operation());
+            }
+            Ok(Asked { operation: target.operation, input: json::decode(body)? })
+        }
+        Protocol::Query { .. } => {
+            let form = match parts.method {
+                Method::GET => query::decode(parts.uri.query().unwrap_or_default().as_bytes())?,
+                Method::POST if parts.uri.query().is_some_and(|query| query.contains("Action=")) => {
+                    query::decode(parts.uri.query().unwrap_or_default().as_bytes())?
+                }
+                Method::POST => query::decode(body)?,
+                _ => return Err(AwsError::unknown_operation()),
+            };
+            if form.version != api.target_prefix() {
+                return Err(AwsError::client(
+                    "InvalidAction",
+                    format!("Could not find operation {} for version {}", form.action, form.version),
+                ));
+            }
+            Ok(Asked { operation: form.action, input: form.input })
+        }
+    }
+}
+
+fn audit_open(
+    identity: &Identity,
+    ctx: &RequestContext,
+    caller: &Caller,
+    operation: &str,
+) -> Result<(), AwsError> {
+    let directory = identity.inner().directory.load();
+    identity.audit(&Line {
+        request: ctx,
+        caller: caller.into(),
+        operation,
+        asked: None,
+        outcome: Outcome::Open,
+        generations: (directory.security_generation, directory.file_generation),
+    })?;
+    Ok(())
+}
+
+fn render(api: &dyn AwsApi, ctx: &RequestContext, operation: &str, result: &Value) -> Response {
+    let response = match api.protocol() {
+        Protocol::Json => json::response(result, &ctx.request_id),
+        Protocol::Query { namespace } => query::response(operation, namespace, result, &ctx.request_id),
+    };
+    response.map(Body::from)
+}
+
+fn render_error(api: &dyn AwsApi, request_id: &str, error: &AwsError) -> Response {
+    let response = match api.protocol() {
+        Protocol::Json => error.to_json_response(request_id),
+        Protocol::Query { .. } => error.to_query_xml_response(request_id),
+    };
+    response.map(Body::from)
+}

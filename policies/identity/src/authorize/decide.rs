@@ -1,0 +1,163 @@
+//! The decision: standing of the credential first, then the policies.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use policies::{Context, Named, PolicySet, Request, evaluate};
+
+use super::{Allowed, Denied, globals};
+use crate::audit::{Full, Line, Outcome};
+use crate::caller::Caller;
+use crate::check::{Check, Resource};
+use crate::context::RequestContext;
+use crate::directory::{Directory, Entity};
+use crate::identity::Identity;
+
+impl Identity {
+    /// Whether the caller may do this, by the policies of this moment; writes the audit line.
+    ///
+    /// `operation` is the API's name of what is being done, for the audit log alone.
+    ///
+    /// # Errors
+    /// [`Denied`], with AWS's message, and a kind that says what the caller can do about it.
+    pub fn authorize(
+        &self,
+        ctx: &RequestContext,
+        caller: &Caller,
+        operation: &str,
+        check: &Check,
+    ) -> Result<Allowed, Denied> {
+        self.decide(ctx, caller, check, Some(operation))
+    }
+
+    /// The decision of [`Identity::authorize`] without an audit line, for the filtering of lists.
+    ///
+    /// # Errors
+    /// As [`Identity::authorize`].
+    pub fn probe(&self, ctx: &RequestContext, caller: &Caller, check: &Check) -> Result<Allowed, Denied> {
+        self.decide(ctx, caller, check, None)
+    }
+
+    /// Writes an audit line. What cannot be recorded is not done.
+    pub(crate) fn audit(&self, line: &Line<'_>) -> Result<(), Denied> {
+        self.audit_log().record(line).map_err(|Full| Denied::unavailable())
+    }
+
+    fn decide(
+        &self,
+        ctx: &RequestContext,
+        caller: &Caller,
+        check: &Check,
+        audited_as: Option<&str>,
+    ) -> Result<Allowed, Denied> {
+        let directory = self.directory().ok_or_else(Denied::unavailable)?;
+        let audit = |outcome: Outcome<'_>| match audited_as {
+            None => Ok(()),
+            Some(operation) => self.audit(&Line {
+                request: ctx,
+                caller: caller.into(),
+                operation,
+                asked: Some((check.action, check.resource.as_str())),
+                outcome,
+                generations: (directory.security_generation, directory.file_generation),
+            }),
+        };
+        let entity = match standing(caller, &directory, self.now_ms()) {
+            Ok(entity) => entity,
+            Err(denied) => {
+                audit(Outcome::NotStanding(denied.kind()))?;
+                return Err(denied);
+            }
+        };
+        let context = self.context(ctx, caller, entity, check);
+        let session = session_policies(caller, &directory);
+        let resource = resource_policies(check, &directory);
+        let principal = caller.as_policy_principal();
+        let request = Request {
+            action: check.action,
+            resource: check.resource.as_str(),
+            resource_account: self.account_id().as_str(),
+            principal: &principal,
+            context: &context,
+        };
+        let set = PolicySet {
+            identity: entity.map_or(&[], |entity| &entity.policies),
+            boundary: entity.and_then(|entity| entity.boundary.as_ref()),
+            session: session.as_deref(),
+            resource: &resource,
+            service_control: &[],
+            resource_control: &[],
+        };
+        let decision = evaluate(&request, &set);
+        audit(Outcome::Decided(&decision))?;
+        if decision.allowed() {
+            return Ok(Allowed { generation: directory.security_generation });
+        }
+        Err(Denied::by_policy(caller.arn(), check.action, check.resource.as_str(), decision.reason))
+    }
+
+    fn context(
+        &self,
+        ctx: &RequestContext,
+        caller: &Caller,
+        entity: Option<&Arc<Entity>>,
+        check: &Check,
+    ) -> Context {
+        let mut context = Context::new();
+        globals::fill(&mut context, ctx, caller, entity, self.region().as_str());
+        if let Resource::Arn(_) = check.resource {
+            context.set("aws:ResourceAccount", self.account_id().as_str());
+        }
+        for (key, value) in &check.context {
+            context.set(key, value.clone());
+        }
+        context
+    }
+}
+
+/// The caller's entry, when every link of its credential's chain is as it was; None for nobody.
+fn standing<'a>(
+    caller: &Caller,
+    directory: &'a Directory,
+    now_ms: i64,
+) -> Result<Option<&'a Arc<Entity>>, Denied> {
+    if caller.is_anonymous() {
+        return Ok(None);
+    }
+    if caller.expires_ms().is_some_and(|expires_ms| expires_ms <= now_ms) {
+        return Err(Denied::expired());
+    }
+    let principal = &caller.principal;
+    if !directory.holds(&principal.chain) {
+        return Err(Denied::revoked());
+    }
+    directory.entity(principal.kind, &principal.uid).map(Some).ok_or_else(Denied::revoked)
+}
+
+/// The policies a session was made with; None when it was made without any.
+fn session_policies<'a>(caller: &'a Caller, directory: &Directory) -> Option<Cow<'a, [Named]>> {
+    let session = caller.principal.session.as_ref()?;
+    if session.policy_arns.is_empty() {
+        return session.policy.as_ref().map(|policy| Cow::Borrowed(std::slice::from_ref(policy)));
+    }
+    // A managed policy that is gone grants nothing; the session stays bounded by the rest.
+    let managed = session.policy_arns.iter().filter_map(|arn| directory.managed_for_session(arn));
+    Some(session.policy.iter().cloned().chain(managed).collect())
+}
+
+/// The policy that the resource carries, and those that files give to it.
+fn resource_policies<'a>(check: &Check, directory: &'a Directory) -> Cow<'a, [Named]> {
+    let of_files = directory.resource_policies(check.resource.as_str());
+    match &check.resource_policy {
+        None => Cow::Borrowed(of_files),
+        Some(policy) => {
+            let own = Named { name: Arc::clone(own_policy_name()), policy: Arc::clone(policy) };
+            std::iter::once(own).chain(of_files.iter().cloned()).collect()
+        }
+    }
+}
+
+fn own_policy_name() -> &'static Arc<str> {
+    static NAME: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| "resource policy".into());
+    &NAME
+}

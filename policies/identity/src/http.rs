@@ -1,0 +1,5 @@
+//! The APIs that identity itself serves.
+
+mod sts;
+
+pub use sts::Sts;

@@ -1,0 +1,113 @@
+//! The Security Token Service, over the Query protocol.
+
+mod input;
+mod operation;
+
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use registry_aws::AwsError;
+use registry_aws::timestamp::iso8601;
+use serde_json::{Value, json};
+
+use crate::api::{AwsApi, Protocol};
+use crate::caller::Caller;
+use crate::check::Check;
+use crate::context::RequestContext;
+use crate::identity::Identity;
+use operation::Operation;
+
+/// `sts`, version 2011-06-15.
+#[derive(Clone)]
+pub struct Sts {
+    identity: Identity,
+}
+
+impl Sts {
+    pub fn new(identity: Identity) -> Self {
+        Self { identity }
+    }
+}
+
+#[async_trait]
+impl AwsApi for Sts {
+    fn signing_name(&self) -> &'static str {
+        "sts"
+    }
+
+    fn target_prefix(&self) -> &'static str {
+        "2011-06-15"
+    }
+
+    fn protocol(&self) -> Protocol {
+        Protocol::Query { namespace: "https://sts.amazonaws.com/doc/2011-06-15/" }
+    }
+
+    fn operations(&self) -> &'static [&'static str] {
+        Operation::NAMES
+    }
+
+    /// AWS allows GetCallerIdentity always, whatever policies say.
+    fn open_operations(&self) -> &'static [&'static str] {
+        &["GetCallerIdentity"]
+    }
+
+    fn single_use(&self, operation: &str) -> bool {
+        operation == "AssumeRole"
+    }
+
+    async fn checks(
+        &self,
+        _ctx: &RequestContext,
+        _caller: &Caller,
+        operation: &str,
+        input: &Value,
+    ) -> Result<Vec<Check>, AwsError> {
+        match Operation::parse(operation)? {
+            Operation::AssumeRole => Ok(self.identity.assume_role_checks(&input::assume_role(input)?)),
+            Operation::GetCallerIdentity => Ok(Vec::new()),
+        }
+    }
+
+    async fn call(
+        &self,
+        _ctx: &RequestContext,
+        caller: &Caller,
+        operation: &str,
+        input: Value,
+    ) -> Result<Value, AwsError> {
+        match Operation::parse(operation)? {
+            Operation::AssumeRole => self.assume_role(caller, &input),
+            Operation::GetCallerIdentity => Ok(get_caller_identity(caller)),
+        }
+    }
+}
+
+impl Sts {
+    fn assume_role(&self, caller: &Caller, input: &Value) -> Result<Value, AwsError> {
+        let request = input::assume_role(input)?;
+        let credentials = self.identity.session_of_role(caller, &request)?;
+        Ok(json!({
+            "AssumedRoleUser": {
+                "AssumedRoleId": credentials.assumed_role_id,
+                "Arn": credentials.assumed_role_arn,
+            },
+            "Credentials": {
+                "AccessKeyId": credentials.access_key_id,
+                "SecretAccessKey": credentials.secret_access_key.expose(),
+                "SessionToken": credentials.session_token.expose(),
+                "Expiration": iso8601(credentials.expires_ms.div_euclid(1000) * 1000),
+            },
+            "SourceIdentity": request.source_identity,
+        }))
+    }
+}
+
+fn get_caller_identity(caller: &Caller) -> Value {
+    json!({
+        "Arn": caller.arn(),
+        "UserId": caller.user_id(),
+        "Account": caller.account_id().as_str(),
+    })
+}

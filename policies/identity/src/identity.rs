@@ -1,0 +1,148 @@
+//! The handle that everything else holds: store, snapshot, clock and audit log together.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+use registry_aws::sigv4::ReplayGuard;
+use registry_runtime::{Clock, Sealer};
+use registry_sql::Database;
+use registry_types::{AccountId, Region};
+
+use crate::audit::AuditLog;
+use crate::authenticate::OpenedSession;
+use crate::caller::Caller;
+use crate::config::IdentityConfig;
+use crate::directory::{Directory, FRESH_FOR, milliseconds, spawn_refresher};
+use crate::error::IdentityError;
+use crate::first_start::Bootstrap;
+use crate::store;
+
+/// How many opened sessions are remembered, so that a token is opened and compiled once.
+const OPENED_SESSIONS: usize = 4096;
+
+/// How many signatures of single-use requests are remembered for the time they could be replayed.
+const REMEMBERED_SIGNATURES: usize = 100_000;
+
+/// Who may do what. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Identity {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) database: Database,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) config: IdentityConfig,
+    pub(crate) clock: Clock,
+    pub(crate) directory: ArcSwap<Directory>,
+    /// When the directory was last known to be current, by the monotonic clock.
+    pub(crate) confirmed_at_ms: AtomicU64,
+    pub(crate) refreshing: tokio::sync::Mutex<()>,
+    pub(crate) sessions: Cache<[u8; 32], Arc<OpenedSession>>,
+    pub(crate) replays: Mutex<ReplayGuard>,
+    audit: AuditLog,
+    anonymous: Caller,
+    closed: AtomicBool,
+}
+
+impl Identity {
+    /// Opens the store, creates what the first start needs, loads the snapshot and keeps it young.
+    ///
+    /// # Errors
+    /// A bootstrap key that is too short, another account id than the one stored, or the database's.
+    pub async fn open(
+        database: Database,
+        sealer: Arc<Sealer>,
+        config: IdentityConfig,
+        clock: Clock,
+    ) -> Result<(Identity, Bootstrap), IdentityError> {
+        database.migrate(store::NAMESPACE, store::MIGRATIONS).await?;
+        let bootstrap = crate::first_start::run(&database, &sealer, &config, clock.now_ms()).await?;
+        let audit = AuditLog::open(&config.audit_log)
+            .map_err(|source| IdentityError::File { what: "opening the audit log", source })?;
+        let inner = Arc::new(Inner {
+            database,
+            sealer,
+            anonymous: Caller::anonymous(&config.account_id),
+            replays: Mutex::new(ReplayGuard::new(REMEMBERED_SIGNATURES, config.clock_skew_ms)),
+            config,
+            clock,
+            directory: ArcSwap::default(),
+            confirmed_at_ms: AtomicU64::new(0),
+            refreshing: tokio::sync::Mutex::new(()),
+            sessions: Cache::new(OPENED_SESSIONS),
+            audit,
+            closed: AtomicBool::new(false),
+        });
+        let refreshed: Weak<Inner> = Arc::downgrade(&inner);
+        let identity = Identity { inner };
+        identity.refresh().await?;
+        identity.rotate_token_keys().await?;
+        spawn_refresher(refreshed);
+        Ok((identity, bootstrap))
+    }
+
+    /// Writes what is left of the audit log and ends the refreshing. Afterwards nothing is decided any more.
+    pub async fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        let inner = Arc::clone(&self.inner);
+        // Joins the writer's thread.
+        let _ = tokio::task::spawn_blocking(move || inner.audit.close()).await;
+    }
+
+    /// Waits until every decision made so far is in the audit log.
+    pub async fn flush_audit(&self) {
+        let inner = Arc::clone(&self.inner);
+        let _ = tokio::task::spawn_blocking(move || inner.audit.flush()).await;
+    }
+
+    /// The account that owns everything here.
+    pub fn account_id(&self) -> &AccountId {
+        &self.inner.config.account_id
+    }
+
+    pub fn region(&self) -> &Region {
+        &self.inner.config.region
+    }
+
+    /// The caller of requests without credentials.
+    pub fn anonymous(&self) -> Caller {
+        self.inner.anonymous.clone()
+    }
+
+    /// The security generation of the snapshot: it changes whenever a decision may change. Whoever keeps a
+    /// decision (a websocket) asks again when it does.
+    pub fn security_generation(&self) -> i64 {
+        self.inner.directory.load().security_generation
+    }
+
+    /// The snapshot to decide with; None when it was not confirmed for a second.
+    pub(crate) fn directory(&self) -> Option<Guard<Arc<Directory>>> {
+        let now_ms = milliseconds(self.inner.clock.monotonic());
+        let age_ms = now_ms.saturating_sub(self.inner.confirmed_at_ms.load(Ordering::Acquire));
+        (age_ms <= milliseconds(FRESH_FOR)).then(|| self.inner.directory.load())
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.inner.clock.now_ms()
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self { inner }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.inner.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn audit_log(&self) -> &AuditLog {
+        &self.inner.audit
+    }
+}

@@ -1,0 +1,120 @@
+//! Sessions of roles: AssumeRole, and the credentials of tasks.
+
+mod assume;
+mod pass;
+mod task;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use registry_runtime::random_id;
+
+use crate::authenticate::OpenedSession;
+use crate::caller::Caller;
+use crate::credentials::TemporaryCredentials;
+use crate::directory::{Directory, Entity};
+use crate::error::IdentityError;
+use crate::identity::Identity;
+use crate::session::{Claims, Link};
+use crate::unique_id;
+
+pub use assume::{AssumeRole, AssumeRoleError};
+pub use task::{TaskRole, TaskRoleError};
+
+/// Longest content of a session token; tokens made with the session must stay below 16 KiB.
+const LARGEST_SESSION: usize = 6 * 1024;
+
+/// What a session is made of, beside its role.
+struct NewSession {
+    name: String,
+    /// Of the caller that assumed the role.
+    parent_chain: Vec<Link>,
+    policy: Option<String>,
+    policy_arns: Vec<String>,
+    tags: Vec<(String, String)>,
+    transitive_tag_keys: Vec<String>,
+    source_identity: Option<String>,
+    expires_ms: i64,
+}
+
+/// The session does not fit into a token.
+struct TooLarge {
+    percent: usize,
+}
+
+impl Identity {
+    /// Seals a session of `role`, and opens it again as its caller will.
+    fn make_session(
+        &self,
+        directory: &Directory,
+        role: &Entity,
+        new: NewSession,
+    ) -> Result<Result<Arc<OpenedSession>, TooLarge>, IdentityError> {
+        let now_ms = self.now_ms();
+        let key = directory.token_keys.signing(now_ms).ok_or(IdentityError::Stale)?;
+        let uid = random_id();
+        let mut chain = new.parent_chain;
+        chain.push(Link::Role(Arc::clone(&role.uid), role.generation));
+        chain.push(Link::Session(uid.as_str().into()));
+        let claims = Claims {
+            uid,
+            access_key_id: unique_id::temporary_access_key_id(),
+            role_uid: role.uid.to_string(),
+            role_arn: role.arn.to_string(),
+            role_name: role.name.to_string(),
+            role_path: role.path.to_string(),
+            name: new.name,
+            chain,
+            policy: new.policy,
+            policy_arns: new.policy_arns,
+            tags: new.tags,
+            transitive_tag_keys: new.transitive_tag_keys,
+            source_identity: new.source_identity,
+            issued_ms: now_ms,
+            expires_ms: new.expires_ms,
+        };
+        let access_key_id = claims.access_key_id.clone();
+        let token = key.seal(&claims);
+        let size = token.len() / 4 * 3;
+        if size > LARGEST_SESSION {
+            return Ok(Err(TooLarge { percent: size * 100 / LARGEST_SESSION }));
+        }
+        let opened = self.open_session(directory, &access_key_id, &token);
+        opened.map(Ok).ok_or_else(|| IdentityError::Invalid("the session policy does not parse".to_owned()))
+    }
+
+    /// Ends a session before its time, with everything that was made with it.
+    ///
+    /// # Errors
+    /// `Invalid` for a caller that is no session; the database's.
+    pub async fn revoke_session(&self, caller: &Caller) -> Result<(), IdentityError> {
+        let Some(session) = &caller.principal.session else {
+            return Err(IdentityError::Invalid("only sessions can be revoked".to_owned()));
+        };
+        let (uid, expires_ms) = (session.uid.to_string(), session.expires_ms);
+        self.inner()
+            .database
+            .write(move |tx| {
+                crate::store::sessions::revoke(tx, &uid, expires_ms)?;
+                crate::store::bump(tx)
+            })
+            .await?;
+        self.refresh().await
+    }
+}
+
+impl OpenedSession {
+    fn credentials(&self) -> Option<TemporaryCredentials> {
+        let session = self.principal.session.as_ref()?;
+        Some(TemporaryCredentials {
+            access_key_id: self.principal.access_key_id.as_deref()?.to_owned(),
+            secret_access_key: self.secret.clone(),
+            session_token: session.token.clone(),
+            expires_ms: session.expires_ms,
+            assumed_role_arn: self.principal.arn.to_string(),
+            assumed_role_id: self.principal.user_id.to_string(),
+        })
+    }
+}

@@ -1,0 +1,139 @@
+//! The roles of tasks: the service assumes them for a task, if their trust policy lets it.
+//!
+//! The trust policy is asked each time credentials are made, with the task as aws:SourceArn and the
+//! account as aws:SourceAccount; what was allowed yesterday counts for nothing.
+
+use policies::{Context, Named, PolicySet, Principal, Request, evaluate};
+use registry_aws::timestamp::iso8601;
+use registry_runtime::random_id;
+use registry_types::Arn;
+use thiserror::Error;
+
+use super::NewSession;
+use crate::audit::{Line, Outcome, Who};
+use crate::authenticate::OpenedSession;
+use crate::authorize::Denied;
+use crate::caller::Caller;
+use crate::context::RequestContext;
+use crate::credentials::TemporaryCredentials;
+use crate::directory::Entity;
+use crate::error::IdentityError;
+use crate::identity::Identity;
+
+/// The service that assumes the roles of tasks.
+const SERVICE: &str = "ecs-tasks.amazonaws.com";
+const DURATION_MS: i64 = 6 * 60 * 60 * 1000;
+
+/// A role, and the task it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskRole<'a> {
+    /// The task role or the execution role.
+    pub role_arn: &'a Arn,
+    pub task_arn: &'a Arn,
+}
+
+/// Why a task has no credentials.
+#[derive(Debug, Error)]
+pub enum TaskRoleError {
+    /// The role does not exist, or its trust policy does not allow the service.
+    #[error(
+        "ECS was unable to assume the role '{role}' that was provided for this task. Please verify that the role being passed has the proper trust relationship and permissions"
+    )]
+    NotTrusted { role: String },
+    #[error("no decision is possible at the moment")]
+    Unavailable,
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+impl Identity {
+    /// Credentials of a role for one task, for six hours.
+    ///
+    /// # Errors
+    /// `NotTrusted` in the words of ECS.
+    pub async fn task_credentials(&self, role: TaskRole<'_>) -> Result<TemporaryCredentials, TaskRoleError> {
+        self.task_session(role)?.credentials().ok_or(TaskRoleError::Unavailable)
+    }
+
+    /// The role of a task as a caller, to ask the gate what it may do: whether an execution role may pull.
+    ///
+    /// # Errors
+    /// As [`Identity::task_credentials`].
+    pub fn task_caller(&self, role: TaskRole<'_>) -> Result<Caller, TaskRoleError> {
+        Ok(Caller::new(self.task_session(role)?.principal.clone()))
+    }
+
+    fn task_session(&self, task: TaskRole<'_>) -> Result<std::sync::Arc<OpenedSession>, TaskRoleError> {
+        let directory = self.directory().ok_or(TaskRoleError::Unavailable)?;
+        let not_trusted = || TaskRoleError::NotTrusted { role: task.role_arn.to_string() };
+        let role = directory.role_by_arn(task.role_arn.as_str()).ok_or_else(not_trusted)?;
+        if !self.service_may_assume(role, task, (directory.security_generation, directory.file_generation))? {
+            return Err(not_trusted());
+        }
+        let id = task.task_arn.resource().rsplit('/').next().unwrap_or_default();
+        let new = NewSession {
+            name: id.chars().take(64).collect(),
+            parent_chain: Vec::new(),
+            policy: None,
+            policy_arns: Vec::new(),
+            tags: Vec::new(),
+            transitive_tag_keys: Vec::new(),
+            source_identity: None,
+            expires_ms: self.now_ms() + DURATION_MS,
+        };
+        self.make_session(&directory, role, new)?.map_err(|_| TaskRoleError::Unavailable)
+    }
+
+    fn service_may_assume(
+        &self,
+        role: &Entity,
+        task: TaskRole<'_>,
+        generations: (i64, i64),
+    ) -> Result<bool, TaskRoleError> {
+        let Some(trust) = &role.trust else { return Ok(false) };
+        let now_ms = self.now_ms();
+        let mut context = Context::new();
+        context.set("aws:SourceArn", task.task_arn.as_str());
+        context.set("aws:SourceAccount", self.account_id().as_str());
+        context.set("aws:PrincipalIsAWSService", true);
+        context.set("aws:PrincipalServiceName", SERVICE);
+        context.set("aws:CurrentTime", iso8601(now_ms));
+        context.set("aws:EpochTime", now_ms.div_euclid(1000));
+        context.set("aws:RequestedRegion", self.region().as_str());
+        context.set("aws:SecureTransport", true);
+        let principal = Principal::Service { name: SERVICE };
+        let request = Request {
+            action: "sts:AssumeRole",
+            resource: &role.arn,
+            resource_account: self.account_id().as_str(),
+            principal: &principal,
+            context: &context,
+        };
+        let trust = [Named { name: format!("trust policy of {}", role.name).into(), policy: trust.clone() }];
+        let set = PolicySet { resource: &trust, ..PolicySet::default() };
+        let decision = evaluate(&request, &set);
+        let ctx = RequestContext {
+            request_id: random_id(),
+            source_ip: std::net::Ipv4Addr::LOCALHOST.into(),
+            secure_transport: true,
+            user_agent: None,
+            host: None,
+            now_ms,
+        };
+        let line = Line {
+            request: &ctx,
+            caller: Who {
+                arn: SERVICE,
+                user_id: task.task_arn.as_str(),
+                access_key_id: None,
+                source_identity: None,
+            },
+            operation: "AssumeRole",
+            asked: Some(("sts:AssumeRole", &role.arn)),
+            outcome: Outcome::Decided(&decision),
+            generations,
+        };
+        self.audit(&line).map_err(|_: Denied| TaskRoleError::Unavailable)?;
+        Ok(decision.allowed())
+    }
+}

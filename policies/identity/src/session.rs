@@ -1,0 +1,123 @@
+//! Sessions of roles. They lie in no table: the session token is the session, sealed.
+//!
+//! A session holds the chain of everything it came from, with generations; it works only while every
+//! link is as it was. The secret of its access key lies in no token: it is computed from the token.
+
+use std::sync::Arc;
+
+use policies::{Named, Policy, PolicyKind};
+use registry_types::AccountId;
+use serde::{Deserialize, Serialize};
+
+use crate::caller::{CallerKind, Principal};
+
+/// One thing that a credential depends on, as it was when the credential was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Link {
+    /// Access key id and generation.
+    #[serde(rename = "k")]
+    Key(Arc<str>, i64),
+    /// A user's uid and generation.
+    #[serde(rename = "u")]
+    User(Arc<str>, i64),
+    /// A role's uid and generation.
+    #[serde(rename = "r")]
+    Role(Arc<str>, i64),
+    /// A session's uid.
+    #[serde(rename = "s")]
+    Session(Arc<str>),
+}
+
+/// What a session token holds, sealed. Member names are short because the token travels with every request.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Claims {
+    #[serde(rename = "id")]
+    pub(crate) uid: String,
+    /// `ASIA…`
+    #[serde(rename = "ak")]
+    pub(crate) access_key_id: String,
+    #[serde(rename = "ru")]
+    pub(crate) role_uid: String,
+    #[serde(rename = "ra")]
+    pub(crate) role_arn: String,
+    #[serde(rename = "rn")]
+    pub(crate) role_name: String,
+    #[serde(rename = "rp")]
+    pub(crate) role_path: String,
+    #[serde(rename = "n")]
+    pub(crate) name: String,
+    #[serde(rename = "c")]
+    pub(crate) chain: Vec<Link>,
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<String>,
+    #[serde(rename = "pa", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) policy_arns: Vec<String>,
+    #[serde(rename = "t", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tags: Vec<(String, String)>,
+    #[serde(rename = "tt", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) transitive_tag_keys: Vec<String>,
+    #[serde(rename = "si", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source_identity: Option<String>,
+    #[serde(rename = "i")]
+    pub(crate) issued_ms: i64,
+    #[serde(rename = "e")]
+    pub(crate) expires_ms: i64,
+}
+
+/// A session, opened and compiled.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) uid: Arc<str>,
+    /// The token itself, for tokens that are made with this session.
+    pub(crate) token: registry_runtime::SecretString,
+    pub(crate) role_arn: Arc<str>,
+    pub(crate) session_name: Arc<str>,
+    pub(crate) policy: Option<Named>,
+    pub(crate) policy_arns: Vec<String>,
+    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) transitive_tag_keys: Vec<String>,
+    pub(crate) source_identity: Option<String>,
+    pub(crate) issued_ms: i64,
+    pub(crate) expires_ms: i64,
+}
+
+impl Claims {
+    /// The principal that the session stands for. None when the session policy does not parse, which
+    /// cannot be unless the grammar has become stricter since.
+    pub(crate) fn compile(self, account: &AccountId, token: &str) -> Option<Arc<Principal>> {
+        let policy = match &self.policy {
+            None => None,
+            Some(text) => Some(Named {
+                name: "session policy".into(),
+                policy: Arc::new(Policy::parse(text, PolicyKind::Session).ok()?),
+            }),
+        };
+        let arn = format!("arn:aws:sts::{account}:assumed-role/{}/{}", self.role_name, self.name);
+        let user_id = format!("{}:{}", self.role_uid, self.name);
+        let session = Session {
+            uid: self.uid.into(),
+            token: token.into(),
+            role_arn: self.role_arn.into(),
+            session_name: self.name.into(),
+            policy,
+            policy_arns: self.policy_arns,
+            tags: self.tags,
+            transitive_tag_keys: self.transitive_tag_keys,
+            source_identity: self.source_identity,
+            issued_ms: self.issued_ms,
+            expires_ms: self.expires_ms,
+        };
+        Some(Arc::new(Principal {
+            kind: CallerKind::RoleSession,
+            account: account.clone(),
+            arn: arn.into(),
+            user_id: user_id.into(),
+            uid: self.role_uid.into(),
+            name: self.role_name.into(),
+            path: self.role_path.into(),
+            access_key_id: Some(self.access_key_id.into()),
+            chain: self.chain,
+            session: Some(Arc::new(session)),
+        }))
+    }
+}

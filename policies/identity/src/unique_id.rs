@@ -1,0 +1,48 @@
+//! Ids in AWS's forms: a prefix that tells the kind, then random letters and digits.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use registry_runtime::{SecretString, random_bytes};
+
+const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// `AKIA…`, 20 characters.
+pub(crate) fn access_key_id() -> String {
+    with_prefix::<16>("AKIA")
+}
+
+/// `ASIA…`, 20 characters: the access key of a session.
+pub(crate) fn temporary_access_key_id() -> String {
+    with_prefix::<16>("ASIA")
+}
+
+/// `AIDA…`, 21 characters.
+pub(crate) fn user() -> String {
+    with_prefix::<17>("AIDA")
+}
+
+/// `AROA…`, 21 characters.
+pub(crate) fn role() -> String {
+    with_prefix::<17>("AROA")
+}
+
+/// 40 characters, 240 random bits.
+pub(crate) fn secret_access_key() -> SecretString {
+    STANDARD_NO_PAD.encode(random_bytes::<30>()).into()
+}
+
+fn with_prefix<const N: usize>(prefix: &str) -> String {
+    let letters = random_bytes::<N>().map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
+    prefix.chars().chain(letters).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ids_have_the_lengths_of_aws() {
+        assert_eq!(super::access_key_id().len(), 20);
+        assert_eq!(super::user().len(), 21);
+        assert_eq!(super::secret_access_key().expose().len(), 40);
+        assert_ne!(super::role(), super::role());
+    }
+}
