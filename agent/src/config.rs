@@ -4,9 +4,9 @@
 //! names the line to add there. Unknown keys are errors.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
+use registry_aws::Credentials;
 use serde::Deserialize;
 
 /// An agent's whole configuration: who it is, whom it serves, and the operator's settings.
@@ -19,25 +19,12 @@ pub struct AgentConfig {
     /// Region that requests are signed for.
     pub region: String,
     /// The host's own key.
-    pub credentials: AgentCredentials,
+    pub credentials: Credentials,
     /// Where the agent keeps its state; made 0700 when it does not exist.
     pub data_dir: PathBuf,
     /// Folders besides `data_dir` that no task may ever see: the server's data and key folders.
     pub protected_paths: Vec<PathBuf>,
     pub settings: AgentSettings,
-}
-
-/// An access key of the agent's principal. `Debug` does not show the secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AgentCredentials {
-    pub access_key_id: String,
-    pub secret_access_key: String,
-}
-
-impl fmt::Debug for AgentCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AgentCredentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
-    }
 }
 
 /// The operator's settings, the `[agent]` section of the configuration file.

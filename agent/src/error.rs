@@ -25,3 +25,9 @@ pub enum AgentError {
     #[error("the server refuses this host: {0}")]
     Refused(String),
 }
+
+impl AgentError {
+    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_owned(), source }
+    }
+}

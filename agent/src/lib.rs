@@ -6,11 +6,14 @@
 mod config;
 mod engine;
 mod error;
+mod host_access;
 mod join;
+mod pull;
 mod run;
+mod store;
 mod task;
 
-pub use config::{AgentConfig, AgentCredentials, AgentSettings, HostAccess, HostNamespace, TaskEndpoint};
+pub use config::{AgentConfig, AgentSettings, HostAccess, HostNamespace, TaskEndpoint};
 pub use error::AgentError;
 pub use join::{JoinedConfig, join, joined};
 pub use run::run;
