@@ -14,6 +14,8 @@ mod key_row;
 mod keys;
 mod replicate;
 mod store;
+#[cfg(test)]
+mod suite;
 
 pub use buffer::Buffer;
 pub use content::{Blob, BlobStream, ContentStore, Damage, Upload};

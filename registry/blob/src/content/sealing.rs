@@ -111,8 +111,11 @@ impl Sealing {
     pub(super) fn take(&mut self) -> Bytes {
         let Some(buffer) = self.buffer.take_if(|_| self.sealed_len > 0) else { return Bytes::new() };
         let sealed = 0..std::mem::take(&mut self.sealed_len);
-        let open = sealed.end + NONCE_LEN..sealed.end + NONCE_LEN + std::mem::take(&mut self.open_len);
-        self.push(&buffer[open]);
+        let open_len = std::mem::take(&mut self.open_len);
+        if open_len > 0 {
+            let from = sealed.end + NONCE_LEN;
+            self.push(&buffer[from..from + open_len]);
+        }
         buffer.freeze(sealed)
     }
 

@@ -152,3 +152,17 @@ impl ObjectReader for MemoryReader {
         Ok(buffer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::MemoryStore;
+    use crate::suite;
+
+    #[tokio::test]
+    async fn driver_keeps_the_contract() {
+        suite::run(&MemoryStore::default()).await;
+        suite::run_concurrently(Arc::new(MemoryStore::default())).await;
+    }
+}

@@ -1,1 +1,152 @@
 //! The `fs` driver against the real filesystem.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::FsStore;
+use super::reader::FsReader;
+use crate::buffer::Buffer;
+use crate::file_id::FileId;
+use crate::replicate::ReplicaId;
+use crate::store::{BlobStore, ObjectReader, StoreError};
+use crate::suite;
+
+const ID: FileId = FileId::from_bytes([0xa7; 16]);
+
+fn replica() -> ReplicaId {
+    ReplicaId::new("local")
+}
+
+fn new_store() -> (TempDir, FsStore) {
+    let folder = TempDir::new().unwrap();
+    FsStore::initialize(folder.path(), "cluster", &replica()).unwrap();
+    let store = FsStore::open(folder.path(), "cluster", &replica());
+    (folder, store)
+}
+
+#[tokio::test]
+async fn driver_keeps_the_contract() {
+    let (_folder, store) = new_store();
+    suite::run(&store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn driver_keeps_the_contract_under_concurrency() {
+    let (_folder, store) = new_store();
+    suite::run_concurrently(Arc::new(store)).await;
+}
+
+#[tokio::test]
+async fn object_lies_two_folders_deep_under_its_own_name_for_its_owner_alone() {
+    let (folder, store) = new_store();
+    let mut writer = store.create(ID).await.unwrap();
+    writer.flush(Bytes::from_static(b"first")).await.unwrap();
+    let path = folder.path().join("objects/a/7").join(ID.to_string());
+    let mode = std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn root_without_its_marker_is_offline_and_not_empty() {
+    let (folder, store) = new_store();
+    store.create(ID).await.unwrap().commit(Bytes::from_static(b"bytes")).await.unwrap();
+    std::fs::rename(folder.path().join("berth-replica.json"), folder.path().join("gone")).unwrap();
+
+    let other = FileId::from_bytes([1; 16]);
+    assert!(matches!(store.check(), Err(StoreError::Offline(_))));
+    assert!(matches!(store.open(other).await, Err(StoreError::Offline(_))));
+    assert!(matches!(store.delete(other).await, Err(StoreError::Offline(_))));
+    assert!(matches!(store.list(None, 10).await, Err(StoreError::Offline(_))));
+    let created = store.create(other).await.unwrap().commit(Bytes::new()).await;
+    assert!(matches!(created, Err(StoreError::Offline(_))));
+    assert!(matches!(store.resume(ID, 5).await, Err(StoreError::Offline(_))));
+}
+
+#[tokio::test]
+async fn disk_that_is_not_mounted_is_never_written_past() {
+    let (folder, store) = new_store();
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    std::fs::create_dir(folder.path()).unwrap();
+    let created = store.create(ID).await.unwrap().commit(Bytes::new()).await;
+    assert!(matches!(created, Err(StoreError::Offline(_))));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn marker_of_another_replica_or_cluster_is_refused() {
+    let (folder, _store) = new_store();
+    let path = folder.path();
+    FsStore::initialize(path, "cluster", &replica()).unwrap();
+    for (cluster, id) in [("other", replica()), ("cluster", ReplicaId::new("other"))] {
+        assert!(matches!(FsStore::initialize(path, cluster, &id), Err(StoreError::Offline(_))));
+        assert!(matches!(FsStore::open(path, cluster, &id).check(), Err(StoreError::Offline(_))));
+    }
+}
+
+#[tokio::test]
+async fn root_with_objects_and_no_marker_is_not_taken_over() {
+    let (folder, store) = new_store();
+    store.create(ID).await.unwrap().commit(Bytes::new()).await.unwrap();
+    std::fs::remove_file(folder.path().join("berth-replica.json")).unwrap();
+    assert!(matches!(FsStore::initialize(folder.path(), "cluster", &replica()), Err(StoreError::Offline(_))));
+}
+
+#[tokio::test]
+async fn object_deleted_under_its_writer_is_not_committed() {
+    let (_folder, store) = new_store();
+    let mut writer = store.create(ID).await.unwrap();
+    writer.flush(Bytes::from_static(b"bytes")).await.unwrap();
+    store.delete(ID).await.unwrap();
+    assert!(matches!(writer.commit(Bytes::new()).await, Err(StoreError::NotFound)));
+}
+
+#[tokio::test]
+async fn writer_that_failed_once_takes_no_more() {
+    let (folder, store) = new_store();
+    let mut writer = store.create(ID).await.unwrap();
+    std::fs::remove_dir_all(folder.path().join("objects")).unwrap();
+    writer.append(Bytes::from_static(b"lost")).await.unwrap();
+    assert!(writer.append(Bytes::from_static(b"more")).await.is_err());
+    assert!(writer.flush(Bytes::new()).await.is_err());
+    assert!(writer.commit(Bytes::new()).await.is_err());
+}
+
+#[tokio::test]
+async fn append_that_was_dropped_half_way_fails_the_writer() {
+    let (_folder, store) = new_store();
+    let mut writer = store.create(ID).await.unwrap();
+    writer.append(Bytes::from(vec![1; 1 << 20])).await.unwrap();
+    {
+        let second = writer.append(Bytes::from(vec![2; 10]));
+        let mut second = std::pin::pin!(second);
+        let _ = futures_util::poll!(&mut second);
+    }
+    // Whether the poll got through or not, no byte is ever left out in the middle.
+    let committed = writer.commit(Bytes::from(vec![3; 10])).await;
+    let len = store.open(ID).await.unwrap().len();
+    assert!(committed.is_err() || len == (1 << 20) + 20);
+}
+
+#[tokio::test]
+async fn reader_without_inline_reads_goes_to_the_pool() {
+    let (folder, store) = new_store();
+    store.create(ID).await.unwrap().commit(Bytes::from(vec![5; 100_000])).await.unwrap();
+    let path = folder.path().join("objects/a/7").join(ID.to_string());
+    let reader = FsReader::new(std::fs::File::open(path).unwrap()).unwrap();
+    reader.never_inline();
+    let mut target = [0; 10];
+    assert_eq!(reader.try_read_at(0, &mut target).unwrap(), 0);
+    let buffer = reader.read_at(99_990, Buffer::new(10), 0, 10).await.unwrap();
+    assert_eq!(buffer[..], [5; 10]);
+}
+
+#[tokio::test]
+async fn store_works_where_openat2_does_not() {
+    let (_folder, store) = new_store();
+    store.cached_open.store(false, std::sync::atomic::Ordering::Relaxed);
+    store.create(ID).await.unwrap().commit(Bytes::from_static(b"bytes")).await.unwrap();
+    assert_eq!(store.open(ID).await.unwrap().len(), 5);
+}
