@@ -16,15 +16,16 @@ pub(super) fn judge(source: &str, open: &[PathBuf], forbidden: &[PathBuf]) -> Re
     if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
         return Err(format!("sourcePath {source} is no absolute path without '..'"));
     }
-    let resolved = resolve(path).map_err(|error| format!("sourcePath {source}: {error}"))?;
+    // As written first: what the kernel will not let an agent resolve is refused for what it is.
+    let resolved = if system(path).is_some() { Ok(path.to_owned()) } else { resolve(path) };
+    let resolved = resolved.map_err(|error| format!("sourcePath {source}: {error}"))?;
     if resolved.to_str().is_none_or(|text| text.contains(':')) {
         return Err(format!("sourcePath {source} has characters that a mount cannot have"));
     }
-    let touches = |other: &Path| resolved.starts_with(other) || other.starts_with(&resolved);
-    if let Some(other) = SYSTEM.iter().map(Path::new).find(|other| touches(other)) {
-        return Err(format!("sourcePath {source} reaches {}, which can never be opened to tasks", other.display()));
+    if let Some(other) = system(&resolved) {
+        return Err(format!("sourcePath {source} reaches {other}, which can never be opened to tasks"));
     }
-    if let Some(other) = forbidden.iter().find(|other| touches(other)) {
+    if let Some(other) = forbidden.iter().find(|other| touches(&resolved, other)) {
         return Err(format!(
             "sourcePath {source} reaches {}, which belongs to the engine or to Berth and can never be opened to tasks",
             other.display()
@@ -35,6 +36,14 @@ pub(super) fn judge(source: &str, open: &[PathBuf], forbidden: &[PathBuf]) -> Re
         return Err(closed(&format!("sourcePath {source}"), &format!("host_paths = [\"{source}\"]")));
     }
     Ok(resolved)
+}
+
+fn system(path: &Path) -> Option<&'static str> {
+    SYSTEM.into_iter().find(|other| touches(path, Path::new(other)))
+}
+
+fn touches(path: &Path, other: &Path) -> bool {
+    path.starts_with(other) || other.starts_with(path)
 }
 
 /// A path with every link in it followed; what does not exist yet is kept as it is written.
