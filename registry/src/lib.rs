@@ -1,1 +1,10 @@
+//! The registry as it is reached: OCI's protocol, Docker's token endpoint and Amazon ECR's API over one core.
+//!
+//! Handlers parse, ask the gate, call one use-case and render. Invariant: no use-case is called that the gate
+//! did not allow.
 
+mod access;
+mod http;
+
+pub use access::Access;
+pub use http::{Ecr, Oci, Tokens};

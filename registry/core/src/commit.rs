@@ -40,10 +40,6 @@ impl Content {
         self.key.total_len
     }
 
-    pub(crate) fn file_id(&self) -> [u8; 16] {
-        self.key.file_id
-    }
-
     /// Key row and repair rows; an object that this one replaces is condemned. The last committed wins, so
     /// a new push of a rotten blob heals it.
     pub(crate) fn commit(&self, tx: &Tx<'_>, now_ms: i64) -> Result<(), CoreError> {

@@ -8,6 +8,7 @@
 mod blobs;
 mod commit;
 mod config;
+mod cursor;
 mod error;
 mod images;
 mod lease;

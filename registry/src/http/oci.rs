@@ -1,0 +1,146 @@
+//! The OCI distribution protocol: `/v2/…`.
+//!
+//! Every request goes route, operation, authentication, gate, one call into the core, answer. The gate comes
+//! before anything that depends on what exists. Nothing is ever content-encoded: bytes leave exactly as they
+//! were pushed.
+
+mod blobs;
+mod catalog;
+mod content_range;
+mod error;
+mod gate;
+mod manifests;
+mod operation;
+mod query;
+mod referrers;
+mod route;
+mod tags;
+mod uploads;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use policies_identity::Identity;
+use registry_core::Registry;
+use registry_runtime::Clock;
+use registry_types::Digest;
+
+use self::error::OciError;
+use self::gate::Gate;
+use self::query::Query;
+use self::route::{Route, Target};
+use crate::access::Access;
+use crate::http::context::request_context;
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What the OCI service needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Oci {
+    inner: Arc<Service>,
+}
+
+struct Service {
+    registry: Registry,
+    identity: Identity,
+    access: Arc<Access>,
+    clock: Clock,
+    /// HOST[:PORT] that clients reach this registry by; the request's own host where none is set.
+    advertise: Option<String>,
+}
+
+impl Oci {
+    pub fn new(
+        registry: Registry,
+        identity: Identity,
+        access: Arc<Access>,
+        clock: Clock,
+        advertise: Option<String>,
+    ) -> Self {
+        Self { inner: Arc::new(Service { registry, identity, access, clock, advertise }) }
+    }
+
+    /// `/v2` and everything below it, to be merged into the front door's router.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/v2", any(handle))
+            .route("/v2/", any(handle))
+            .route("/v2/{*rest}", any(handle))
+            .with_state(self)
+    }
+}
+
+async fn handle(State(oci): State<Oci>, request: Request) -> Response {
+    let head = request.method() == Method::HEAD;
+    let mut response = match oci.inner.respond(request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    };
+    response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    if head { response.map(|_| Body::empty()) } else { response }
+}
+
+impl Service {
+    async fn respond(&self, request: Request) -> Result<Response, OciError> {
+        let (parts, body) = request.into_parts();
+        let context = request_context(&parts, &self.clock);
+        let route = Route::parse(&parts.method, parts.uri.path());
+        let gate = Gate::open(self, &parts.headers, context, route.as_ref().ok())?;
+        let route = route?;
+        gate.check_scope(&route)?;
+        let query = Query::parse(parts.uri.query());
+        let headers = &parts.headers;
+        let (operation, name, target) = match route {
+            Route::Ping => return self.ping(&gate),
+            Route::Catalog => return self.catalog(&gate, &query).await,
+            Route::In { operation, name, target } => (operation, name, target),
+        };
+        match target {
+            Target::Tags => self.list_tags(&gate, &name, &query).await,
+            Target::Referrers(digest) => self.list_referrers(&gate, &name, &digest, &query).await,
+            Target::Blob(digest) => self.blob(&gate, operation, &name, &digest, headers).await,
+            Target::Manifest(reference) => {
+                self.manifest(&gate, operation, &name, reference, headers, &query, body).await
+            }
+            Target::Uploads => self.post_upload(&gate, &name, headers, &query, body).await,
+            Target::Upload(uid) => self.upload(&gate, operation, &name, uid, headers, &query, body).await,
+        }
+    }
+
+    /// What `docker login` asks: whether the credentials are good.
+    fn ping(&self, gate: &Gate<'_>) -> Result<Response, OciError> {
+        gate.ping()?;
+        Ok((StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], "{}").into_response())
+    }
+}
+
+/// A header value of text that is known to be plain ASCII: digests, names, numbers.
+fn plain(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// The strong validator of content: its digest, quoted.
+fn etag(digest: &Digest) -> HeaderValue {
+    plain(&format!("\"{digest}\""))
+}
+
+/// Whether the client holds this content already (RFC 9110 13.1.2; some clients leave the quotes out).
+fn is_unchanged(headers: &http::HeaderMap, digest: &Digest) -> bool {
+    headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|list| {
+        list.split(',').map(str::trim).any(|tag| {
+            let tag = tag.strip_prefix("W/").unwrap_or(tag);
+            tag == "*" || tag.trim_matches('"') == digest.as_str()
+        })
+    })
+}
+
+/// The length that the client declared of its body.
+fn content_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

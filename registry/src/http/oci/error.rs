@@ -1,0 +1,208 @@
+//! What goes wrong, as the OCI protocol says it: a status and a list of codes.
+//!
+//! The one place where the core's errors become answers. Nothing internal leaves the process: the causes of
+//! the server's own failures are logged here, once.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use registry_core::CoreError;
+use registry_types::{Digest, ParseNameError, ParseReferenceError, Reference, Tag};
+use serde_json::{Value, json};
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub(super) struct OciError {
+    status: StatusCode,
+    entries: Vec<Entry>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    code: &'static str,
+    message: String,
+    detail: Value,
+}
+
+impl OciError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self::detailed(status, code, message, Value::Null)
+    }
+
+    fn detailed(status: StatusCode, code: &'static str, message: impl Into<String>, detail: Value) -> Self {
+        let entry = Entry { code, message: message.into(), detail };
+        Self { status, entries: vec![entry], headers: Vec::new() }
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn no_such_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "the registry has no such path")
+    }
+
+    pub(super) fn method() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "the path does not know this method")
+    }
+
+    pub(super) fn name(error: ParseNameError) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "NAME_INVALID", error.to_string())
+    }
+
+    pub(super) fn name_format() -> Self {
+        Self::name(ParseNameError::Format)
+    }
+
+    /// A digest of a path or parameter.
+    pub(super) fn digest(text: &str) -> Result<Digest, Self> {
+        text.parse().map_err(|error: registry_types::ParseDigestError| {
+            Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error.to_string())
+        })
+    }
+
+    pub(super) fn digest_missing() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "the parameter digest is missing")
+    }
+
+    /// A tag or digest of a path.
+    pub(super) fn reference(text: &str) -> Result<Reference, Self> {
+        text.parse().map_err(|error| match error {
+            ParseReferenceError::Tag(error) => {
+                Self::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error.to_string())
+            }
+            ParseReferenceError::Digest(error) => {
+                Self::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error.to_string())
+            }
+        })
+    }
+
+    /// A tag of a parameter.
+    pub(super) fn tag(text: &str) -> Result<Tag, Self> {
+        text.parse().map_err(|error: registry_types::ParseTagError| {
+            Self::new(StatusCode::BAD_REQUEST, "TAG_INVALID", error.to_string())
+        })
+    }
+
+    pub(super) fn page_size() -> Self {
+        let message = "n must be a whole number from 0 up";
+        Self::new(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", message)
+    }
+
+    pub(super) fn content_range() -> Self {
+        let message = "Content-Range must be written START-END";
+        Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
+    }
+
+    pub(super) fn size(declared: u64, received: u64) -> Self {
+        let message = format!("{received} bytes were sent where {declared} were declared");
+        Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", message)
+    }
+
+    pub(super) fn manifest_too_large(limit: usize) -> Self {
+        let message = format!("a manifest has at most {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message)
+    }
+
+    pub(super) fn repository_unknown() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "the repository does not exist")
+    }
+
+    pub(super) fn unavailable() -> Self {
+        let message = "the registry cannot do this at the moment; try again";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "TOOMANYREQUESTS", message)
+            .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+}
+
+impl From<CoreError> for OciError {
+    fn from(error: CoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            CoreError::RepositoryNotFound => Self::repository_unknown(),
+            CoreError::UploadNotFound => Self::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message),
+            CoreError::UploadBusy => Self::new(StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID", message),
+            CoreError::OffsetMismatch { .. } => {
+                Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
+            }
+            CoreError::SizeMismatch { declared, received } => Self::size(declared, received),
+            CoreError::DigestMismatch { expected, actual } => {
+                let detail = json!({ "expected": expected, "actual": actual });
+                Self::detailed(StatusCode::BAD_REQUEST, "DIGEST_INVALID", message, detail)
+            }
+            CoreError::BodyInterrupted => Self::new(StatusCode::BAD_REQUEST, "SIZE_INVALID", message),
+            CoreError::BlobTooLarge { .. } => {
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", message)
+            }
+            CoreError::BlobNotFound => Self::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", message),
+            CoreError::ManifestNotFound | CoreError::TagNotFound => {
+                Self::new(StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN", message)
+            }
+            CoreError::ManifestInvalid(_) => Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message),
+            CoreError::ManifestTooLarge { limit } => Self::manifest_too_large(limit),
+            CoreError::ContentsMissing(digests) => Self::contents_missing(&digests),
+            CoreError::TooManyTags { .. } => Self::new(StatusCode::URI_TOO_LONG, "TAG_INVALID", message),
+            CoreError::TagImmutable { .. } | CoreError::ReferencedByIndex { .. } => {
+                Self::new(StatusCode::CONFLICT, "DENIED", message)
+            }
+            CoreError::Full(_) => {
+                tracing::error!(error = %error, "a push was refused");
+                let message = "the registry has no space left";
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "TOOMANYREQUESTS", message)
+                    .with_header(header::RETRY_AFTER, HeaderValue::from_static("60"))
+            }
+            CoreError::Unavailable(ref source) => {
+                tracing::warn!(error = %error, cause = %source, "a request was put off");
+                Self::unavailable()
+            }
+            // Met only by a push that loses a race; the client's next try finds a settled state.
+            CoreError::RepositoryExists => Self::unavailable(),
+            CoreError::Damaged { .. } => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "BLOB_UNKNOWN", message)
+            }
+            CoreError::RepositoryNotEmpty
+            | CoreError::TooManyResourceTags { .. }
+            | CoreError::Internal(_) => {
+                tracing::error!(error = %error, cause = ?error, "a request failed");
+                let message = "the registry failed; its log says why";
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNSUPPORTED", message)
+            }
+        }
+    }
+}
+
+impl OciError {
+    fn contents_missing(digests: &[Digest]) -> Self {
+        let entry = |digest: &Digest| Entry {
+            code: "MANIFEST_BLOB_UNKNOWN",
+            message: format!("the repository does not hold {digest}"),
+            detail: json!({ "digest": digest }),
+        };
+        let entries = digests.iter().map(entry).collect();
+        Self { status: StatusCode::BAD_REQUEST, entries, headers: Vec::new() }
+    }
+}
+
+impl IntoResponse for OciError {
+    fn into_response(self) -> Response {
+        let entries: Vec<Value> = self
+            .entries
+            .into_iter()
+            .map(|entry| match entry.detail {
+                Value::Null => json!({ "code": entry.code, "message": entry.message }),
+                detail => json!({ "code": entry.code, "message": entry.message, "detail": detail }),
+            })
+            .collect();
+        let body = json!({ "errors": entries }).to_string();
+        let mut response = (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}

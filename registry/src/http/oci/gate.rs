@@ -1,0 +1,230 @@
+//! Who asks, and whether they may.
+//!
+//! Opened once for a request, it answers for every action that the request needs. Without credentials a no
+//! is a challenge; with them it is a refusal.
+
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use policies_identity::{AuthenticationError, Caller, Check, Denied, DeniedKind, RequestContext};
+use registry_core::{PushTarget, Repository};
+use registry_types::RepositoryName;
+
+use super::Service;
+use super::error::OciError;
+use super::operation::{Operation, action};
+use super::route::Route;
+
+/// The gate, held open for one caller and one operation.
+pub(super) struct Gate<'a> {
+    service: &'a Service,
+    context: RequestContext,
+    caller: Caller,
+    operation: Operation,
+    /// Scope that a challenge names.
+    scope: Option<String>,
+}
+
+impl<'a> Gate<'a> {
+    /// Authenticates. `route` is known unless the path is malformed.
+    ///
+    /// # Errors
+    /// 401 with a challenge for credentials that are not good, whatever the path.
+    pub(super) fn open(
+        service: &'a Service,
+        headers: &HeaderMap,
+        context: RequestContext,
+        route: Option<&Route>,
+    ) -> Result<Self, OciError> {
+        let operation = route.map_or(Operation::Ping, Route::operation);
+        let scope = route
+            .and_then(Route::scope_resource)
+            .map(|(kind, name)| format!("{kind}:{name}:{}", operation.challenge_scope()));
+        match service.identity.authenticate_docker(headers, &context) {
+            Ok(caller) => Ok(Self { service, context, caller, operation, scope }),
+            Err(AuthenticationError::Unavailable) => Err(OciError::unavailable()),
+            Err(AuthenticationError::Denied(denied)) => {
+                Err(OciError::new(StatusCode::FORBIDDEN, "DENIED", denied.message()))
+            }
+            Err(
+                AuthenticationError::Missing
+                | AuthenticationError::Malformed(_)
+                | AuthenticationError::Mismatch
+                | AuthenticationError::InvalidToken
+                | AuthenticationError::Expired,
+            ) => {
+                let is_bearer = headers.get(header::AUTHORIZATION).is_some_and(|value| {
+                    value.as_bytes().get(..7).is_some_and(|s| s.eq_ignore_ascii_case(b"bearer "))
+                });
+                let error = is_bearer.then_some("invalid_token");
+                Err(challenge(service, &context, scope.as_deref(), error))
+            }
+        }
+    }
+
+    /// Unique id of the caller's principal: what an upload belongs to.
+    pub(super) fn principal(&self) -> &str {
+        self.caller.principal_uid()
+    }
+
+    /// Refuses what the caller's token does not reach, whatever the policies say.
+    pub(super) fn check_scope(&self, route: &Route) -> Result<(), OciError> {
+        let Some((kind, name)) = route.scope_resource() else { return Ok(()) };
+        if self.reaches(kind, name, self.operation.scope()) {
+            return Ok(());
+        }
+        Err(challenge(self.service, &self.context, self.scope.as_deref(), Some("insufficient_scope")))
+    }
+
+    fn reaches(&self, kind: &str, name: &str, action: &str) -> bool {
+        self.caller.scope().is_none_or(|scope| scope.allows(kind, name, action))
+    }
+
+    /// Whether the credentials are good for anything at all. Anonymous ones are not: they get the challenge
+    /// that tells a client where tokens are.
+    pub(super) fn ping(&self) -> Result<(), OciError> {
+        if self.caller.is_anonymous() && self.caller.scope().is_none() {
+            return Err(challenge(self.service, &self.context, None, None));
+        }
+        if self.caller.scope().is_some() {
+            return Ok(());
+        }
+        self.decide(&Check::any(self.operation.action()))
+    }
+
+    /// Asks for the operation's own action on a repository.
+    pub(super) fn allow(
+        &self,
+        name: &RepositoryName,
+        repository: Option<&Repository>,
+    ) -> Result<(), OciError> {
+        self.allow_action(self.operation.action(), name, repository)
+    }
+
+    pub(super) fn allow_action(
+        &self,
+        action: &'static str,
+        name: &RepositoryName,
+        repository: Option<&Repository>,
+    ) -> Result<(), OciError> {
+        self.decide(&self.service.access.check(action, name, repository))
+    }
+
+    /// The repository of a name, once the operation is allowed on it.
+    ///
+    /// # Errors
+    /// The refusal, which does not depend on existence; then 404.
+    pub(super) async fn repository(&self, name: &RepositoryName) -> Result<Repository, OciError> {
+        let repository = self.service.registry.repository(name).await?;
+        self.allow(name, repository.as_ref())?;
+        repository.ok_or_else(OciError::repository_unknown)
+    }
+
+    /// The target of a push, which may have to be made: that is asked for too, before anything is done.
+    pub(super) async fn push_target(&self, name: &RepositoryName) -> Result<PushTarget, OciError> {
+        let repository = self.service.registry.repository(name).await?;
+        self.allow(name, repository.as_ref())?;
+        match repository {
+            Some(repository) => Ok(PushTarget::Existing(repository)),
+            None => {
+                self.allow_action(action::CREATE_REPOSITORY, name, None)?;
+                Ok(PushTarget::New(name.clone()))
+            }
+        }
+    }
+
+    /// Whether the caller may read a blob of `source` and link it into the target. A no is no error.
+    pub(super) fn may_mount(
+        &self,
+        target: &PushTarget,
+        source: &RepositoryName,
+        repository: Option<&Repository>,
+    ) -> Result<bool, OciError> {
+        if !self.reaches("repository", source.as_str(), "pull") {
+            return Ok(false);
+        }
+        let existing = match target {
+            PushTarget::Existing(repository) => Some(repository),
+            PushTarget::New(_) => None,
+        };
+        let access = &self.service.access;
+        let checks = [
+            access.check(action::COMPLETE_UPLOAD, target.name(), existing),
+            access.check(action::CHECK_LAYER, source, repository),
+            access.check(action::GET_DOWNLOAD_URL, source, repository),
+        ];
+        for check in &checks {
+            match self.ask(check) {
+                Ok(()) => {}
+                Err(denied) if denied.kind() == DeniedKind::Policy => return Ok(false),
+                Err(denied) => return Err(self.refusal(&denied)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a row of a listing may be shown; leaves no audit line.
+    pub(super) fn may_list(&self, repository: &Repository) -> bool {
+        let check = self.service.access.check(self.operation.action(), &repository.name, Some(repository));
+        self.service.identity.probe(&self.context, &self.caller, &check).is_ok()
+    }
+
+    /// Lets any caller with credentials list; what is shown is decided row by row.
+    pub(super) fn allow_listing(&self) -> Result<(), OciError> {
+        if self.caller.is_anonymous() {
+            return Err(challenge(self.service, &self.context, self.scope.as_deref(), None));
+        }
+        let every = Check::on(self.operation.action(), self.service.access.every_repository());
+        match self.ask(&every) {
+            Ok(()) => Ok(()),
+            Err(denied) if denied.kind() == DeniedKind::Policy => Ok(()),
+            Err(denied) => Err(self.refusal(&denied)),
+        }
+    }
+
+    fn decide(&self, check: &Check) -> Result<(), OciError> {
+        self.ask(check).map_err(|denied| self.refusal(&denied))
+    }
+
+    fn ask(&self, check: &Check) -> Result<(), Denied> {
+        let identity = &self.service.identity;
+        identity.authorize(&self.context, &self.caller, self.operation.name(), check).map(drop)
+    }
+
+    fn refusal(&self, denied: &Denied) -> OciError {
+        match denied.kind() {
+            DeniedKind::Policy if self.caller.is_anonymous() => {
+                challenge(self.service, &self.context, self.scope.as_deref(), None)
+            }
+            DeniedKind::Policy => OciError::new(StatusCode::FORBIDDEN, "DENIED", denied.message()),
+            DeniedKind::Revoked | DeniedKind::Expired => {
+                challenge(self.service, &self.context, self.scope.as_deref(), Some("invalid_token"))
+            }
+            DeniedKind::Unavailable => OciError::unavailable(),
+        }
+    }
+}
+
+/// 401, and where to get a token that would do.
+fn challenge(
+    service: &Service,
+    context: &RequestContext,
+    scope: Option<&str>,
+    error: Option<&str>,
+) -> OciError {
+    let host = service.advertise.as_deref().or(context.host.as_deref());
+    let value = match host {
+        Some(host) => {
+            let scheme = if context.secure_transport { "https" } else { "http" };
+            let mut value = format!(r#"Bearer realm="{scheme}://{host}/token",service="{host}""#);
+            for (name, text) in [("scope", scope), ("error", error)] {
+                if let Some(text) = text {
+                    value.push_str(&format!(r#",{name}="{text}""#));
+                }
+            }
+            value
+        }
+        None => r#"Basic realm="berth""#.to_owned(),
+    };
+    let value = HeaderValue::from_str(&value).unwrap_or(HeaderValue::from_static("Basic realm=\"berth\""));
+    OciError::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication is required")
+        .with_header(header::WWW_AUTHENTICATE, value)
+}

@@ -1,0 +1,187 @@
+//! Uploads: begun, mounted instead, filled, ended.
+//!
+//! Locations are relative, so that they hold behind every name and proxy. Errors that leave a session alive
+//! say where it stands.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use registry_core::{BodyError, CoreError, Mount, NewUpload, PushTarget, UploadStatus, UploadUid};
+use registry_types::{Algorithm, Digest, RepositoryName};
+
+use super::content_range::of_upload;
+use super::error::OciError;
+use super::gate::Gate;
+use super::operation::{Operation, action};
+use super::query::Query;
+use super::{CONTENT_DIGEST, Service, content_length, plain};
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+impl Service {
+    /// POST: `?mount=` and `?from=`, `?digest=` with the whole blob, or a new session.
+    pub(super) async fn post_upload(
+        &self,
+        gate: &Gate<'_>,
+        name: &RepositoryName,
+        headers: &HeaderMap,
+        query: &Query,
+        body: Body,
+    ) -> Result<Response, OciError> {
+        let target = gate.push_target(name).await?;
+        if let Some(mounted) = self.try_mount(gate, &target, query).await? {
+            return Ok(created(name, &mounted));
+        }
+        let digest = query.get("digest").map(OciError::digest).transpose()?;
+        let algorithm = match (query.get("digest-algorithm"), &digest) {
+            (Some(text), _) => text.parse().map_err(|error: registry_types::ParseDigestError| {
+                OciError::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", error.to_string())
+            })?,
+            (None, Some(digest)) => digest.algorithm(),
+            (None, None) => Algorithm::Sha256,
+        };
+        let new = NewUpload { target: &target, principal: gate.principal(), algorithm };
+        let Some(digest) = digest else {
+            let status = self.registry.start_upload(new).await?;
+            return Ok(session(StatusCode::ACCEPTED, name, &status));
+        };
+        let existing = match &target {
+            PushTarget::Existing(repository) => Some(repository),
+            PushTarget::New(_) => None,
+        };
+        gate.allow_action(action::UPLOAD_LAYER_PART, name, existing)?;
+        gate.allow_action(action::COMPLETE_UPLOAD, name, existing)?;
+        refuse_encoded(headers)?;
+        let finished = self.registry.upload_whole(new, stream(body), &digest).await?;
+        Ok(created(name, &finished.digest))
+    }
+
+    /// Mounts if that was asked for and is possible and allowed; whatever stands in the way, the client gets
+    /// an upload instead, as if it had not asked.
+    async fn try_mount(
+        &self,
+        gate: &Gate<'_>,
+        target: &PushTarget,
+        query: &Query,
+    ) -> Result<Option<Digest>, OciError> {
+        let wish = query.get("mount").zip(query.get("from"));
+        let parsed = wish.and_then(|(digest, from)| {
+            Some((digest.parse::<Digest>().ok()?, from.parse::<RepositoryName>().ok()?))
+        });
+        let Some((digest, from)) = parsed else { return Ok(None) };
+        let source = self.registry.repository(&from).await?;
+        if !gate.may_mount(target, &from, source.as_ref())? {
+            return Ok(None);
+        }
+        let Some(source) = source else { return Ok(None) };
+        match self.registry.mount_blob(target, &source, &digest).await? {
+            Mount::Mounted(_) => Ok(Some(digest)),
+            Mount::Absent => Ok(None),
+        }
+    }
+
+    /// What is done to a session.
+    #[allow(clippy::too_many_arguments)] // the parts of one request
+    pub(super) async fn upload(
+        &self,
+        gate: &Gate<'_>,
+        operation: Operation,
+        name: &RepositoryName,
+        uid: String,
+        headers: &HeaderMap,
+        query: &Query,
+        body: Body,
+    ) -> Result<Response, OciError> {
+        let repository = gate.repository(name).await?;
+        let uid = UploadUid::new(uid);
+        let principal = gate.principal();
+        match operation {
+            Operation::DeleteUpload => {
+                self.registry.cancel_upload(&repository, &uid, principal).await?;
+                Ok(StatusCode::NO_CONTENT.into_response())
+            }
+            Operation::PatchUpload => {
+                refuse_encoded(headers)?;
+                let range = of_upload(headers, content_length(headers))?;
+                let appended =
+                    self.registry.append_upload(&repository, &uid, principal, range, stream(body)).await;
+                let status = appended.map_err(|error| still_alive(name, &uid, error))?;
+                Ok(session(StatusCode::ACCEPTED, name, &status))
+            }
+            Operation::PutUpload => {
+                let digest = query.get("digest").ok_or_else(OciError::digest_missing)?;
+                let digest = OciError::digest(digest)?;
+                refuse_encoded(headers)?;
+                let range = of_upload(headers, content_length(headers))?;
+                let finished = self
+                    .registry
+                    .finish_upload(&repository, &uid, principal, range, stream(body), &digest)
+                    .await;
+                let finished = finished.map_err(|error| still_alive(name, &uid, error))?;
+                Ok(created(name, &finished.digest))
+            }
+            _ => {
+                let status = self.registry.upload_status(&repository, &uid, principal).await?;
+                Ok(session(StatusCode::NO_CONTENT, name, &status))
+            }
+        }
+    }
+}
+
+fn stream(body: Body) -> registry_core::Body {
+    Box::pin(body.into_data_stream().map(|chunk| chunk.map_err(|_| BodyError)))
+}
+
+/// Bytes are stored as they come, so a coding would become part of the content.
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), OciError> {
+    let coded = headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity");
+    if coded {
+        let message = "content is stored as it is sent: send it without Content-Encoding";
+        return Err(OciError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED", message));
+    }
+    Ok(())
+}
+
+fn location(name: &RepositoryName, uid: &UploadUid) -> HeaderValue {
+    plain(&format!("/v2/{name}/blobs/uploads/{uid}"))
+}
+
+/// `Range` of a session is inclusive: nothing and one byte both read `0-0`.
+fn range(offset: u64) -> HeaderValue {
+    plain(&format!("0-{}", offset.saturating_sub(1)))
+}
+
+fn session(status: StatusCode, name: &RepositoryName, upload: &UploadStatus) -> Response {
+    let headers = [
+        (header::LOCATION, location(name, &upload.uid)),
+        (header::RANGE, range(upload.offset)),
+        (UPLOAD_UUID, plain(upload.uid.as_str())),
+    ];
+    let mut response = (status, headers).into_response();
+    if status != StatusCode::NO_CONTENT {
+        response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    response
+}
+
+fn created(name: &RepositoryName, digest: &Digest) -> Response {
+    let headers = [
+        (header::LOCATION, plain(&format!("/v2/{name}/blobs/{digest}"))),
+        (header::CONTENT_LENGTH, HeaderValue::from_static("0")),
+        (CONTENT_DIGEST, plain(digest.as_str())),
+    ];
+    (StatusCode::CREATED, headers).into_response()
+}
+
+/// An error after which the session goes on tells where it stands.
+fn still_alive(name: &RepositoryName, uid: &UploadUid, error: CoreError) -> OciError {
+    let offset = match &error {
+        CoreError::OffsetMismatch { expected } => *expected,
+        _ => return error.into(),
+    };
+    OciError::from(error)
+        .with_header(header::LOCATION, location(name, uid))
+        .with_header(header::RANGE, range(offset))
+        .with_header(UPLOAD_UUID, plain(uid.as_str()))
+}
