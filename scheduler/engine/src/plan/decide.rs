@@ -1,0 +1,414 @@
+//! The plan itself.
+//!
+//! Tasks are either staying (of the PRIMARY deployment, not draining, not unhealthy) or leaving. New tasks are
+//! started up to the upper bound; leaving ones are stopped once others are healthy in their place, or, where
+//! new ones find no room beside them, down to the lower bound.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use super::progress::WAVES_REPORTED;
+use super::{
+    Action, Deployment, Event, Health, Plan, Reported, RolloutState, ServiceState, StopReason, Task,
+    TaskPhase,
+};
+use crate::ids::DeploymentId;
+use crate::placement::Strategy;
+
+impl ServiceState {
+    /// Healthy tasks that a deployment leaves at least.
+    pub fn lower_bound(&self) -> u32 {
+        let bound = (u64::from(self.desired_count) * u64::from(self.minimum_healthy_percent)).div_ceil(100);
+        u32::try_from(bound).unwrap_or(u32::MAX)
+    }
+
+    /// Tasks, pending or running, that a deployment makes at most.
+    pub fn upper_bound(&self) -> u32 {
+        let bound = u64::from(self.desired_count) * u64::from(self.maximum_percent) / 100;
+        u32::try_from(bound).unwrap_or(u32::MAX)
+    }
+
+    /// Whether a task counts as healthy: its check says so, or it has no check and has run long enough.
+    pub fn is_healthy(&self, task: &Task, now_ms: i64) -> bool {
+        match (task.phase, task.health) {
+            (TaskPhase::Running { .. }, Health::Healthy) => true,
+            (TaskPhase::Running { since_ms }, Health::Unchecked) => now_ms - since_ms >= self.settle_ms,
+            _ => false,
+        }
+    }
+
+    pub fn deployment_mut(&mut self, id: &DeploymentId) -> Option<&mut Deployment> {
+        self.deployments.iter_mut().find(|deployment| deployment.id == *id)
+    }
+
+    /// Does what [`Action::RollBack`] says: `to` comes to the front with fresh counters.
+    pub fn roll_back(&mut self, to: &DeploymentId) {
+        if let Some(index) = self.deployments.iter().position(|deployment| deployment.id == *to) {
+            let deployment = self.deployments.remove(index);
+            let fresh = Deployment { was_completed: true, ..Deployment::new(deployment.id) };
+            self.deployments.insert(0, fresh);
+        }
+    }
+
+    fn is_failing(&self, task: &Task, now_ms: i64) -> bool {
+        let TaskPhase::Running { since_ms } = task.phase else { return false };
+        task.health == Health::Unhealthy && now_ms - since_ms >= self.health_check_grace_ms
+    }
+}
+
+/// Plans the next step of a service. `now_ms` is milliseconds since the Unix epoch.
+pub fn plan(service: &ServiceState, now_ms: i64) -> Plan {
+    let mut planner = Planner { service, now_ms, plan: Plan::default(), wake: None };
+    if service.deleting {
+        planner.delete();
+    } else if let Some(primary) = service.deployments.first() {
+        planner.advance(primary);
+    }
+    planner.plan.wake_at_ms = planner.wake;
+    planner.plan
+}
+
+struct Planner<'a> {
+    service: &'a ServiceState,
+    now_ms: i64,
+    plan: Plan,
+    wake: Option<i64>,
+}
+
+/// The live tasks (desired status RUNNING), sorted by what is to become of them.
+struct Tasks<'a> {
+    staying: Vec<&'a Task>,
+    leaving: Vec<&'a Task>,
+    healthy: u32,
+}
+
+impl<'a> Planner<'a> {
+    fn delete(&mut self) {
+        for task in live(self.service) {
+            self.stop(task, StopReason::Scaling(task.deployment.clone()));
+        }
+        if self.service.tasks.is_empty() {
+            self.plan.actions.push(Action::Deactivate);
+        }
+    }
+
+    fn advance(&mut self, primary: &'a Deployment) {
+        let failed = self.check_breaker(primary);
+        let tasks = self.sort(primary);
+        self.wake_when_healthy();
+        if failed {
+            self.hold(primary, &tasks);
+            return;
+        }
+        let blocked = self.start(primary, &tasks);
+        let before = self.plan.actions.len();
+        self.stop_surplus(primary, &tasks);
+        self.stop_leaving(primary, &tasks, blocked);
+        let stuck = blocked && before == self.plan.actions.len();
+        self.report_configuration(stuck, &tasks);
+        self.finish(primary, &tasks);
+    }
+
+    /// With a FAILED deployment in front nothing new of it is started: what runs is held at the desired count,
+    /// until somebody updates the service or it is rolled back.
+    fn hold(&mut self, primary: &'a Deployment, tasks: &Tasks<'a>) {
+        let desired = self.service.desired_count as usize;
+        let surplus = (tasks.staying.len() + tasks.leaving.len()).saturating_sub(desired);
+        if surplus == 0 {
+            self.keep_up_predecessor(primary, tasks, self.room(tasks));
+            return;
+        }
+        let mut chosen = self.choose_surplus(&tasks.staying, surplus);
+        chosen.extend(self.choose_surplus(&tasks.leaving, surplus - chosen.len()));
+        for task in chosen {
+            self.stop(task, StopReason::Scaling(primary.id.clone()));
+        }
+    }
+
+    /// Fails a deployment whose tasks failed too often. True when the deployment is, or now becomes, FAILED.
+    fn check_breaker(&mut self, primary: &Deployment) -> bool {
+        let breaker = &self.service.circuit_breaker;
+        if primary.rollout == RolloutState::Failed {
+            return true;
+        }
+        let allowed = breaker.failures_allowed(self.service.desired_count);
+        if !breaker.enable || primary.rollout != RolloutState::InProgress || primary.failed_tasks < allowed {
+            return false;
+        }
+        let service = self.service.name.clone();
+        let target = self.predecessor().filter(|_| breaker.rollback);
+        let reason = match target {
+            Some(to) => format!("ECS deployment circuit breaker: rolling back to deploymentId {}.", to.id),
+            None => "ECS deployment circuit breaker: tasks failed to start.".to_owned(),
+        };
+        let deployment = primary.id.clone();
+        self.plan
+            .events
+            .push(Event::DeploymentFailed { service: service.clone(), deployment: deployment.clone() });
+        self.plan.actions.push(Action::Fail { deployment: deployment.clone(), reason });
+        if let Some(to) = target {
+            self.plan.events.push(Event::RollingBack { service, deployment: to.id.clone() });
+            self.plan.actions.push(Action::RollBack { failed: deployment, to: to.id.clone() });
+        }
+        true
+    }
+
+    /// The newest older deployment that was completed once.
+    fn predecessor(&self) -> Option<&'a Deployment> {
+        self.service.deployments.iter().skip(1).find(|deployment| deployment.was_completed)
+    }
+
+    fn sort(&self, primary: &Deployment) -> Tasks<'a> {
+        let service = self.service;
+        let stays = |task: &&Task| {
+            task.deployment == primary.id && !task.draining && !service.is_failing(task, self.now_ms)
+        };
+        let (staying, leaving) = live(service).partition(stays);
+        let healthy = live(service).filter(|task| service.is_healthy(task, self.now_ms)).count();
+        Tasks { staying, leaving, healthy: number(healthy) }
+    }
+
+    /// Tasks that may be started without passing the upper bound.
+    fn room(&self, tasks: &Tasks<'_>) -> u32 {
+        self.service.upper_bound().saturating_sub(number(tasks.staying.len() + tasks.leaving.len()))
+    }
+
+    /// Starts what is missing. True when tasks are missing and can only come once others have gone.
+    fn start(&mut self, primary: &'a Deployment, tasks: &Tasks<'_>) -> bool {
+        let missing = self.service.desired_count.saturating_sub(number(tasks.staying.len()));
+        if missing == 0 {
+            return false;
+        }
+        let room = self.room(tasks);
+        let mut count = missing.min(room);
+        let unplaced = primary.unplaced_at_ms.is_some();
+        if primary.failed_tasks > 0 || primary.failed_waves > 0 || unplaced {
+            // The new revision has its troubles: what runs of the old one is kept up to the desired count, and
+            // one place is left for the next attempt.
+            count -= self.keep_up_predecessor(primary, tasks, room.saturating_sub(1)).min(count);
+        }
+        let next = primary.next_start_ms();
+        self.report_throttling(primary.failed_waves >= WAVES_REPORTED);
+        if count > 0 && self.now_ms < next {
+            self.wake_at(next);
+        } else if count > 0 {
+            self.plan.actions.push(Action::Start { deployment: primary.id.clone(), count });
+        }
+        room < missing || unplaced
+    }
+
+    /// Replaces tasks of the last good deployment that went missing while its successor is in trouble.
+    fn keep_up_predecessor(&mut self, primary: &Deployment, tasks: &Tasks<'_>, room: u32) -> u32 {
+        let Some(predecessor) = self.predecessor() else { return 0 };
+        let old = tasks.leaving.iter().filter(|task| task.deployment != primary.id && !task.draining);
+        let running = tasks.staying.iter().filter(|task| matches!(task.phase, TaskPhase::Running { .. }));
+        let serving = number(old.count() + running.count());
+        let count = self.service.desired_count.saturating_sub(serving).min(room);
+        let next = predecessor.next_start_ms();
+        if count == 0 {
+            return 0;
+        }
+        if self.now_ms < next {
+            self.wake_at(next);
+            return 0;
+        }
+        self.plan.actions.push(Action::Start { deployment: predecessor.id.clone(), count });
+        count
+    }
+
+    /// Scales in: more tasks stay than are wanted.
+    fn stop_surplus(&mut self, primary: &Deployment, tasks: &Tasks<'a>) {
+        let surplus = tasks.staying.len().saturating_sub(self.service.desired_count as usize);
+        if surplus == 0 {
+            return;
+        }
+        let chosen = self.choose_surplus(&tasks.staying, surplus);
+        let blocked = chosen.len() < surplus;
+        for task in chosen {
+            self.stop(task, StopReason::Scaling(primary.id.clone()));
+        }
+        self.plan.reported.blocked_by_protection = blocked;
+        if blocked && !self.service.reported.blocked_by_protection {
+            let (service, deployment) = (self.service.name.clone(), primary.id.clone());
+            self.plan.events.push(Event::BlockedByProtection { service, deployment });
+        }
+    }
+
+    /// Which tasks go: those that do not run yet, then those that are not healthy, then from where most of the
+    /// service's tasks are. Protected ones never.
+    fn choose_surplus(&self, staying: &[&'a Task], surplus: usize) -> Vec<&'a Task> {
+        let (mut in_zone, mut on_instance) = (HashMap::new(), HashMap::new());
+        for task in staying {
+            *in_zone.entry(task.zone.as_str()).or_insert(0_u32) += 1;
+            *on_instance.entry(&task.instance).or_insert(0_u32) += 1;
+        }
+        // Packed services empty the instance with the fewest tasks, the others the fullest.
+        let packed = matches!(self.service.strategies.first(), Some(Strategy::Binpack(_)));
+        let mut left: Vec<&Task> = staying.iter().filter(|task| !task.protected).copied().collect();
+        let mut chosen = Vec::new();
+        while chosen.len() < surplus && !left.is_empty() {
+            let worst = left.iter().enumerate().min_by_key(|(_, task)| {
+                let rank = match task.phase {
+                    TaskPhase::Running { .. } if self.service.is_healthy(task, self.now_ms) => 2,
+                    TaskPhase::Running { .. } => 1,
+                    _ => 0,
+                };
+                let on_instance = i64::from(on_instance[&task.instance]);
+                let crowd = if packed {
+                    (Reverse(0), on_instance)
+                } else {
+                    (Reverse(in_zone[task.zone.as_str()]), -on_instance)
+                };
+                (rank, crowd, Reverse(task.created_at_ms), task.id.clone())
+            });
+            let Some((index, task)) = worst else { break };
+            *in_zone.entry(task.zone.as_str()).or_insert(1) -= 1;
+            *on_instance.entry(&task.instance).or_insert(1) -= 1;
+            chosen.push(left.swap_remove(index));
+        }
+        chosen
+    }
+
+    /// Stops tasks that are being replaced, as far as the healthy ones allow.
+    fn stop_leaving(&mut self, primary: &Deployment, tasks: &Tasks<'a>, blocked: bool) {
+        let service = self.service;
+        let floor =
+            if blocked { service.lower_bound() } else { service.lower_bound().max(service.desired_count) };
+        let mut healthy = tasks.healthy - self.healthy_stopped();
+        // Where new ones find no room beside them, the next goes only when its predecessor's successor has come.
+        let coming = tasks.staying.iter().any(|task| task.phase == TaskPhase::Pending);
+        let mut one_by_one = blocked && !coming;
+        let mut leaving = tasks.leaving.clone();
+        // Those that serve nobody first, then those on instances that are to be emptied.
+        leaving.sort_by_key(|task| {
+            (service.is_healthy(task, self.now_ms), !task.draining, task.created_at_ms, task.id.clone())
+        });
+        for task in leaving {
+            if task.protected && !task.draining {
+                continue;
+            }
+            let is_healthy = service.is_healthy(task, self.now_ms);
+            let failing = service.is_failing(task, self.now_ms);
+            let may_stop = if is_healthy {
+                healthy > floor
+            } else if matches!(task.phase, TaskPhase::Pending) {
+                // It serves nobody; but what keeps a troubled deployment's service up is let come up.
+                task.draining || !self.keeps_up(primary, task)
+            } else {
+                let stop = healthy >= service.desired_count || one_by_one;
+                one_by_one &= !(stop && healthy < service.desired_count);
+                stop
+            };
+            if !may_stop {
+                continue;
+            }
+            healthy -= u32::from(is_healthy);
+            let reason = if failing && task.deployment == primary.id && !task.draining {
+                StopReason::Unhealthy
+            } else {
+                StopReason::Scaling(primary.id.clone())
+            };
+            self.stop(task, reason);
+        }
+    }
+
+    /// Whether a pending task of an older deployment stands in for one that its troubled successor lacks.
+    fn keeps_up(&self, primary: &Deployment, task: &Task) -> bool {
+        let trouble =
+            primary.failed_tasks > 0 || primary.failed_waves > 0 || primary.unplaced_at_ms.is_some();
+        trouble && self.predecessor().is_some_and(|predecessor| predecessor.id == task.deployment)
+    }
+
+    /// Healthy tasks that this plan already stops.
+    fn healthy_stopped(&self) -> u32 {
+        let stopped = self.plan.actions.iter().filter_map(|action| match action {
+            Action::Stop { task, .. } => Some(task),
+            _ => None,
+        });
+        let healthy = stopped.filter(|id| {
+            let task = self.service.tasks.iter().find(|task| task.id == **id);
+            task.is_some_and(|task| self.service.is_healthy(task, self.now_ms))
+        });
+        number(healthy.count())
+    }
+
+    /// Says once when neither bound leaves room for a step.
+    fn report_configuration(&mut self, stuck: bool, tasks: &Tasks<'_>) {
+        let service = self.service;
+        let desired = service.desired_count;
+        let blocked = stuck
+            && service.lower_bound() >= desired
+            && service.upper_bound() <= desired
+            && tasks.leaving.iter().any(|task| !task.protected);
+        self.plan.reported.blocked_by_configuration = blocked;
+        if blocked && !service.reported.blocked_by_configuration {
+            self.plan.events.push(Event::BlockedByConfiguration { service: service.name.clone() });
+        }
+    }
+
+    fn report_throttling(&mut self, throttled: bool) {
+        self.plan.reported.throttled = throttled;
+        if throttled && !self.service.reported.throttled {
+            self.plan.events.push(Event::Throttled { service: self.service.name.clone() });
+        }
+    }
+
+    /// Retires old deployments, completes the new one, and says when all is as it should be.
+    fn finish(&mut self, primary: &Deployment, tasks: &Tasks<'_>) {
+        let service = self.service;
+        let settled = tasks.leaving.is_empty()
+            && number(tasks.staying.len()) == service.desired_count
+            && tasks.healthy == service.desired_count;
+        let mut others = service.deployments.len() - 1;
+        for old in service.deployments.iter().skip(1) {
+            let gone = !service.tasks.iter().any(|task| task.deployment == old.id);
+            // The last good one is kept until its successor has proved itself.
+            if gone && (settled || !old.was_completed) {
+                self.plan.actions.push(Action::Retire { deployment: old.id.clone() });
+                others -= 1;
+            }
+        }
+        let stopping = service.tasks.iter().any(|task| task.phase == TaskPhase::Stopping);
+        if !settled || others > 0 || stopping {
+            return;
+        }
+        if primary.rollout == RolloutState::InProgress {
+            self.plan.actions.push(Action::Complete { deployment: primary.id.clone() });
+            self.plan.events.push(Event::DeploymentCompleted { service: service.name.clone() });
+        }
+        self.plan.reported = Reported { steady: true, ..Reported::default() };
+        if !service.reported.steady || primary.rollout == RolloutState::InProgress {
+            self.plan.events.push(Event::SteadyState { service: service.name.clone() });
+        }
+    }
+
+    fn stop(&mut self, task: &Task, reason: StopReason) {
+        self.plan.actions.push(Action::Stop { task: task.id.clone(), reason });
+    }
+
+    /// Plans again when a running task without a check has run long enough, or a grace ends.
+    fn wake_when_healthy(&mut self) {
+        for task in live(self.service) {
+            let TaskPhase::Running { since_ms } = task.phase else { continue };
+            match task.health {
+                Health::Unchecked => self.wake_at(since_ms + self.service.settle_ms),
+                Health::Unhealthy => self.wake_at(since_ms + self.service.health_check_grace_ms),
+                Health::Unknown | Health::Healthy => {}
+            }
+        }
+    }
+
+    fn wake_at(&mut self, at_ms: i64) {
+        if at_ms > self.now_ms {
+            self.wake = Some(self.wake.map_or(at_ms, |wake| wake.min(at_ms)));
+        }
+    }
+}
+
+fn live(service: &ServiceState) -> impl Iterator<Item = &Task> {
+    service.tasks.iter().filter(|task| task.phase != TaskPhase::Stopping)
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
