@@ -50,7 +50,12 @@ impl Access {
     }
 
     /// The check of an action on a repository; `repository` is `None` where there is none of that name.
-    pub fn check(&self, action: &'static str, name: &RepositoryName, repository: Option<&Repository>) -> Check {
+    pub fn check(
+        &self,
+        action: &'static str,
+        name: &RepositoryName,
+        repository: Option<&Repository>,
+    ) -> Check {
         let mut check = Check::on(action, self.repository_arn(name));
         let Some(repository) = repository else { return check };
         for (key, value) in &repository.resource_tags {
