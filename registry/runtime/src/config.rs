@@ -1,7 +1,7 @@
 //! Configuration: a TOML file, with environment variables over its top-level keys.
 //!
 //! Every crate owns its `Config` type with `deny_unknown_fields`; this only fills it. Invariant: an error names
-//! the file and line, or the variable, and the key, and never shows a value.
+//! the file, line and key, or the variable, and never shows a variable's value.
 
 mod environment;
 

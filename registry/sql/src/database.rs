@@ -181,3 +181,6 @@ where
 {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Error::Panicked.into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,3 +108,6 @@ pub(crate) fn snapshot(database: &Path, namespace: &str, version: u32) -> Result
     tracing::info!(snapshot.path = %target.display(), "the database was copied before its migration");
     Ok(target)
 }
+
+#[cfg(test)]
+mod tests;

@@ -146,16 +146,13 @@ impl Writer {
         if self.broken.load(Ordering::Relaxed) {
             return first.refuse(Error::NotDurable);
         }
-        let (mut group, outcome) = self.transaction(first, true);
+        let (group, outcome) = self.transaction(first, true);
         match outcome {
             Ok(()) => {
                 self.since_checkpoint += group.len();
                 for job in group {
                     job.acknowledge();
                 }
-            }
-            Err(error) if group.len() == 1 && matches!(error, Error::NotDurable) => {
-                group.remove(0).refuse(error);
             }
             Err(error) => {
                 tracing::warn!(database.closures = group.len(), error = %error, "a group was rolled back");

@@ -1,0 +1,357 @@
+//! The promises of the face: group commit, isolation of failures, snapshots, closing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use super::*;
+use crate::{ConstraintKind, params};
+
+const SCHEMA: &[Migration] = &[Migration {
+    version: 1,
+    name: "first",
+    sql: "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
+          CREATE TABLE children (name TEXT NOT NULL REFERENCES counters(name));
+          CREATE TABLE blobs (id BIGINT PRIMARY KEY, data BLOB NOT NULL);",
+}];
+
+async fn open() -> (tempfile::TempDir, Database) {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+    database.migrate("test", SCHEMA).await.unwrap();
+    (folder, database)
+}
+
+fn add(tx: &mut Tx<'_>, name: &str, by: i64) -> Result<i64, Error> {
+    let row = tx.query_one(
+        "INSERT INTO counters (name, value) VALUES ($1, $2)
+         ON CONFLICT (name) DO UPDATE SET value = value + $2 RETURNING value",
+        params![name, by],
+    )?;
+    row.get(0)
+}
+
+fn value(tx: &mut Tx<'_>, name: &str) -> Result<Option<i64>, Error> {
+    let row = tx.query_optional("SELECT value FROM counters WHERE name = $1", params![name])?;
+    row.map(|row| row.get(0)).transpose()
+}
+
+/// Holds the writer in a closure until the sender is dropped, so that what is sent meanwhile forms one group.
+async fn hold(database: &Database) -> mpsc::Sender<()> {
+    let (release, held) = mpsc::channel::<()>();
+    let (started, running) = tokio::sync::oneshot::channel();
+    let (mut started, database) = (Some(started), database.clone());
+    tokio::spawn(async move {
+        let body = move |_: &mut Tx<'_>| {
+            if let Some(started) = started.take() {
+                let _ = started.send(());
+                let _ = held.recv();
+            }
+            Ok::<(), Error>(())
+        };
+        database.write(body).await.unwrap();
+    });
+    running.await.unwrap();
+    release
+}
+
+/// Waits until `count` closures are queued behind the one that is held.
+async fn queued(database: &Database, count: usize) {
+    while writer::QUEUE - database.shared.writer.capacity() < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_one_of_many_concurrent_writes_counts_once() {
+    let (_folder, database) = open().await;
+    let callers: Vec<_> = (0..32)
+        .map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    database.write(|tx| add(tx, "n", 1)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(1600));
+}
+
+#[tokio::test]
+async fn what_is_queued_together_is_committed_together() {
+    let (_folder, database) = open().await;
+    let release = hold(&database).await;
+    let writes: Vec<_> = (0..20)
+        .map(|_| {
+            let database = database.clone();
+            tokio::spawn(async move { database.write(|tx| add(tx, "n", 1)).await.unwrap() })
+        })
+        .collect();
+    queued(&database, 20).await;
+    // Nothing of the group is visible before it is durable.
+    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), None);
+    drop(release);
+    let mut seen = Vec::new();
+    for write in writes {
+        seen.push(write.await.unwrap());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=20).collect::<Vec<i64>>());
+}
+
+#[tokio::test]
+async fn a_failing_closure_undoes_its_own_changes_alone() {
+    #[derive(Debug)]
+    enum Refusal {
+        Mine,
+        Sql(#[allow(dead_code)] Error),
+    }
+    impl From<Error> for Refusal {
+        fn from(error: Error) -> Refusal {
+            Refusal::Sql(error)
+        }
+    }
+    let (_folder, database) = open().await;
+    let release = hold(&database).await;
+    let (one, two, three) = (database.clone(), database.clone(), database.clone());
+    let first = tokio::spawn(async move { one.write(|tx| add(tx, "a", 1)).await });
+    queued(&database, 1).await;
+    let second = tokio::spawn(async move {
+        two.write(|tx| -> Result<(), Refusal> {
+            add(tx, "a", 100)?;
+            Err(Refusal::Mine)
+        })
+        .await
+    });
+    queued(&database, 2).await;
+    let third = tokio::spawn(async move { three.write(|tx| add(tx, "a", 1)).await });
+    queued(&database, 3).await;
+    drop(release);
+    assert_eq!(first.await.unwrap().unwrap(), 1);
+    assert!(matches!(second.await.unwrap(), Err(Refusal::Mine)));
+    assert_eq!(third.await.unwrap().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_the_closure_that_needs_space_and_no_other() {
+    let (_folder, database) = open().await;
+    // The file may not grow by more than a few pages.
+    let limit = |tx: &mut Tx<'_>| {
+        let pages: i64 = tx.query_one("PRAGMA page_count", params![])?.get(0)?;
+        assert!(pages < 20);
+        tx.batch("PRAGMA max_page_count = 20")
+    };
+    database.write(limit).await.unwrap();
+    let release = hold(&database).await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let mut small = Vec::new();
+    let mut big = None;
+    for index in 0..10 {
+        let (database, runs) = (database.clone(), Arc::clone(&runs));
+        if index == 5 {
+            big = Some(tokio::spawn({
+                let database = database.clone();
+                async move {
+                    let insert = "INSERT INTO blobs (id, data) VALUES (1, $1)";
+                    database.write(|tx| tx.execute(insert, params![vec![7; 1024 * 1024]])).await
+                }
+            }));
+        }
+        small.push(tokio::spawn(async move {
+            let body = move |tx: &mut Tx<'_>| {
+                runs.fetch_add(1, Ordering::SeqCst);
+                add(tx, "n", 1)
+            };
+            database.write(body).await
+        }));
+    }
+    queued(&database, 11).await;
+    drop(release);
+    assert!(matches!(big.unwrap().await.unwrap(), Err(Error::Full(_))));
+    for write in small {
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(10));
+    assert!(runs.load(Ordering::SeqCst) > 10, "SQLite was expected to roll back the group as a whole");
+    assert!(database.is_healthy());
+
+    // It works again as soon as there is space.
+    database.write(|tx| tx.batch("PRAGMA max_page_count = 100000")).await.unwrap();
+    let insert = "INSERT INTO blobs (id, data) VALUES (1, $1)";
+    database.write(|tx| tx.execute(insert, params![vec![7; 1024 * 1024]])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_acknowledges_nothing_and_each_closure_runs_again_alone() {
+    let (_folder, database) = open().await;
+    let release = hold(&database).await;
+    let (one, two) = (database.clone(), database.clone());
+    let good = tokio::spawn(async move { one.write(|tx| add(tx, "n", 1)).await });
+    let bad = tokio::spawn(async move {
+        // Deferred, the violation is noticed by COMMIT only.
+        two.write(|tx| {
+            tx.batch("PRAGMA defer_foreign_keys = ON")?;
+            tx.execute("INSERT INTO children (name) VALUES ($1)", params!["nobody"])
+        })
+        .await
+    });
+    queued(&database, 2).await;
+    drop(release);
+    assert_eq!(good.await.unwrap().unwrap(), 1);
+    assert!(matches!(bad.await.unwrap(), Err(Error::Constraint { kind: ConstraintKind::ForeignKey, .. })));
+    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn a_swallowed_error_does_not_commit() {
+    let (_folder, database) = open().await;
+    let result: Result<(), Error> = database
+        .write(|tx| {
+            add(tx, "n", 1)?;
+            drop(tx.execute("INSERT INTO counters (name, value) VALUES ($1, $2)", params!["n", 1]));
+            assert!(matches!(add(tx, "m", 1), Err(Error::Spoiled)));
+            Ok(())
+        })
+        .await;
+    assert!(result.unwrap_err().is_unique_violation());
+    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_panicking_closure_does_not_stop_the_writer() {
+    let (_folder, database) = open().await;
+    let result: Result<(), Error> = database
+        .write(|tx| {
+            add(tx, "n", 1)?;
+            panic!("on purpose")
+        })
+        .await;
+    assert!(matches!(result, Err(Error::Panicked)));
+    assert_eq!(database.write(|tx| add(tx, "n", 1)).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_statement_with_the_wrong_number_of_parameters_is_refused() {
+    let (_folder, database) = open().await;
+    let result = database.read(|tx| tx.query("SELECT $1, $2", params![1_i64])).await;
+    assert!(matches!(result, Err(Error::Statement(_))));
+}
+
+#[tokio::test]
+async fn placeholders_bind_by_number() {
+    let (_folder, database) = open().await;
+    let row = database.point(|tx| tx.query_one("SELECT $2, $1, $2", params!["one", "two"])).await.unwrap();
+    assert_eq!(row.into_values(), params!["two", "one", "two"]);
+}
+
+#[tokio::test]
+async fn readers_cannot_write() {
+    let (_folder, database) = open().await;
+    assert!(database.read(|tx| add(tx, "n", 1)).await.is_err());
+    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_sees_one_snapshot() {
+    let (_folder, database) = open().await;
+    database.write(|tx| add(tx, "n", 1)).await.unwrap();
+    let (go, gone) = mpsc::channel::<()>();
+    let (first_read, first) = tokio::sync::oneshot::channel();
+    let (gone, mut first_read) = (parking_lot::Mutex::new(gone), Some(first_read));
+    let reader = database.clone();
+    let seen = tokio::spawn(async move {
+        reader
+            .read(move |tx| {
+                let before = value(tx, "n")?;
+                if let Some(first_read) = first_read.take() {
+                    let _ = first_read.send(());
+                }
+                let _ = gone.lock().recv();
+                Ok::<_, Error>((before, value(tx, "n")?))
+            })
+            .await
+            .unwrap()
+    });
+    first.await.unwrap();
+    database.write(|tx| add(tx, "n", 1)).await.unwrap();
+    drop(go);
+    assert_eq!(seen.await.unwrap(), (Some(1), Some(1)));
+}
+
+#[tokio::test]
+async fn closures_that_are_run_twice_change_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open_sqlite_rerunning(&folder.path().join("test.db"), 42).await.unwrap();
+    database.migrate("test", SCHEMA).await.unwrap();
+    let runs = Arc::new(AtomicUsize::new(0));
+    for expected in 1..=50 {
+        let runs = Arc::clone(&runs);
+        let body = move |tx: &mut Tx<'_>| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            add(tx, "n", 1)
+        };
+        assert_eq!(database.write(body).await.unwrap(), expected);
+        assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(expected));
+    }
+    assert!(runs.load(Ordering::SeqCst) > 50);
+}
+
+#[tokio::test]
+async fn closing_finishes_what_is_queued_and_empties_the_log() {
+    let (folder, database) = open().await;
+    let release = hold(&database).await;
+    let queued_write = tokio::spawn({
+        let database = database.clone();
+        async move { database.write(|tx| add(tx, "n", 1)).await }
+    });
+    queued(&database, 1).await;
+    let closing = tokio::spawn({
+        let database = database.clone();
+        async move { database.close().await }
+    });
+    queued(&database, 2).await;
+    drop(release);
+    closing.await.unwrap();
+    assert_eq!(queued_write.await.unwrap().unwrap(), 1);
+    assert!(matches!(database.write(|tx| add(tx, "n", 1)).await, Err(Error::Closed)));
+    assert!(matches!(database.point(|tx| value(tx, "n")).await, Err(Error::Closed)));
+    database.close().await;
+
+    let path = folder.path().join("test.db");
+    assert!(!path.with_extension("db-wal").exists(), "the last connection removes the log");
+    let database = Database::open_sqlite(&path).await.unwrap();
+    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(1));
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_the_files_and_deleted_rows_are_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, database) = open().await;
+    database.write(|tx| add(tx, "the canary sings", 1)).await.unwrap();
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{file:?}");
+    }
+    let delete = "DELETE FROM counters WHERE name = $1";
+    database.write(|tx| tx.execute(delete, params!["the canary sings"])).await.unwrap();
+    database.close().await;
+    let bytes = std::fs::read(folder.path().join("test.db")).unwrap();
+    assert!(!bytes.windows(10).any(|window| window == b"the canary"));
+}
+
+#[tokio::test]
+async fn a_failed_sync_ends_all_writing() {
+    let (_folder, database) = open().await;
+    // What the engine reports when fsync fails, which takes a special disk.
+    let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
+    assert!(matches!(Error::from(rusqlite::Error::SqliteFailure(failure, None)), Error::NotDurable));
+    database.write(|tx| add(tx, "n", 1)).await.unwrap();
+    database.shared.broken.store(true, Ordering::Relaxed);
+    assert!(matches!(database.write(|tx| add(tx, "n", 1)).await, Err(Error::NotDurable)));
+    assert!(!database.is_healthy());
+    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(1));
+}
