@@ -13,6 +13,9 @@ use crate::context::RequestContext;
 use crate::error::AuthenticationError;
 use crate::identity::Identity;
 
+/// What clients sign for when a service is global to them, wherever it stands.
+const GLOBAL_REGION: &str = "us-east-1";
+
 impl Identity {
     /// Checks the signature of a request against its body, and says who signed.
     ///
@@ -68,9 +71,11 @@ impl Identity {
         signed: &Signed,
     ) -> Result<Caller, AuthenticationError> {
         let directory = self.directory().ok_or(AuthenticationError::Unavailable)?;
+        let home = self.region().as_str();
+        let global = service.iter().any(|service| matches!(*service, "iam" | "sts"));
         let expected = Expected {
             services: service,
-            regions: &[self.region().as_str()],
+            regions: if global { &[home, GLOBAL_REGION] } else { &[home] },
             now_ms: ctx.now_ms,
             skew_ms: self.inner().config.clock_skew_ms,
             unsigned_payload: false,
