@@ -128,9 +128,6 @@ async fn serve(
     if !api.operations().contains(&operation.as_str()) {
         return Err(AwsError::unknown_operation());
     }
-    if api.single_use(&operation) {
-        identity.refuse_replay(ctx, &signed)?;
-    }
     let checks = api.checks(ctx, &caller, &operation, &input).await?;
     if checks.is_empty() {
         let open = api.open_operations().contains(&operation.as_str());
@@ -145,6 +142,10 @@ async fn serve(
     }
     for check in &checks {
         identity.authorize(ctx, &caller, &operation, check)?;
+    }
+    // Last, so that only those who may call it fill the memory of signatures.
+    if api.single_use(&operation) {
+        identity.refuse_replay(ctx, &signed)?;
     }
     let result = api.call(ctx, &caller, &operation, input).await?;
     Ok((operation, result))

@@ -6,6 +6,9 @@
 mod build;
 mod refresh;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
-use registry_runtime::durable::write_file_atomically;
-use registry_runtime::{Sealer, SecretString};
+use registry_runtime::Sealer;
 use registry_sql::{Database, Tx};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -19,6 +18,11 @@ use crate::store::keys::{self, NewAccessKey};
 use crate::store::principals::{NewRole, NewUser};
 use crate::store::{self, Owner};
 use crate::unique_id;
+
+mod credentials_file;
+
+#[cfg(test)]
+mod tests;
 
 /// What the start found.
 #[derive(Clone, Debug)]
@@ -47,6 +51,7 @@ pub(crate) async fn run(
         check(key)?;
     }
     if let Some(account) = database.point(|tx| store::account::get(tx)).await? {
+        credentials_file::settle(config, |key| is_of_account(&account, sealer, key))?;
         return existing(&account, sealer, config);
     }
     let generated = config.bootstrap.is_none();
@@ -61,7 +66,7 @@ pub(crate) async fn run(
         },
     };
     // Before the commit: a key that exists and is written nowhere would lock everybody out.
-    write_credentials(config, &key)?;
+    credentials_file::prepare(config, &key)?;
     let plan = Plan::new(config, sealer, &key, now_ms);
     let (created, account) = database
         .write(move |tx| {
@@ -70,6 +75,7 @@ pub(crate) async fn run(
             Ok::<_, registry_sql::Error>((created, account))
         })
         .await?;
+    credentials_file::settle(config, |key| is_of_account(&account, sealer, key))?;
     if created { Ok(Bootstrap::Created { key, generated }) } else { existing(&account, sealer, config) }
 }
 
@@ -85,8 +91,11 @@ fn existing(
         });
     }
     let ignored_bootstrap_key = config.bootstrap.as_ref().is_some_and(|key| {
-        let mark = mark(sealer, &key.access_key_id, &key.secret_access_key);
-        !bool::from(mark.as_slice().ct_eq(&account.bootstrap_mark))
+        let key = AccessKey {
+            access_key_id: key.access_key_id.clone(),
+            secret_access_key: key.secret_access_key.clone(),
+        };
+        !is_of_account(account, sealer, &key)
     });
     if ignored_bootstrap_key {
         tracing::warn!(
@@ -95,6 +104,11 @@ fn existing(
         );
     }
     Ok(Bootstrap::Existing { ignored_bootstrap_key })
+}
+
+/// Whether this is the key that the account was made with.
+fn is_of_account(account: &store::account::Account, sealer: &Sealer, key: &AccessKey) -> bool {
+    mark(sealer, key).as_slice().ct_eq(&account.bootstrap_mark).into()
 }
 
 fn check(key: &BootstrapKey) -> Result<(), IdentityError> {
@@ -115,24 +129,13 @@ fn check(key: &BootstrapKey) -> Result<(), IdentityError> {
 }
 
 /// A keyed hash of a bootstrap key: tells a different one without keeping the secret in clear.
-fn mark(sealer: &Sealer, access_key_id: &str, secret: &SecretString) -> Vec<u8> {
-    let key = sealer.derive("identity: mark of the bootstrap key");
-    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes any key");
-    mac.update(access_key_id.as_bytes());
+fn mark(sealer: &Sealer, key: &AccessKey) -> Vec<u8> {
+    let mac_key = sealer.derive("identity: mark of the bootstrap key");
+    let mut mac = Hmac::<Sha256>::new_from_slice(mac_key.expose()).expect("HMAC takes any key");
+    mac.update(key.access_key_id.as_bytes());
     mac.update(&[0]);
-    mac.update(secret.expose().as_bytes());
+    mac.update(key.secret_access_key.expose().as_bytes());
     mac.finalize().into_bytes().to_vec()
-}
-
-fn write_credentials(config: &IdentityConfig, key: &AccessKey) -> Result<(), IdentityError> {
-    let Some(path) = &config.credentials_file else { return Ok(()) };
-    let text = format!(
-        "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
-        key.access_key_id,
-        key.secret_access_key.expose()
-    );
-    write_file_atomically(path, text.as_bytes(), 0o600)
-        .map_err(|source| IdentityError::File { what: "writing the credentials file", source })
 }
 
 /// Everything the first transaction writes, made before it, so that it can run again.
@@ -168,7 +171,7 @@ impl Plan {
         };
         Self {
             account_id: config.account_id.to_string(),
-            mark: mark(sealer, &key.access_key_id, &key.secret_access_key),
+            mark: mark(sealer, key),
             key: seal_key(sealer, key, &administrator.uid, Owner::Api),
             administrator,
             roles: vec![

@@ -27,6 +27,9 @@ mod store;
 mod tokens;
 mod unique_id;
 
+#[cfg(test)]
+mod testing;
+
 pub use api::{AwsApi, Protocol, serve_aws};
 pub use authorize::{Allowed, Denied, DeniedKind};
 pub use caller::{Caller, CallerKind, Scope};

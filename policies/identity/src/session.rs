@@ -71,7 +71,6 @@ pub(crate) struct Session {
     /// The token itself, for tokens that are made with this session.
     pub(crate) token: registry_runtime::SecretString,
     pub(crate) role_arn: Arc<str>,
-    pub(crate) session_name: Arc<str>,
     pub(crate) policy: Option<Named>,
     pub(crate) policy_arns: Vec<String>,
     pub(crate) tags: Vec<(String, String)>,
@@ -98,7 +97,6 @@ impl Claims {
             uid: self.uid.into(),
             token: token.into(),
             role_arn: self.role_arn.into(),
-            session_name: self.name.into(),
             policy,
             policy_arns: self.policy_arns,
             tags: self.tags,

@@ -6,6 +6,9 @@
 mod key;
 mod signed;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use key::{TokenKey, TokenKeys};
 pub(crate) use signed::{Audience, Claims, TokenError};
 

@@ -124,7 +124,7 @@ impl Line<'_> {
             if let Some(sid) = statement.sid {
                 member(out, "sid", sid);
             }
-            let _ = write!(out, ",\"statement\":{}", statement.index);
+            let _ = write!(out, ",\"statement\":{},\"line\":{}", statement.index, statement.line);
         }
     }
 }
@@ -233,6 +233,7 @@ mod tests {
                 kind: PolicyKind::Identity,
                 sid: Some("NoPush"),
                 index: 2,
+                line: 9,
             }),
         };
         assert_eq!(
@@ -254,6 +255,7 @@ mod tests {
                 "policy": "alice/no-push",
                 "sid": "NoPush",
                 "statement": 2,
+                "line": 9,
                 "generation": 7,
                 "policyGeneration": 3,
             })

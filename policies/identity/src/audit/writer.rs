@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use super::Message;
 
 const BATCH: usize = 256 * 1024;
+/// How long the first line of a batch waits for others.
+const GATHER_FOR: Duration = Duration::from_millis(4);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How often a stop that cannot write tries before it gives up.
 const ATTEMPTS_AT_THE_END: u32 = 4;
@@ -47,6 +49,8 @@ impl Writer {
         loop {
             match messages.recv_timeout(LOOK_FOR_ROTATION_EVERY) {
                 Ok(message) => {
+                    // While this thread sleeps instead of listening, nobody has to wake it for each line.
+                    std::thread::park_timeout(GATHER_FOR);
                     if let End::Closed = self.batch(message, messages) {
                         return;
                     }

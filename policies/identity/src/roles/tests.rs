@@ -1,1 +1,329 @@
+//! Sessions: who gets one, what it may do, and what ends it.
 
+use proptest::prelude::{Strategy, any, prop};
+use proptest::strategy::Just;
+use registry_types::Arn;
+
+use crate::testing::{ACCOUNT, ALLOW_ALL, Fixture, policy, repository, trust};
+use crate::{
+    AssumeRole, AssumeRoleError, Caller, Check, Identity, Scope, TaskRole, TaskRoleError,
+    TemporaryCredentials,
+};
+
+fn request(role_arn: &Arn) -> AssumeRole {
+    AssumeRole {
+        role_arn: role_arn.clone(),
+        session_name: "session".to_owned(),
+        duration_s: None,
+        policy: None,
+        policy_arns: Vec::new(),
+        external_id: None,
+        tags: Vec::new(),
+        transitive_tag_keys: Vec::new(),
+        source_identity: None,
+    }
+}
+
+fn trust_user(name: &str, conditions: &str) -> String {
+    trust(&format!(r#""AWS":"arn:aws:iam::{ACCOUNT}:user/{name}""#), conditions)
+}
+
+impl Fixture {
+    async fn assume(
+        &self,
+        caller: &Caller,
+        request: &AssumeRole,
+    ) -> Result<TemporaryCredentials, AssumeRoleError> {
+        self.identity.assume_role(&self.ctx(), caller, request).await
+    }
+}
+
+fn code(error: AssumeRoleError) -> String {
+    registry_aws::AwsError::from(error).code.into_owned()
+}
+
+#[tokio::test]
+async fn a_user_that_the_trust_policy_names_needs_no_policy_of_its_own() {
+    let fixture = Fixture::new().await;
+    let alice = fixture.caller(&fixture.user("alice", &policy("Allow", "ecr:ListImages", "*")).await).await;
+    let bob = fixture.caller(&fixture.user("bob", ALLOW_ALL).await).await;
+    let role = fixture.role("builder", &trust_user("alice", "{}"), &policy("Allow", "ecr:*", "*")).await;
+    let session = fixture.session(&fixture.assume(&alice, &request(&role)).await.unwrap()).await;
+    assert!(fixture.allowed(&session, "ecr:PutImage", &repository("app")));
+    assert!(!fixture.allowed(&session, "ecs:RunTask", &repository("app")), "no more than the role");
+    let error = fixture.assume(&bob, &request(&role)).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "User: arn:aws:iam::000000000000:user/bob is not authorized to perform: sts:AssumeRole on resource: \
+         arn:aws:iam::000000000000:role/builder"
+    );
+}
+
+#[tokio::test]
+async fn trust_in_the_account_leaves_it_to_the_users_policies() {
+    let fixture = Fixture::new().await;
+    let role = fixture
+        .role("shared", &trust(&format!(r#""AWS":"arn:aws:iam::{ACCOUNT}:root""#), "{}"), ALLOW_ALL)
+        .await;
+    let with = fixture.user("with", &policy("Allow", "sts:AssumeRole", role.as_str())).await;
+    let without = fixture.user("without", &policy("Allow", "ecr:*", "*")).await;
+    assert!(fixture.assume(&fixture.caller(&with).await, &request(&role)).await.is_ok());
+    let error = fixture.assume(&fixture.caller(&without).await, &request(&role)).await.unwrap_err();
+    assert_eq!(code(error), "AccessDeniedException");
+}
+
+#[tokio::test]
+async fn a_role_that_does_not_exist_is_refused_like_one_that_does_not_trust() {
+    let fixture = Fixture::new().await;
+    let admin = fixture.caller(&fixture.administrator).await;
+    let nowhere = format!("arn:aws:iam::{ACCOUNT}:role/nowhere").parse().unwrap();
+    let missing = fixture.assume(&admin, &request(&nowhere)).await.unwrap_err().to_string();
+    let distrusting = fixture.role("elsewhere", &trust_user("alice", "{}"), ALLOW_ALL).await;
+    let distrusted = fixture.assume(&admin, &request(&distrusting)).await.unwrap_err().to_string();
+    assert_eq!(missing.replace("nowhere", "elsewhere"), distrusted);
+    let foreign = "arn:aws:iam::111111111111:role/elsewhere".parse().unwrap();
+    assert!(fixture.assume(&admin, &request(&foreign)).await.is_err());
+}
+
+#[tokio::test]
+async fn the_external_id_must_be_the_one_of_the_trust_policy() {
+    let fixture = Fixture::new().await;
+    let condition = r#"{"StringEquals":{"sts:ExternalId":"1234"}}"#;
+    let role = fixture.role("vendor", &trust_user("administrator", condition), ALLOW_ALL).await;
+    let admin = fixture.caller(&fixture.administrator).await;
+    for (external_id, allowed) in [(None, false), (Some("9999"), false), (Some("1234"), true)] {
+        let request = AssumeRole { external_id: external_id.map(str::to_owned), ..request(&role) };
+        assert_eq!(fixture.assume(&admin, &request).await.is_ok(), allowed, "{external_id:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_policy_takes_away_and_never_gives() {
+    let fixture = Fixture::new().await;
+    let admin = fixture.caller(&fixture.administrator).await;
+    let role =
+        fixture.role("puller", &trust_user("administrator", "{}"), &policy("Allow", "ecr:Batch*", "*")).await;
+    let app = policy("Allow", "*", &repository("app"));
+    let bounded = AssumeRole { policy: Some(app), ..request(&role) };
+    let session = fixture.session(&fixture.assume(&admin, &bounded).await.unwrap()).await;
+    assert!(fixture.allowed(&session, "ecr:BatchGetImage", &repository("app")));
+    assert!(!fixture.allowed(&session, "ecr:BatchGetImage", &repository("other")));
+    assert!(!fixture.allowed(&session, "ecr:PutImage", &repository("app")));
+
+    // What is made with the session is bounded alike.
+    let (identity, ctx) = (&fixture.identity, fixture.ctx());
+    let ecr = identity.mint_ecr_token(&session).unwrap();
+    let docker =
+        identity.authenticate_docker(&crate::testing::basic("AWS", ecr.token.expose()), &ctx).unwrap();
+    let bearer = identity.mint_bearer(&docker, &Scope::default()).unwrap();
+    let docker = identity.authenticate_docker(&crate::testing::bearer(bearer.token.expose()), &ctx).unwrap();
+    assert!(fixture.allowed(&docker, "ecr:BatchGetImage", &repository("app")));
+    assert!(!fixture.allowed(&docker, "ecr:BatchGetImage", &repository("other")));
+
+    let read_only = "arn:aws:iam::aws:policy/BerthPullOnly".to_owned();
+    let managed = AssumeRole { policy_arns: vec![read_only], ..request(&role) };
+    let session = fixture.session(&fixture.assume(&admin, &managed).await.unwrap()).await;
+    assert!(fixture.allowed(&session, "ecr:BatchGetImage", &repository("app")));
+    assert!(!fixture.allowed(&session, "ecr:BatchDeleteImage", &repository("app")));
+}
+
+#[tokio::test]
+async fn whoever_assumes_a_role_loses_its_own_rights_for_the_session() {
+    let fixture = Fixture::new().await;
+    let admin = fixture.caller(&fixture.administrator).await;
+    let role = fixture
+        .role("narrow", &trust_user("administrator", "{}"), &policy("Allow", "ecr:ListImages", "*"))
+        .await;
+    let session = fixture.session(&fixture.assume(&admin, &request(&role)).await.unwrap()).await;
+    assert!(!fixture.allowed(&session, "ecr:PutImage", &repository("app")));
+}
+
+#[tokio::test]
+async fn requests_that_aws_refuses_are_refused_in_its_words() {
+    let fixture = Fixture::new().await;
+    let admin = fixture.caller(&fixture.administrator).await;
+    let role = fixture.role("r", &trust_user("administrator", "{}"), ALLOW_ALL).await;
+    let good = || request(&role);
+    let tag = |key: &str| (key.to_owned(), "v".to_owned());
+    for (what, request, expected) in [
+        ("a name of one letter", AssumeRole { session_name: "x".into(), ..good() }, "ValidationError"),
+        ("a name with a slash", AssumeRole { session_name: "a/b".into(), ..good() }, "ValidationError"),
+        ("too short", AssumeRole { duration_s: Some(899), ..good() }, "ValidationError"),
+        ("too long", AssumeRole { duration_s: Some(43_201), ..good() }, "ValidationError"),
+        (
+            "longer than the role's maximum",
+            AssumeRole { duration_s: Some(7_201), ..good() },
+            "ValidationError",
+        ),
+        (
+            "an external id of one letter",
+            AssumeRole { external_id: Some("x".into()), ..good() },
+            "ValidationError",
+        ),
+        (
+            "a policy that is none",
+            AssumeRole { policy: Some("{}".into()), ..good() },
+            "MalformedPolicyDocument",
+        ),
+        (
+            "an endless policy",
+            AssumeRole { policy: Some(ALLOW_ALL.to_owned() + &" ".repeat(3000)), ..good() },
+            "ValidationError",
+        ),
+        (
+            "an unknown managed policy",
+            AssumeRole { policy_arns: vec!["arn:x".into()], ..good() },
+            "ValidationError",
+        ),
+        ("a tag of AWS", AssumeRole { tags: vec![tag("aws:x")], ..good() }, "ValidationError"),
+        ("a tag twice", AssumeRole { tags: vec![tag("a"), tag("A")], ..good() }, "InvalidParameterValue"),
+        (
+            "more tags than a token holds",
+            AssumeRole { tags: (0..50).map(|n| (format!("{n:0>100}"), "v".repeat(250))).collect(), ..good() },
+            "PackedPolicyTooLarge",
+        ),
+    ] {
+        assert_eq!(code(fixture.assume(&admin, &request).await.unwrap_err()), expected, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_a_session_lasts_an_hour_at_most_and_keeps_what_is_transitive() {
+    let fixture = Fixture::new().await;
+    let admin = fixture.caller(&fixture.administrator).await;
+    let first = fixture.role("first", &trust_user("administrator", "{}"), ALLOW_ALL).await;
+    let trusted = trust(&format!(r#""AWS":"arn:aws:iam::{ACCOUNT}:role/first""#), "{}");
+    let second = fixture.role("second", &trusted, ALLOW_ALL).await;
+    let tagged = AssumeRole {
+        tags: vec![("team".into(), "red".into()), ("local".into(), "x".into())],
+        transitive_tag_keys: vec!["team".into()],
+        source_identity: Some("alice".into()),
+        ..request(&first)
+    };
+    let parent = fixture.session(&fixture.assume(&admin, &tagged).await.unwrap()).await;
+    let long = AssumeRole { duration_s: Some(3601), ..request(&second) };
+    assert_eq!(code(fixture.assume(&parent, &long).await.unwrap_err()), "ValidationError");
+    let conflicting = AssumeRole { tags: vec![("Team".into(), "blue".into())], ..request(&second) };
+    assert_eq!(code(fixture.assume(&parent, &conflicting).await.unwrap_err()), "InvalidParameterValue");
+    let child = fixture.session(&fixture.assume(&parent, &request(&second)).await.unwrap()).await;
+    let session = child.principal.session.as_ref().unwrap();
+    assert_eq!(session.tags, [("team".to_owned(), "red".to_owned())]);
+    assert_eq!(session.source_identity.as_deref(), Some("alice"));
+
+    fixture.identity.revoke_session(&parent).await.unwrap();
+    assert!(!fixture.allowed(&child, "ecr:PutImage", &repository("app")), "it ends with its parent");
+}
+
+#[tokio::test]
+async fn conditions_see_the_tags_of_user_and_session() {
+    let fixture = Fixture::new().await;
+    let tagged = |team: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"ecr:*","Resource":"*","Condition":{{"StringEquals":{{"aws:PrincipalTag/team":"{team}"}}}}}}]}}"#
+        )
+    };
+    let blue = fixture.caller(&fixture.user("blue", &tagged("blue")).await).await;
+    let red = fixture.caller(&fixture.user("red", &tagged("red")).await).await;
+    assert!(fixture.allowed(&blue, "ecr:PutImage", &repository("app")));
+    assert!(!fixture.allowed(&red, "ecr:PutImage", &repository("app")));
+    let role = fixture.role("tagged", &trust_user("administrator", "{}"), &tagged("green")).await;
+    let admin = fixture.caller(&fixture.administrator).await;
+    for (team, allowed) in [("green", true), ("grey", false)] {
+        let request = AssumeRole { tags: vec![("team".into(), team.into())], ..request(&role) };
+        let session = fixture.session(&fixture.assume(&admin, &request).await.unwrap()).await;
+        assert_eq!(fixture.allowed(&session, "ecr:PutImage", &repository("app")), allowed, "{team}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_gets_a_role_only_if_the_role_trusts_ecs_for_that_task() {
+    let fixture = Fixture::new().await;
+    let service = r#""Service":"ecs-tasks.amazonaws.com""#;
+    let task: Arn = format!("arn:aws:ecs:us-east-1:{ACCOUNT}:task/default/0123456789abcdef").parse().unwrap();
+    let source = |arn: &str, account: &str| {
+        format!(
+            r#"{{"ArnLike":{{"aws:SourceArn":"{arn}"}},"StringEquals":{{"aws:SourceAccount":"{account}"}}}}"#
+        )
+    };
+    let own = format!("arn:aws:ecs:us-east-1:{ACCOUNT}:*");
+    for (name, trusted, allowed) in [
+        ("plain", trust(service, "{}"), true),
+        ("bound", trust(service, &source(&own, ACCOUNT)), true),
+        ("foreign-account", trust(service, &source(&own, "111111111111")), false),
+        ("foreign-arn", trust(service, &source("arn:aws:ecs:us-east-1:111111111111:*", ACCOUNT)), false),
+        ("another-service", trust(r#""Service":"ec2.amazonaws.com""#, "{}"), false),
+        ("users-only", trust_user("administrator", "{}"), false),
+    ] {
+        let role = fixture.role(name, &trusted, &policy("Allow", "ecr:*", "*")).await;
+        let made = fixture.identity.task_credentials(TaskRole { role_arn: &role, task_arn: &task }).await;
+        assert_eq!(made.is_ok(), allowed, "{name}");
+        let Ok(credentials) = made else { continue };
+        let session = fixture.session(&credentials).await;
+        assert_eq!(session.arn(), format!("arn:aws:sts::{ACCOUNT}:assumed-role/{name}/0123456789abcdef"));
+        assert!(fixture.allowed(&session, "ecr:PutImage", &repository("app")));
+    }
+    let nowhere = format!("arn:aws:iam::{ACCOUNT}:role/nowhere").parse().unwrap();
+    let missing = fixture.identity.task_credentials(TaskRole { role_arn: &nowhere, task_arn: &task }).await;
+    assert!(matches!(missing, Err(TaskRoleError::NotTrusted { .. })));
+    let line = fixture.audit_lines().await.into_iter().find(|line| line["userId"] == task.as_str()).unwrap();
+    assert_eq!(line["principal"], "ecs-tasks.amazonaws.com");
+}
+
+#[tokio::test]
+async fn passing_a_role_needs_the_right_to_pass_it_to_that_service() {
+    let fixture = Fixture::new().await;
+    let conditional = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iam:PassRole","Resource":"arn:aws:iam::000000000000:role/tasks/*","Condition":{"StringEquals":{"iam:PassedToService":"ecs-tasks.amazonaws.com"}}}]}"#;
+    let caller = fixture.caller(&fixture.user("alice", conditional).await).await;
+    for (role, service, allowed) in [
+        ("tasks/web", "ecs-tasks.amazonaws.com", true),
+        ("tasks/web", "ecs.amazonaws.com", false),
+        ("admin", "ecs-tasks.amazonaws.com", false),
+    ] {
+        let role = format!("arn:aws:iam::{ACCOUNT}:role/{role}").parse().unwrap();
+        let check: Check = Identity::pass_role_check(&role, service);
+        let decided = fixture.identity.authorize(&fixture.ctx(), &caller, "RunTask", &check);
+        assert_eq!(decided.is_ok(), allowed, "{role} {service}");
+    }
+}
+
+#[test]
+fn no_session_policy_widens_a_role() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (fixture, admin) = runtime.block_on(async {
+        let fixture = Fixture::new().await;
+        let admin = fixture.caller(&fixture.administrator).await;
+        (fixture, admin)
+    });
+    let words = prop::sample::select(vec!["ecr:PutImage", "ecr:Batch*", "ecr:*", "*", "ecs:RunTask"]);
+    let resources =
+        prop::sample::select(vec!["*", "arn:aws:ecr:*:*:repository/a*", "arn:aws:ecr:*:*:repository/b"]);
+    let effects = prop::bool::weighted(0.8).prop_map(|allow| if allow { "Allow" } else { "Deny" });
+    let one =
+        (effects, words, resources).prop_map(|(effect, action, resource)| policy(effect, action, resource));
+    let cases = (one.clone(), prop::option::of(one), Just(()), any::<u32>());
+    let mut runner = proptest::test_runner::TestRunner::new(proptest::test_runner::Config {
+        cases: 24,
+        failure_persistence: None,
+        ..Default::default()
+    });
+    let result = runner.run(&cases, |(of_role, of_session, (), number)| {
+        runtime.block_on(async {
+            let role =
+                fixture.role(&format!("r{number}"), &trust_user("administrator", "{}"), &of_role).await;
+            let plain = fixture.session(&fixture.assume(&admin, &request(&role)).await.unwrap()).await;
+            let bounded = AssumeRole { policy: of_session, ..request(&role) };
+            let bounded = fixture.session(&fixture.assume(&admin, &bounded).await.unwrap()).await;
+            for action in ["ecr:PutImage", "ecr:BatchGetImage", "ecs:RunTask", "iam:CreateUser"] {
+                for resource in [repository("a"), repository("b"), repository("c")] {
+                    let (by_role, by_session) = (
+                        fixture.allowed(&plain, action, &resource),
+                        fixture.allowed(&bounded, action, &resource),
+                    );
+                    assert!(by_role || !by_session, "{action} {resource}: {of_role}");
+                }
+            }
+        });
+        Ok(())
+    });
+    result.unwrap();
+}

@@ -38,10 +38,6 @@ impl TokenKey {
         Self { id, created_ms, temporary: sealer.derive("temporary secret"), sealer, bearer, ecr }
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.id
-    }
-
     pub(crate) fn jwt(&self, audience: Audience) -> &JwtKey {
         match audience {
             Audience::Registry => &self.bearer,

@@ -1,1 +1,115 @@
+//! STS as its clients see it: forms in, XML out.
 
+use axum::body::{Body, to_bytes};
+use http::{Request, StatusCode};
+use registry_aws::{Credentials, sigv4};
+
+use super::Sts;
+use crate::serve_aws;
+use crate::testing::{ALLOW_ALL, Fixture, policy, signing, trust};
+
+async fn post(fixture: &Fixture, credentials: Option<&Credentials>, form: &str) -> (StatusCode, String) {
+    let mut parts =
+        crate::testing::unsigned(&[("content-type", "application/x-www-form-urlencoded; charset=utf-8")]);
+    if let Some(credentials) = credentials {
+        sigv4::sign(&mut parts, credentials, "us-east-1", "sts", form.as_bytes(), fixture.clock.now_ms());
+    }
+    parts.extensions.insert(fixture.ctx());
+    let request = Request::from_parts(parts, Body::from(form.to_owned()));
+    let response = serve_aws(&fixture.identity, &Sts::new(fixture.identity.clone()), request).await;
+    let status = response.status();
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn between<'a>(text: &'a str, name: &str) -> &'a str {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    text.split_once(&open).and_then(|(_, rest)| rest.split_once(&close)).map(|(value, _)| value).unwrap()
+}
+
+#[tokio::test]
+async fn everybody_with_credentials_may_ask_who_they_are() {
+    let fixture = Fixture::new().await;
+    let key = signing(&fixture.user("alice", &policy("Deny", "*", "*")).await);
+    let (status, body) = post(&fixture, Some(&key), "Action=GetCallerIdentity&Version=2011-06-15").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert!(body.starts_with(
+        r#"<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>"#
+    ));
+    assert_eq!(between(&body, "Arn"), "arn:aws:iam::000000000000:user/alice");
+    assert_eq!(between(&body, "Account"), "000000000000");
+    assert!(between(&body, "UserId").starts_with("AIDA"));
+    assert_eq!(between(&body, "RequestId"), "request-1");
+}
+
+#[tokio::test]
+async fn an_assumed_role_says_who_it_is() {
+    let fixture = Fixture::new().await;
+    let trusted = trust(r#""AWS":"arn:aws:iam::000000000000:user/administrator""#, "{}");
+    fixture.role("deployer", &trusted, ALLOW_ALL).await;
+    let form = "Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A000000000000%3Arole%2Fdeployer\
+                &RoleSessionName=ci&DurationSeconds=900&Tags.member.1.Key=team&Tags.member.1.Value=red";
+    let admin = signing(&fixture.administrator);
+    let (status, body) = post(&fixture, Some(&admin), form).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(between(&body, "Arn"), "arn:aws:sts::000000000000:assumed-role/deployer/ci");
+    assert_eq!(between(&body, "Expiration"), "2026-11-23T04:15:00Z");
+    let credentials = Credentials {
+        access_key_id: between(&body, "AccessKeyId").to_owned(),
+        secret_access_key: between(&body, "SecretAccessKey").to_owned(),
+        session_token: Some(between(&body, "SessionToken").to_owned()),
+    };
+    let (status, body) =
+        post(&fixture, Some(&credentials), "Action=GetCallerIdentity&Version=2011-06-15").await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(between(&body, "Arn"), "arn:aws:sts::000000000000:assumed-role/deployer/ci");
+    let log = std::fs::read_to_string(fixture.folder.path().join("audit.log")).unwrap();
+    assert!(!log.contains(&credentials.secret_access_key));
+}
+
+#[tokio::test]
+async fn refusals_have_the_names_of_sts() {
+    let fixture = Fixture::new().await;
+    let admin = signing(&fixture.administrator);
+    let alice = signing(&fixture.user("alice", &policy("Allow", "ecr:*", "*")).await);
+    let mut wrong = admin.clone();
+    wrong.secret_access_key = "x".repeat(40);
+    let mut unknown_token = admin.clone();
+    unknown_token.session_token = Some("x".to_owned());
+    let assume = "Action=AssumeRole&Version=2011-06-15&RoleArn=arn:aws:iam::000000000000:role/nowhere&RoleSessionName=ci";
+    let who = "Action=GetCallerIdentity&Version=2011-06-15";
+    for (what, credentials, form, status, code) in [
+        ("unsigned", None, who, 403, "MissingAuthenticationToken"),
+        ("a wrong secret", Some(&wrong), who, 403, "SignatureDoesNotMatch"),
+        ("an unknown token", Some(&unknown_token), who, 403, "InvalidClientTokenId"),
+        ("an unknown operation", Some(&admin), "Action=DecodeIt&Version=2011-06-15", 400, "InvalidAction"),
+        (
+            "another version",
+            Some(&admin),
+            "Action=GetCallerIdentity&Version=2010-05-08",
+            400,
+            "InvalidAction",
+        ),
+        ("no action", Some(&admin), "Version=2011-06-15", 400, "MissingAction"),
+        ("no right", Some(&alice), assume, 403, "AccessDenied"),
+        ("no such role", Some(&admin), assume, 403, "AccessDenied"),
+        (
+            "no role",
+            Some(&admin),
+            "Action=AssumeRole&Version=2011-06-15&RoleSessionName=ci",
+            400,
+            "ValidationError",
+        ),
+        (
+            "no ARN",
+            Some(&admin),
+            "Action=AssumeRole&Version=2011-06-15&RoleArn=x&RoleSessionName=ci",
+            400,
+            "ValidationError",
+        ),
+    ] {
+        let (answered, body) = post(&fixture, credentials, form).await;
+        assert_eq!(answered.as_u16(), status, "{what}: {body}");
+        assert_eq!(between(&body, "Code"), code, "{what}");
+    }
+}

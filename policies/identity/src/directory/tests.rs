@@ -1,0 +1,241 @@
+//! What was taken away is gone within a second, everywhere; and nothing is decided with old news.
+
+use std::time::{Duration, Instant};
+
+use crate::authorize::DeniedKind;
+use crate::store::principals::NewGroup;
+use crate::store::{self, Owner};
+use crate::testing::{ALLOW_ALL, Fixture, basic, policy, repository, signing};
+use crate::{AuthenticationError, Caller, Check, Identity, Scope};
+
+fn check() -> Check {
+    Check::on("ecr:PutImage", repository("app").parse().unwrap())
+}
+
+async fn within_deadline(mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "it did not happen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Everything that was made with a user's key.
+struct Made {
+    caller: Caller,
+    ecr: http::HeaderMap,
+    bearer: http::HeaderMap,
+}
+
+impl Fixture {
+    async fn make(&self, key: &crate::AccessKey) -> Made {
+        let caller = self.caller(key).await;
+        let ecr = self.identity.mint_ecr_token(&caller).unwrap();
+        let bearer = self.identity.mint_bearer(&caller, &Scope::default()).unwrap();
+        Made {
+            caller,
+            ecr: basic("AWS", ecr.token.expose()),
+            bearer: crate::testing::bearer(bearer.token.expose()),
+        }
+    }
+
+    fn works(&self, identity: &Identity, made: &Made) -> [bool; 3] {
+        let ctx = self.ctx();
+        [
+            identity.authorize(&ctx, &made.caller, "Test", &check()).is_ok(),
+            identity.authenticate_docker(&made.ecr, &ctx).is_ok(),
+            identity.authenticate_docker(&made.bearer, &ctx).is_ok(),
+        ]
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_allowed_by_default() {
+    let fixture = Fixture::new().await;
+    let key = fixture.user("nobody", &policy("Deny", "x:y", "*")).await;
+    let caller = fixture.caller(&key).await;
+    let denied = fixture.identity.authorize(&fixture.ctx(), &caller, "PutImage", &check()).unwrap_err();
+    assert_eq!(
+        denied.message(),
+        "User: arn:aws:iam::000000000000:user/nobody is not authorized to perform: ecr:PutImage on resource: \
+         arn:aws:ecr:us-east-1:000000000000:repository/app because no identity-based policy allows the \
+         ecr:PutImage action"
+    );
+    let anonymous = fixture.identity.anonymous();
+    assert!(fixture.identity.authorize(&fixture.ctx(), &anonymous, "PutImage", &check()).is_err());
+}
+
+#[tokio::test]
+async fn an_explicit_deny_wins_and_is_named() {
+    let fixture = Fixture::new().await;
+    let key = fixture.user("alice", ALLOW_ALL).await;
+    let caller = fixture.caller(&key).await;
+    assert!(fixture.identity.authorize(&fixture.ctx(), &caller, "PutImage", &check()).is_ok());
+    let uid = caller.principal_uid().to_owned();
+    let deny = policy("Deny", "ecr:Put*", "*");
+    fixture.write(move |tx| store::policies::put_inline(tx, &uid, "no-push", &deny, Owner::Api)).await;
+    let denied = fixture.identity.authorize(&fixture.ctx(), &caller, "PutImage", &check()).unwrap_err();
+    assert!(denied.message().ends_with("with an explicit deny in an identity-based policy"), "{denied}");
+    let line = fixture.audit_lines().await.pop().unwrap();
+    assert_eq!((line["policy"].as_str(), line["statement"].as_i64()), (Some("alice/no-push"), Some(0)));
+    assert_eq!(line["generation"].as_i64(), Some(fixture.identity.security_generation()));
+}
+
+#[tokio::test]
+async fn a_disabled_key_ends_everything_made_with_it_and_stays_dead_when_enabled_again() {
+    let fixture = Fixture::new().await;
+    let key = fixture.user("alice", ALLOW_ALL).await;
+    let made = fixture.make(&key).await;
+    assert_eq!(fixture.works(&fixture.identity, &made), [true; 3]);
+    fixture.identity.set_access_key_active(&key.access_key_id, false).await.unwrap();
+    assert_eq!(fixture.works(&fixture.identity, &made), [false; 3]);
+    assert!(matches!(fixture.authenticate(&signing(&key)).await, Err(AuthenticationError::InvalidToken)));
+    fixture.identity.set_access_key_active(&key.access_key_id, true).await.unwrap();
+    assert_eq!(fixture.works(&fixture.identity, &made), [false; 3]);
+    assert!(fixture.authenticate(&signing(&key)).await.is_ok());
+}
+
+#[tokio::test]
+async fn another_server_notices_a_revocation_by_itself() {
+    let fixture = Fixture::new().await;
+    let key = fixture.user("alice", ALLOW_ALL).await;
+    let made = fixture.make(&key).await;
+    let other = fixture.another_server().await;
+    assert_eq!(fixture.works(&other, &made), [true; 3], "a token of one server works on the other");
+    fixture.identity.delete_access_key(&key.access_key_id).await.unwrap();
+    within_deadline(|| fixture.works(&other, &made) == [false; 3]).await;
+}
+
+#[tokio::test]
+async fn a_user_that_is_made_anew_is_another_one() {
+    let fixture = Fixture::new().await;
+    let made = fixture.make(&fixture.user("alice", ALLOW_ALL).await).await;
+    let uid = made.caller.principal_uid().to_owned();
+    fixture.write(move |tx| store::principals::delete_user(tx, &uid)).await;
+    assert_eq!(fixture.works(&fixture.identity, &made), [false; 3]);
+    let again = fixture.make(&fixture.user("alice", ALLOW_ALL).await).await;
+    assert_eq!(fixture.works(&fixture.identity, &made), [false; 3]);
+    assert_eq!(fixture.works(&fixture.identity, &again), [true; 3]);
+}
+
+#[tokio::test]
+async fn what_a_group_gave_is_gone_with_the_membership() {
+    let fixture = Fixture::new().await;
+    let key = fixture.user("alice", &policy("Deny", "x:y", "*")).await;
+    let caller = fixture.caller(&key).await;
+    let uid = caller.principal_uid().to_owned();
+    fixture
+        .write(move |tx| {
+            let group = NewGroup {
+                uid: "AGPATEST".to_owned(),
+                name: "builders".to_owned(),
+                path: "/".to_owned(),
+                owner: Owner::Api,
+            };
+            store::principals::insert_group(tx, &group, 0)?;
+            store::policies::attach(tx, "AGPATEST", "arn:aws:iam::aws:policy/BerthPowerUser", Owner::Api)?;
+            store::principals::insert_membership(tx, &uid, "AGPATEST", Owner::Api)
+        })
+        .await;
+    assert!(fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+    fixture.write(|tx| store::principals::delete_group(tx, "AGPATEST")).await;
+    assert!(!fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+}
+
+#[tokio::test]
+async fn a_change_of_trust_ends_the_sessions_of_a_role() {
+    let fixture = Fixture::new().await;
+    let trusted = crate::testing::trust(r#""Service":"ecs-tasks.amazonaws.com""#, "{}");
+    let role = fixture.role("web", &trusted, ALLOW_ALL).await;
+    let task = "arn:aws:ecs:us-east-1:000000000000:task/default/01".parse().unwrap();
+    let task_role = crate::TaskRole { role_arn: &role, task_arn: &task };
+    let credentials = fixture.identity.task_credentials(task_role).await.unwrap();
+    let session = fixture.session(&credentials).await;
+    let uid = session.principal_uid().to_owned();
+    fixture.write(move |tx| store::principals::raise_generation(tx, &uid)).await;
+    let denied = fixture.identity.authorize(&fixture.ctx(), &session, "PutImage", &check()).unwrap_err();
+    assert_eq!(denied.kind(), DeniedKind::Revoked);
+}
+
+#[tokio::test]
+async fn nothing_is_decided_with_a_snapshot_older_than_a_second() {
+    let fixture = Fixture::new().await;
+    let made = fixture.make(&fixture.administrator).await;
+    // Held, it keeps the refresher from asking, as a database does that hangs.
+    let turn = fixture.identity.inner().refreshing.lock().await;
+    fixture.clock.advance(Duration::from_millis(1001));
+    let denied = fixture.identity.authorize(&fixture.ctx(), &made.caller, "Test", &check()).unwrap_err();
+    assert_eq!((denied.kind(), denied.to_aws().status), (DeniedKind::Unavailable, 503));
+    for headers in [&made.ecr, &made.bearer] {
+        let refused = fixture.identity.authenticate_docker(headers, &fixture.ctx());
+        assert!(matches!(refused, Err(AuthenticationError::Unavailable)));
+    }
+    drop(turn);
+    fixture.identity.refresh().await.unwrap();
+    assert_eq!(fixture.works(&fixture.identity, &made), [true; 3]);
+}
+
+#[tokio::test]
+async fn policies_of_files_count_for_their_resource_beside_its_own() {
+    let fixture = Fixture::new().await;
+    let statement = |effect: &str, action: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"{effect}","Principal":"*","Action":"{action}"}}]}}"#
+        )
+    };
+    let document = statement("Allow", "ecr:BatchGetImage");
+    fixture
+        .write(move |tx| {
+            store::policies::insert_resource_policy(tx, &repository("public"), "public.json", &document)
+        })
+        .await;
+    let anonymous = fixture.identity.anonymous();
+    assert!(fixture.allowed(&anonymous, "ecr:BatchGetImage", &repository("public")));
+    assert!(!fixture.allowed(&anonymous, "ecr:PutImage", &repository("public")));
+    assert!(!fixture.allowed(&anonymous, "ecr:BatchGetImage", &repository("private")));
+    let own = policies::Policy::parse(
+        &statement("Deny", "ecr:BatchGetImage"),
+        policies::PolicyKind::RepositoryPolicy,
+    );
+    let check = Check::on("ecr:BatchGetImage", repository("public").parse().unwrap())
+        .with_resource_policy(Some(own.unwrap().into()));
+    let denied = fixture.identity.authorize(&fixture.ctx(), &anonymous, "Pull", &check).unwrap_err();
+    assert!(denied.message().ends_with("with an explicit deny in a resource-based policy"), "{denied}");
+}
+
+#[tokio::test]
+async fn a_stored_policy_that_does_not_parse_denies_everything() {
+    let fixture = Fixture::new().await;
+    let key = fixture.user("alice", ALLOW_ALL).await;
+    let caller = fixture.caller(&key).await;
+    let uid = caller.principal_uid().to_owned();
+    fixture.write(move |tx| store::policies::put_inline(tx, &uid, "broken", "{", Owner::Api)).await;
+    assert!(!fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+}
+
+#[tokio::test]
+async fn the_principal_of_a_host_comes_and_goes() {
+    let fixture = Fixture::new().await;
+    let key = fixture.identity.create_instance_principal("host-1").await.unwrap();
+    let caller = fixture.caller(&key).await;
+    assert_eq!(caller.arn(), "arn:aws:iam::000000000000:user/berth/instances/host-1");
+    assert_eq!(caller.instance(), Some("host-1"));
+    let cluster = "arn:aws:ecs:us-east-1:000000000000:cluster/default";
+    assert!(fixture.allowed(&caller, "ecs:RegisterContainerInstance", cluster));
+    assert!(!fixture.allowed(&caller, "ecs:RunTask", cluster));
+    assert!(fixture.identity.create_instance_principal("host-1").await.is_err());
+    assert!(fixture.identity.create_instance_principal("../x").await.is_err());
+    fixture.identity.delete_instance_principal("host-1").await.unwrap();
+    assert!(!fixture.allowed(&caller, "ecs:RegisterContainerInstance", cluster));
+    fixture.identity.delete_instance_principal("host-1").await.unwrap();
+    assert!(fixture.identity.delete_instance_principal("administrator").await.is_err());
+}
+
+#[tokio::test]
+async fn after_close_nothing_is_allowed() {
+    let fixture = Fixture::new().await;
+    let caller = fixture.caller(&fixture.administrator).await;
+    assert!(fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+    fixture.identity.close().await;
+    assert!(!fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+}
