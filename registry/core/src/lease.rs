@@ -49,9 +49,27 @@ impl Lease {
         }
     }
 
+    /// Gives the hold back before the request is answered, so that a client may go on at once.
+    pub(crate) async fn give_back(mut self) {
+        match end_at(&self.registry, &self.uid, self.number, 0).await {
+            Ok(_) => self.held = false,
+            // Dropping tries once more; should that fail too, the lease runs out by itself.
+            Err(error) => {
+                tracing::debug!(upload.uid = %self.uid, error = %error, "a lease was not given back")
+            }
+        }
+    }
+
     /// The transaction that ended the request gave the hold back already.
     pub(crate) fn given_back(mut self) {
         self.held = false;
+    }
+
+    /// Gives the hold back after a failure, so that the client's next request finds the upload free.
+    pub(crate) async fn give_back(mut self) {
+        let given = end_at(&self.registry, &self.uid, self.number, 0).await;
+        // When this fails, dropping tries once more, and then the lease runs out.
+        self.held = given.is_err();
     }
 }
 

@@ -95,7 +95,11 @@ impl Registry {
         body: Body,
     ) -> Result<UploadStatus, CoreError> {
         let mut held = self.hold(repository, uid, principal, range).await?;
-        receive(&mut held.upload, &mut held.lease, body, range, &self.inner.config).await?;
+        let received = receive(&mut held.upload, &mut held.lease, body, range, &self.inner.config).await;
+        if let Err(error) = received {
+            held.lease.give_back().await;
+            return Err(error);
+        }
         let offset = held.upload.offset();
         let lease = held.lease.number();
         let suspended = held.upload.suspend(&Lease::text(lease)).await?;
@@ -114,7 +118,7 @@ impl Registry {
                 Ok::<_, CoreError>(uploads::save(tx, &row.uid, &progress, now_ms)?)
             })
             .await?;
-        held.lease.given_back();
+        hold.given_back();
         if saved { Ok(UploadStatus { uid: uid.clone(), offset }) } else { Err(CoreError::UploadBusy) }
     }
 
@@ -280,7 +284,11 @@ impl Registry {
         body: Body,
         expected: &Digest,
     ) -> Result<FinishedUpload, CoreError> {
-        receive(&mut held.upload, &mut held.lease, body, range, &self.inner.config).await?;
+        let received = receive(&mut held.upload, &mut held.lease, body, range, &self.inner.config).await;
+        if let Err(error) = received {
+            held.lease.give_back().await;
+            return Err(error);
+        }
         let Held { lease, upload, row } = held;
         let sealed = match upload.finish(expected).await {
             Ok(sealed) => sealed,
