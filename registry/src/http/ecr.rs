@@ -16,6 +16,9 @@ mod repository_policies;
 mod resource_tags;
 mod scanning;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

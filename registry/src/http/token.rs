@@ -6,6 +6,9 @@
 
 mod scope;
 
+#[cfg(test)]
+mod tests;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};

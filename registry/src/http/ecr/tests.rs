@@ -1,0 +1,6 @@
+//! The API as a client meets it: signed requests through the gate, answers as JSON.
+
+pub(crate) mod fixture;
+mod images;
+mod layers;
+mod repositories;
