@@ -20,6 +20,7 @@ use crate::store::{self, Owner};
 use crate::unique_id;
 
 mod credentials_file;
+mod reset;
 
 #[cfg(test)]
 mod tests;
@@ -150,14 +151,7 @@ struct Plan {
 
 impl Plan {
     fn new(config: &IdentityConfig, sealer: &Sealer, key: &AccessKey, now_ms: i64) -> Self {
-        let administrator = NewUser {
-            uid: unique_id::user(),
-            name: ADMINISTRATOR.to_owned(),
-            path: "/".to_owned(),
-            boundary: None,
-            tags: Vec::new(),
-            owner: Owner::Api,
-        };
+        let administrator = administrator();
         let role = |name: &str, description: &str, service: &str| NewRole {
             uid: unique_id::role(),
             name: name.to_owned(),
@@ -204,6 +198,17 @@ impl Plan {
             store::policies::attach(tx, &role.uid, policy, Owner::Api)?;
         }
         Ok(true)
+    }
+}
+
+fn administrator() -> NewUser {
+    NewUser {
+        uid: unique_id::user(),
+        name: ADMINISTRATOR.to_owned(),
+        path: "/".to_owned(),
+        boundary: None,
+        tags: Vec::new(),
+        owner: Owner::Api,
     }
 }
 

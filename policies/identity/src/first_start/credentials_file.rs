@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use registry_runtime::SecretString;
 use registry_runtime::durable::{sync_directory, write_file_atomically};
 
 use crate::config::IdentityConfig;
@@ -15,12 +16,13 @@ use crate::error::IdentityError;
 /// Writes the key that is about to be made.
 pub(super) fn prepare(config: &IdentityConfig, key: &AccessKey) -> Result<(), IdentityError> {
     let Some(path) = &config.credentials_file else { return Ok(()) };
-    let text = format!(
-        "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
-        key.access_key_id,
-        key.secret_access_key.expose()
-    );
-    write_file_atomically(&pending(path), text.as_bytes(), 0o600).map_err(failed)
+    write_file_atomically(&pending(path), text(key).expose().as_bytes(), 0o600).map_err(failed)
+}
+
+/// Writes a key that exists already.
+pub(super) fn replace(config: &IdentityConfig, key: &AccessKey) -> Result<(), IdentityError> {
+    let Some(path) = &config.credentials_file else { return Ok(()) };
+    write_file_atomically(path, text(key).expose().as_bytes(), 0o600).map_err(failed)
 }
 
 /// Gives the file its name when it holds the account's key, and removes it when it does not.
@@ -42,6 +44,14 @@ pub(super) fn settle(
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     settled.and_then(|()| sync_directory(folder.unwrap_or(Path::new(".")))).map_err(failed)
+}
+
+fn text(key: &AccessKey) -> SecretString {
+    SecretString::new(format!(
+        "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+        key.access_key_id,
+        key.secret_access_key.expose()
+    ))
 }
 
 fn pending(path: &Path) -> PathBuf {

@@ -85,6 +85,19 @@ async fn a_later_bootstrap_key_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_reset_lets_the_operator_back_in_and_the_old_key_out() {
+    let fixture = Fixture::new().await;
+    let config = config(fixture.folder.path());
+    let made = Identity::reset_administrator(&fixture.database, &sealer(), &config, START_MS).await.unwrap();
+    fixture.identity.refresh().await.unwrap();
+    assert!(fixture.authenticate(&signing(&fixture.administrator)).await.is_err());
+    let caller = fixture.caller(&made).await;
+    assert!(fixture.allowed(&caller, "iam:CreateUser", "arn:aws:iam::000000000000:user/x"));
+    let written = std::fs::read_to_string(fixture.folder.path().join("credentials")).unwrap();
+    assert!(written.contains(&made.access_key_id));
+}
+
+#[tokio::test]
 async fn weak_bootstrap_keys_are_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     for (id, secret) in [
