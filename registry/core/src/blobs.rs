@@ -156,19 +156,26 @@ impl BlobHandle {
         self.key.total_len
     }
 
-    /// The bytes of `range`, which lies within the blob. When the object disappears in mid-stream because
-    /// the blob was pushed anew, reading goes on from the new one.
-    pub fn stream(self, range: Range<u64>) -> BlobStream {
+    /// The bytes of `range`, which lies within the blob. The first of them are read and verified before this
+    /// returns, so that a damaged blob is an error and not an answer that breaks off. When the object
+    /// disappears in mid-stream because the blob was pushed anew, reading goes on from the new one.
+    ///
+    /// # Errors
+    /// `Damaged`, `Unavailable`, `BlobNotFound` when it disappeared altogether.
+    pub async fn read(self, range: Range<u64>) -> Result<BlobStream, CoreError> {
         let inner = self.blob.stream(range.clone());
-        let reading = Reading { handle: self, inner, position: range.start, end: range.end };
-        Box::pin(stream::unfold(Some(reading), |reading| async {
-            let mut reading = reading?;
-            match reading.next().await {
-                Some(Ok(bytes)) => Some((Ok(bytes), Some(reading))),
-                Some(Err(error)) => Some((Err(error), None)),
-                None => None,
+        let mut reading = Reading { handle: self, inner, position: range.start, end: range.end };
+        let Some(first) = reading.next().await.transpose()? else { return Ok(Box::pin(stream::empty())) };
+        Ok(Box::pin(stream::unfold(Some((Some(first), reading)), |state| async {
+            let (first, mut reading) = state?;
+            if let Some(first) = first {
+                return Some((Ok(first), Some((None, reading))));
             }
-        }))
+            match reading.next().await? {
+                Ok(bytes) => Some((Ok(bytes), Some((None, reading)))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })))
     }
 }
 

@@ -17,7 +17,7 @@ impl Registry {
     /// The position of a hidden cursor of the same listing; `None` for anything else.
     pub fn reveal_cursor(&self, listing: &str, cursor: &str) -> Option<String> {
         let digits = cursor.as_bytes();
-        if digits.len() % 2 != 0 || digits.len() > 2048 || !digits.is_ascii() {
+        if !digits.len().is_multiple_of(2) || digits.len() > 2048 || !digits.is_ascii() {
             return None;
         }
         let bytes: Option<Vec<u8>> = digits

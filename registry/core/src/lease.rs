@@ -64,13 +64,6 @@ impl Lease {
     pub(crate) fn given_back(mut self) {
         self.held = false;
     }
-
-    /// Gives the hold back after a failure, so that the client's next request finds the upload free.
-    pub(crate) async fn give_back(mut self) {
-        let given = end_at(&self.registry, &self.uid, self.number, 0).await;
-        // When this fails, dropping tries once more, and then the lease runs out.
-        self.held = given.is_err();
-    }
 }
 
 impl Drop for Lease {

@@ -70,7 +70,7 @@ enum Stored {
     /// In the object of the key row, which was read back and found good.
     Verified([u8; 16]),
     /// In a new object, registered by this upload under lease 1.
-    New(Content, UploadUid),
+    New(Box<Content>, UploadUid),
 }
 
 impl Registry {
@@ -263,7 +263,7 @@ impl Registry {
             Err(error) => Err(error),
         };
         match finished {
-            Ok(sealed) => Ok(Stored::New(Content::new(&repository.domain, sealed), uid)),
+            Ok(sealed) => Ok(Stored::New(Box::new(Content::new(&repository.domain, sealed)), uid)),
             Err(error) => {
                 self.discard(&uid, 1).await;
                 Err(error.into())

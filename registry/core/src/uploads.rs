@@ -100,10 +100,16 @@ impl Registry {
             held.lease.give_back().await;
             return Err(error);
         }
-        let offset = held.upload.offset();
-        let lease = held.lease.number();
-        let suspended = held.upload.suspend(&Lease::text(lease)).await?;
-        let (row, now_ms) = (held.row, self.now_ms());
+        let Held { lease: hold, upload, row } = held;
+        let (offset, lease) = (upload.offset(), hold.number());
+        let suspended = match upload.suspend(&Lease::text(lease)).await {
+            Ok(suspended) => suspended,
+            Err(error) => {
+                hold.give_back().await;
+                return Err(error.into());
+            }
+        };
+        let now_ms = self.now_ms();
         let saved: bool = self
             .inner
             .metadata
@@ -297,6 +303,8 @@ impl Registry {
                 if matches!(error, CoreError::DigestMismatch { .. }) {
                     self.discard(&row.uid, lease.number()).await;
                     lease.given_back();
+                } else {
+                    lease.give_back().await;
                 }
                 return Err(error);
             }

@@ -17,6 +17,9 @@ mod route;
 mod tags;
 mod uploads;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use axum::Router;
@@ -105,11 +108,14 @@ impl Service {
             Target::Tags => self.list_tags(&gate, &name, &query).await,
             Target::Referrers(digest) => self.list_referrers(&gate, &name, &digest, &query).await,
             Target::Blob(digest) => self.blob(&gate, operation, &name, &digest, headers).await,
+            // Boxed: pushing needs room that the futures of every other request would have to hold too.
             Target::Manifest(reference) => {
                 self.manifest(&gate, operation, &name, reference, headers, &query, body).await
             }
-            Target::Uploads => self.post_upload(&gate, &name, headers, &query, body).await,
-            Target::Upload(uid) => self.upload(&gate, operation, &name, uid, headers, &query, body).await,
+            Target::Uploads => Box::pin(self.post_upload(&gate, &name, headers, &query, body)).await,
+            Target::Upload(uid) => {
+                Box::pin(self.upload(&gate, operation, &name, uid, headers, &query, body)).await
+            }
         }
     }
 

@@ -61,12 +61,13 @@ impl Service {
         let size = blob.size();
         match of_download(headers, size, digest) {
             Part::Whole => {
-                Ok(described(StatusCode::OK, digest, size, Body::from_stream(blob.stream(0..size))))
+                let body = Body::from_stream(blob.read(0..size).await?);
+                Ok(described(StatusCode::OK, digest, size, body))
             }
             Part::One(range) => {
                 let content_range = plain(&format!("bytes {}-{}/{size}", range.start, range.end - 1));
                 let length = range.end - range.start;
-                let body = Body::from_stream(blob.stream(range));
+                let body = Body::from_stream(blob.read(range).await?);
                 let mut response = described(StatusCode::PARTIAL_CONTENT, digest, length, body);
                 response.headers_mut().insert(header::CONTENT_RANGE, content_range);
                 Ok(response)

@@ -33,7 +33,9 @@ impl Service {
     ) -> Result<Response, OciError> {
         match operation {
             Operation::HeadManifest => self.head_manifest(gate, name, &reference, headers).await,
-            Operation::PutManifest => self.put_manifest(gate, name, reference, headers, query, body).await,
+            Operation::PutManifest => {
+                Box::pin(self.put_manifest(gate, name, reference, headers, query, body)).await
+            }
             Operation::DeleteManifest => self.delete_manifest(gate, name, &reference).await,
             _ => self.get_manifest(gate, name, &reference, headers).await,
         }

@@ -86,7 +86,11 @@ impl Route {
                     [(Method::GET, Operation::ListReferrers), (Method::HEAD, Operation::ListReferrers)];
                 below(method, name, Target::Referrers(OciError::digest(digest)?), &operations)
             }
-            _ => Err(OciError::no_such_path()),
+            // Only digests hold colons: one that is cut up by slashes is malformed, not somewhere else.
+            other => match other.iter().find(|segment| segment.contains(':')) {
+                Some(digest) => Err(OciError::digest(digest).err().unwrap_or_else(OciError::no_such_path)),
+                None => Err(OciError::no_such_path()),
+            },
         }
     }
 

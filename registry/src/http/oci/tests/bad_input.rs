@@ -1,0 +1,137 @@
+//! What must be refused, with the protocol's own error and nothing changed.
+
+use axum::body::Body;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::support::{OCI_INDEX, OCI_MANIFEST, World, descriptor, image_of, sha256};
+
+#[tokio::test]
+async fn malformed_manifests_are_refused() {
+    let world = World::new().await;
+    let good = world.image("app", b"layer").await;
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut manifest = good.clone();
+        change(&mut manifest);
+        manifest.to_string()
+    };
+    let size = |size: Value| with(&move |m| m["layers"][0]["size"] = size.clone());
+    let deep = format!("{{\"schemaVersion\":2,\"x\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let doubled = good.to_string().replacen('{', "{\"layers\":[],", 1);
+    for (what, text) in [
+        ("nothing", String::new()),
+        ("no JSON", "not json".to_owned()),
+        ("an array", "[]".to_owned()),
+        ("deep nesting", deep),
+        ("duplicate keys", doubled),
+        ("image and index at once", with(&|m| m["manifests"] = json!([]))),
+        ("schema 1", with(&|m| m["schemaVersion"] = json!(1))),
+        ("another media type", with(&|m| m["mediaType"] = json!(OCI_INDEX))),
+        ("no config", with(&|m| drop(m.as_object_mut().unwrap().remove("config")))),
+        ("no layers", with(&|m| drop(m.as_object_mut().unwrap().remove("layers")))),
+        ("negative size", size(json!(-1))),
+        ("wrong size", size(json!(4))),
+        ("fractional size", size(json!(5.0))),
+        ("huge size", size(json!(u64::MAX))),
+        ("size as text", size(json!("5"))),
+        ("infinite size", good.to_string().replace("\"size\":5", "\"size\":1e400")),
+        (
+            "upper-case digest",
+            with(&|m| m["layers"][0]["digest"] = json!(format!("sha256:{}", "A".repeat(64)))),
+        ),
+        ("md5", with(&|m| m["layers"][0]["digest"] = json!("md5:d41d8cd98f00b204e9800998ecf8427e"))),
+        ("traversal", with(&|m| m["layers"][0]["digest"] = json!("sha256:../../x"))),
+    ] {
+        let refused = world.put_bytes("app", "bad", OCI_MANIFEST, text.as_bytes()).await;
+        assert_eq!(refused.error(), (400, "MANIFEST_INVALID".into()), "{what}");
+    }
+    assert_eq!(world.head("/v2/app/manifests/bad").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.get("/v2/app/tags/list").await.json()["tags"], json!([]));
+}
+
+#[tokio::test]
+async fn types_that_are_no_manifests_are_refused() {
+    let world = World::new().await;
+    let good = world.image("app", b"layer").await.to_string();
+    for content_type in [
+        "",
+        "text/html",
+        "application/json",
+        OCI_INDEX,
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    ] {
+        let refused = world.put_bytes("app", "bad", content_type, good.as_bytes()).await;
+        assert_eq!(refused.error(), (400, "MANIFEST_INVALID".into()), "{content_type}");
+    }
+    let refused = world.put("/v2/app/manifests/bad", good.as_bytes()).await;
+    assert_eq!(refused.error(), (400, "MANIFEST_INVALID".into()));
+}
+
+#[tokio::test]
+async fn a_manifest_of_four_mebibytes_is_accepted_and_one_byte_more_is_not() {
+    const LIMIT: usize = 4 << 20;
+    let world = World::new().await;
+    let mut manifest = world.image("app", b"layer").await;
+    manifest["annotations"] = json!({ "padding": "" });
+    let padding = "x".repeat(LIMIT - manifest.to_string().len());
+    manifest["annotations"]["padding"] = json!(padding);
+    let text = manifest.to_string();
+    assert_eq!(text.len(), LIMIT);
+    let accepted = world.put_bytes("app", "big", OCI_MANIFEST, text.as_bytes()).await;
+    assert_eq!(accepted.status, StatusCode::CREATED, "{}", accepted.text());
+    let more = format!("{text} ");
+    let refused = world.put_bytes("app", "bigger", OCI_MANIFEST, more.as_bytes()).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_declared_length_over_the_limit_is_refused_before_the_body_is_read() {
+    let world = World::new().await;
+    let unread =
+        futures_util::stream::poll_fn(|_| -> std::task::Poll<Option<Result<&str, std::io::Error>>> {
+            panic!("the body was read")
+        });
+    let headers = [("content-type", OCI_MANIFEST), ("content-length", "4194305"), ("expect", "100-continue")];
+    let refused = world.send(Method::PUT, "/v2/app/manifests/v1", &headers, Body::from_stream(unread)).await;
+    assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn too_many_descriptors_are_refused_quickly() {
+    let world = World::new().await;
+    let layer = descriptor("application/x.tar", &sha256(b"x"), 1);
+    let manifest = image_of(&[layer.clone()], &vec![layer; 10_000]);
+    let begun = std::time::Instant::now();
+    let refused = world.put_manifest("app", "many", &manifest).await;
+    assert_eq!(refused.error(), (400, "MANIFEST_INVALID".into()));
+    assert!(begun.elapsed().as_secs() < 5);
+}
+
+#[tokio::test]
+async fn malformed_paths_get_the_protocols_errors() {
+    let world = World::new().await;
+    let (zeros, long) = ("0".repeat(64), "a".repeat(256));
+    for (path, status, code) in [
+        ("/v2/App/tags/list".to_owned(), 400, "NAME_INVALID"),
+        ("/v2/a/%2e%2e%2f/tags/list".to_owned(), 400, "NAME_INVALID"),
+        ("/v2/a/%252e/tags/list".to_owned(), 400, "NAME_INVALID"),
+        ("/v2/a%00/tags/list".to_owned(), 400, "NAME_INVALID"),
+        (format!("/v2/{long}/tags/list"), 400, "NAME_INVALID"),
+        (format!("/v2/a/manifests/{}", "x".repeat(129)), 400, "TAG_INVALID"),
+        ("/v2/a/manifests/-x".to_owned(), 400, "TAG_INVALID"),
+        ("/v2/a/blobs/sha256:../../etc".to_owned(), 400, "DIGEST_INVALID"),
+        ("/v2/a/blobs/sha256:..%2F..%2Fetc".to_owned(), 400, "NAME_INVALID"),
+        (format!("/v2/a/blobs/SHA256:{zeros}"), 400, "DIGEST_INVALID"),
+        ("/v2/a/manifests/sha256:x".to_owned(), 400, "DIGEST_INVALID"),
+        ("/v2/a/nonsense".to_owned(), 404, "UNSUPPORTED"),
+    ] {
+        assert_eq!(world.get(&path).await.error(), (status, code.into()), "{path}");
+    }
+    world.push_blob("a", b"x").await;
+    let traversal = world.get("/v2/a/blobs/uploads/..%2e").await;
+    assert_eq!(traversal.error(), (404, "BLOB_UPLOAD_UNKNOWN".into()));
+    assert_eq!(
+        world.send(Method::OPTIONS, "/v2/", &[], Body::empty()).await.error(),
+        (405, "UNSUPPORTED".into())
+    );
+}

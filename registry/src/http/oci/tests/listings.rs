@@ -1,0 +1,110 @@
+//! Tags and repositories, listed page by page.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::support::World;
+
+/// The target of a `Link` header.
+fn next(link: &str) -> String {
+    let target = link.strip_prefix('<').and_then(|rest| rest.strip_suffix(">; rel=\"next\""));
+    target.unwrap_or_else(|| panic!("{link:?} is no link")).to_owned()
+}
+
+async fn all(world: &World, first: &str, member: &str) -> Vec<Value> {
+    let (mut path, mut found) = (first.to_owned(), Vec::new());
+    loop {
+        let page = world.get(&path).await;
+        assert_eq!(page.status, StatusCode::OK, "{}", page.text());
+        found.extend(page.json()[member].as_array().unwrap().clone());
+        match page.header("link") {
+            "" => return found,
+            link => path = next(link),
+        }
+    }
+}
+
+#[tokio::test]
+async fn tags_come_in_byte_order_and_in_pages() {
+    let world = World::new().await;
+    let manifest = world.image("app", b"layer").await;
+    for tag in ["b", "a", "B", "a.1", "a-1", "_x", "10", "9"] {
+        world.put_manifest("app", tag, &manifest).await;
+    }
+    let sorted = json!(["10", "9", "B", "_x", "a", "a-1", "a.1", "b"]);
+    let whole = world.get("/v2/app/tags/list").await;
+    assert_eq!(whole.json(), json!({ "name": "app", "tags": sorted }));
+    assert_eq!(whole.header("link"), "");
+    for n in [1, 3, 8, 9] {
+        assert_eq!(json!(all(&world, &format!("/v2/app/tags/list?n={n}"), "tags").await), sorted);
+    }
+    let page = |query: &'static str| {
+        let world = &world;
+        async move { world.get(&format!("/v2/app/tags/list?{query}")).await }
+    };
+    assert_eq!(page("last=a").await.json()["tags"], json!(["a-1", "a.1", "b"]));
+    assert_eq!(page("last=aa").await.json()["tags"], json!(["b"]));
+    assert_eq!(page("last=zzz").await.json()["tags"], json!([]));
+    let none = page("n=0").await;
+    assert_eq!((none.json()["tags"].clone(), none.header("link")), (json!([]), ""));
+    assert_eq!(page("n=999999999999999999999").await.json()["tags"], sorted);
+    for wrong in ["n=-1", "n=abc", "n=1.5"] {
+        assert_eq!(page(wrong).await.error(), (400, "PAGINATION_NUMBER_INVALID".into()), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_without_tags_has_an_empty_list_and_an_unknown_one_none() {
+    let world = World::new().await;
+    world.push_image("app", "only", b"layer").await;
+    world.delete("/v2/app/manifests/only").await;
+    assert_eq!(world.get("/v2/app/tags/list").await.json()["tags"], json!([]));
+    assert_eq!(world.get("/v2/nowhere/tags/list").await.error(), (404, "NAME_UNKNOWN".into()));
+}
+
+#[tokio::test]
+async fn the_catalog_lists_every_repository_once() {
+    let world = World::new().await;
+    for name in ["b", "a", "a/b", "a-b", "aa", "c/d/e"] {
+        world.push_blob(name, b"x").await;
+    }
+    let sorted = json!(["a", "a-b", "a/b", "aa", "b", "c/d/e"]);
+    for path in ["/v2/_catalog", "/v2/_catalog?n=1", "/v2/_catalog?n=2", "/v2/_catalog?n=1000000000"] {
+        assert_eq!(json!(all(&world, path, "repositories").await), sorted, "{path}");
+    }
+    assert_eq!(world.get("/v2/_catalog?n=0").await.json()["repositories"], json!([]));
+    assert_eq!(world.get("/v2/_catalog?n=x").await.error(), (400, "PAGINATION_NUMBER_INVALID".into()));
+    let repository = world.registry.repository(&"aa".parse().unwrap()).await.unwrap().unwrap();
+    world.registry.delete_repository(&repository.uid, true).await.unwrap();
+    let left = all(&world, "/v2/_catalog", "repositories").await;
+    assert!(!left.contains(&json!("aa")));
+}
+
+#[tokio::test]
+async fn the_catalog_hides_what_the_caller_may_not_describe() {
+    let world = World::new().await;
+    for name in ["a", "hidden", "z"] {
+        world.push_blob(name, b"x").await;
+    }
+    let deny = json!([{ "Effect": "Deny", "Principal": "*", "Action": "ecr:DescribeRepositories" }]);
+    world.set_policy("hidden", deny).await;
+    for path in ["/v2/_catalog", "/v2/_catalog?n=1"] {
+        assert_eq!(json!(all(&world, path, "repositories").await), json!(["a", "z"]), "{path}");
+    }
+    assert!(!world.get("/v2/_catalog?n=1").await.header("link").contains("hidden"));
+}
+
+#[tokio::test]
+async fn a_repository_made_again_starts_empty() {
+    let world = World::new().await;
+    let digest = world.push_image("app", "v1", b"layer").await;
+    let location = world.post("/v2/app/blobs/uploads/").await.location();
+    let repository = world.registry.repository(&"app".parse().unwrap()).await.unwrap().unwrap();
+    world.registry.delete_repository(&repository.uid, true).await.unwrap();
+    world.push_blob("app", b"new").await;
+    assert_eq!(world.get("/v2/app/tags/list").await.json()["tags"], json!([]));
+    assert_eq!(world.get(&format!("/v2/app/manifests/{digest}")).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.get(&location).await.error(), (404, "BLOB_UPLOAD_UNKNOWN".into()));
+    while world.registry.purge_deleted_repositories().await.unwrap() {}
+    assert_eq!(world.get("/v2/app/tags/list").await.status, StatusCode::OK);
+}
