@@ -3,13 +3,17 @@
 //! Kept in memory by the scheduler and changed one event at a time, with indexes that make a placement cheap
 //! in a large cluster. Invariant: what remains on an instance is what it registered less the tasks on it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod member;
+mod spread;
+
+use std::collections::{BTreeMap, HashMap};
 
 use crate::ids::{Group, InstanceId, TaskId};
-use crate::placement::ZONE_ATTRIBUTE;
-use crate::pool::{Pool, Room};
-use crate::query::Subject;
-use crate::resources::{Demand, Ports, Registered, Remaining};
+use crate::pool::Pool;
+use crate::resources::{Demand, Registered, Remaining};
+pub(crate) use member::Member;
+use spread::GroupTasks;
+pub(crate) use spread::Spread;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstanceStatus {
@@ -45,118 +49,11 @@ pub struct PlacedTask {
     pub running: bool,
 }
 
-/// The place of an instance in the tables here; reused after it left.
-pub(crate) type Slot = usize;
-
-/// An instance with its tasks.
-#[derive(Debug)]
-pub(crate) struct Member {
-    pub(crate) instance: Instance,
-    remaining: Remaining,
-    /// Ports with their number of holders: tasks that were found running may share one by mistake.
-    tcp: BTreeMap<u16, u32>,
-    udp: BTreeMap<u16, u32>,
-    /// Tasks by group. Most instances hold few groups.
-    groups: BTreeMap<Group, u32>,
-    running_tasks: u32,
-}
-
-impl Member {
-    pub(crate) fn remaining(&self) -> &Remaining {
-        &self.remaining
-    }
-
-    pub(crate) fn tasks_of(&self, group: &Group) -> u32 {
-        self.groups.get(group).copied().unwrap_or(0)
-    }
-
-    /// What the query language sees of it.
-    pub(crate) fn subject(&self) -> Subject<'_> {
-        Subject { instance: &self.instance, groups: &self.groups, running_tasks: self.running_tasks }
-    }
-
-    pub(crate) fn zone(&self) -> Zone {
-        self.instance.attributes.get(ZONE_ATTRIBUTE).cloned().flatten()
-    }
-
-    fn take(&mut self, demand: &Demand) {
-        self.remaining.cpu -= i64::from(demand.cpu);
-        self.remaining.memory -= i64::from(demand.memory);
-        self.hold(&demand.ports);
-    }
-
-    fn give_back(&mut self, demand: &Demand) {
-        self.remaining.cpu += i64::from(demand.cpu);
-        self.remaining.memory += i64::from(demand.memory);
-        release(&mut self.tcp, &demand.ports.tcp, &mut self.remaining.ports.tcp);
-        release(&mut self.udp, &demand.ports.udp, &mut self.remaining.ports.udp);
-    }
-
-    fn hold(&mut self, ports: &Ports) {
-        for (holders, ports) in [(&mut self.tcp, &ports.tcp), (&mut self.udp, &ports.udp)] {
-            for &port in ports {
-                *holders.entry(port).or_insert(0) += 1;
-            }
-        }
-        self.remaining.ports.add(ports);
-    }
-
-    /// Room for the indexes: none where no task may go.
-    fn room(&self) -> Room {
-        if self.instance.status == InstanceStatus::Active && self.instance.agent_connected {
-            Room { cpu: self.remaining.cpu, memory: self.remaining.memory }
-        } else {
-            Room::NONE
-        }
-    }
-}
-
-fn release(holders: &mut BTreeMap<u16, u32>, ports: &BTreeSet<u16>, taken: &mut BTreeSet<u16>) {
-    for port in ports {
-        match holders.get_mut(port) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                holders.remove(port);
-                taken.remove(port);
-            }
-        }
-    }
-}
-
 /// The zone of an instance, if it has one.
 pub(crate) type Zone = Option<String>;
 
-/// Where the tasks of one group are, in the whole cluster or in one zone.
-#[derive(Debug, Default)]
-pub(crate) struct Spread {
-    pub(crate) tasks: u32,
-    /// How many slots have a task of the group.
-    pub(crate) slots: usize,
-    /// Slots by their number of tasks of the group, from 1.
-    pub(crate) by_count: BTreeMap<u32, BTreeSet<Slot>>,
-}
-
-impl Spread {
-    fn move_slot(&mut self, slot: Slot, from: u32, to: u32) {
-        if let Some(slots) = self.by_count.get_mut(&from) {
-            slots.remove(&slot);
-            if slots.is_empty() {
-                self.by_count.remove(&from);
-            }
-        }
-        if to > 0 {
-            self.by_count.entry(to).or_default().insert(slot);
-        }
-        self.tasks = self.tasks - from + to;
-        self.slots = self.slots + usize::from(from == 0 && to > 0) - usize::from(from > 0 && to == 0);
-    }
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct GroupTasks {
-    pub(crate) all: Spread,
-    pub(crate) zones: HashMap<Zone, Spread>,
-}
+/// The place of an instance in the tables here; reused after it left.
+pub(crate) type Slot = usize;
 
 #[derive(Debug, Default)]
 pub struct Cluster {
@@ -212,7 +109,7 @@ impl Cluster {
 
     /// What is left on an instance, and the ports in use or reserved there.
     pub fn remaining(&self, id: &InstanceId) -> Option<&Remaining> {
-        self.slot_of(id).map(|slot| &self.member(slot).remaining)
+        self.slot_of(id).map(|slot| self.member(slot).remaining())
     }
 
     /// Whether an instance satisfies an expression (the `filter` of ListContainerInstances).
@@ -284,32 +181,26 @@ impl Cluster {
         self.members[slot].as_ref().expect("slots in the indexes are occupied")
     }
 
+    fn member_mut(&mut self, slot: Slot) -> &mut Member {
+        self.members[slot].as_mut().expect("slots in the indexes are occupied")
+    }
+
     pub(crate) fn group(&self, group: &Group) -> Option<&GroupTasks> {
         self.groups.get(group)
     }
 
     /// Takes a task's resources from an instance.
     pub(crate) fn occupy(&mut self, slot: Slot, group: &Group, demand: &Demand) {
-        let member = self.members[slot].as_mut().expect("tasks go to known instances");
-        member.take(demand);
-        let count = member.groups.entry(group.clone()).or_insert(0);
-        *count += 1;
-        let (count, zone) = (*count, member.zone());
+        let member = self.member_mut(slot);
+        let (count, zone) = (member.take(group, demand), member.zone());
         self.move_in_group(slot, group, &zone, count - 1, count);
         self.refresh_room(slot, &zone);
     }
 
     /// Gives them back.
     pub(crate) fn vacate(&mut self, slot: Slot, group: &Group, demand: &Demand) {
-        let member = self.members[slot].as_mut().expect("tasks leave known instances");
-        let Some(count) = member.groups.get_mut(group) else { return };
-        *count -= 1;
-        let count = *count;
-        if count == 0 {
-            member.groups.remove(group);
-        }
-        member.give_back(demand);
-        let zone = member.zone();
+        let member = self.member_mut(slot);
+        let (Some(count), zone) = (member.give_back(group, demand), member.zone()) else { return };
         self.move_in_group(slot, group, &zone, count + 1, count);
         self.refresh_room(slot, &zone);
     }
@@ -320,50 +211,19 @@ impl Cluster {
             self.members.len() - 1
         });
         self.by_id.insert(instance.id.clone(), slot);
-        self.members[slot] = Some(Member {
-            remaining: Remaining::default(),
-            tcp: BTreeMap::new(),
-            udp: BTreeMap::new(),
-            groups: BTreeMap::new(),
-            running_tasks: 0,
-            instance,
-        });
-        self.count_resources(slot);
+        self.members[slot] = Some(Member::new(instance));
         self.enter_pools(slot);
     }
 
     fn change_instance(&mut self, slot: Slot, instance: Instance) {
-        let member = self.members[slot].as_mut().expect("a known instance has a slot");
-        let resources_changed = member.instance.registered != instance.registered;
-        member.instance = instance;
-        if resources_changed {
-            self.count_resources(slot);
-        }
-    }
-
-    /// What remains, counted anew from what was registered and the tasks that are there.
-    fn count_resources(&mut self, slot: Slot) {
-        let member = self.members[slot].as_mut().expect("a known instance has a slot");
-        let registered = &member.instance.registered;
-        let reserved = registered.reserved.clone();
-        member.remaining = Remaining {
-            cpu: registered.cpu.into(),
-            memory: registered.memory.into(),
-            ports: Ports::default(),
-        };
-        member.tcp.clear();
-        member.udp.clear();
-        member.hold(&reserved);
-        for task in self.tasks.values() {
-            if task.instance == member.instance.id {
-                member.take(&task.demand);
-            }
-        }
+        let id = instance.id.clone();
+        let on_it = self.tasks.values().filter(|task| task.instance == id);
+        let member = self.members[slot].as_mut().expect("slots in the indexes are occupied");
+        member.change(instance, on_it.map(|task| &task.demand));
     }
 
     fn count_running(&mut self, slot: Slot, by: i32) {
-        let member = self.members[slot].as_mut().expect("tasks are on known instances");
-        member.running_tasks = member.running_tasks.saturating_add_signed(by);
+        self.member_mut(slot).count_running(by);
     }
 
     fn move_in_group(&mut self, slot: Slot, group: &Group, zone: &Zone, from: u32, to: u32) {
@@ -391,7 +251,7 @@ impl Cluster {
 
     fn enter_pools(&mut self, slot: Slot) {
         let member = self.member(slot);
-        let (room, zone, groups) = (member.room(), member.zone(), member.groups.clone());
+        let (room, zone, groups) = (member.room(), member.zone(), member.groups().clone());
         self.all.insert(slot, room);
         self.zones.entry(zone.clone()).or_default().insert(slot, room);
         for (group, count) in groups {
@@ -401,7 +261,7 @@ impl Cluster {
 
     fn leave_pools(&mut self, slot: Slot) {
         let member = self.member(slot);
-        let (zone, groups) = (member.zone(), member.groups.clone());
+        let (zone, groups) = (member.zone(), member.groups().clone());
         self.all.remove(slot);
         if let Some(pool) = self.zones.get_mut(&zone) {
             pool.remove(slot);

@@ -6,6 +6,7 @@
 mod decide;
 mod event;
 mod progress;
+mod scale_in;
 mod unplaced;
 
 pub use decide::plan;

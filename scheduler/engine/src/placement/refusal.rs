@@ -103,12 +103,8 @@ pub(super) fn check(cluster: &Cluster, request: &PlacementRequest, slot: Slot) -
         return Err(Reason::Memory);
     }
     let ports = &demand.ports;
-    if !ports.is_empty()
-        && !(ports.is_disjoint(&remaining.ports) && ports.len() + remaining.ports.len() <= MAX_PORTS)
-    {
-        return Err(Reason::Ports);
-    }
-    Ok(())
+    let free = ports.is_disjoint(&remaining.ports) && ports.len() + remaining.ports.len() <= MAX_PORTS;
+    if ports.is_empty() || free { Ok(()) } else { Err(Reason::Ports) }
 }
 
 /// Every instance with its reason; one that would fit (another task took the last place) is left out.

@@ -4,16 +4,13 @@
 //! started up to the upper bound; leaving ones are stopped once others are healthy in their place, or, where
 //! new ones find no room beside them, down to the lower bound.
 
-use std::cmp::Reverse;
-use std::collections::HashMap;
-
 use super::progress::WAVES_REPORTED;
+use super::scale_in::choose_surplus;
 use super::{
     Action, Deployment, Event, Health, Plan, Reported, RolloutState, ServiceState, StopReason, Task,
     TaskPhase,
 };
 use crate::ids::DeploymentId;
-use crate::placement::Strategy;
 
 impl ServiceState {
     /// Healthy tasks that a deployment leaves at least.
@@ -118,8 +115,8 @@ impl<'a> Planner<'a> {
             self.keep_up_predecessor(primary, tasks, self.room(tasks));
             return;
         }
-        let mut chosen = self.choose_surplus(&tasks.staying, surplus);
-        chosen.extend(self.choose_surplus(&tasks.leaving, surplus - chosen.len()));
+        let mut chosen = choose_surplus(self.service, self.now_ms, &tasks.staying, surplus);
+        chosen.extend(choose_surplus(self.service, self.now_ms, &tasks.leaving, surplus - chosen.len()));
         for task in chosen {
             self.stop(task, StopReason::Scaling(primary.id.clone()));
         }
@@ -222,7 +219,7 @@ impl<'a> Planner<'a> {
         if surplus == 0 {
             return;
         }
-        let chosen = self.choose_surplus(&tasks.staying, surplus);
+        let chosen = choose_surplus(self.service, self.now_ms, &tasks.staying, surplus);
         let blocked = chosen.len() < surplus;
         for task in chosen {
             self.stop(task, StopReason::Scaling(primary.id.clone()));
@@ -232,41 +229,6 @@ impl<'a> Planner<'a> {
             let (service, deployment) = (self.service.name.clone(), primary.id.clone());
             self.plan.events.push(Event::BlockedByProtection { service, deployment });
         }
-    }
-
-    /// Which tasks go: those that do not run yet, then those that are not healthy, then from where most of the
-    /// service's tasks are. Protected ones never.
-    fn choose_surplus(&self, staying: &[&'a Task], surplus: usize) -> Vec<&'a Task> {
-        let (mut in_zone, mut on_instance) = (HashMap::new(), HashMap::new());
-        for task in staying {
-            *in_zone.entry(task.zone.as_str()).or_insert(0_u32) += 1;
-            *on_instance.entry(&task.instance).or_insert(0_u32) += 1;
-        }
-        // Packed services empty the instance with the fewest tasks, the others the fullest.
-        let packed = matches!(self.service.strategies.first(), Some(Strategy::Binpack(_)));
-        let mut left: Vec<&Task> = staying.iter().filter(|task| !task.protected).copied().collect();
-        let mut chosen = Vec::new();
-        while chosen.len() < surplus && !left.is_empty() {
-            let worst = left.iter().enumerate().min_by_key(|(_, task)| {
-                let rank = match task.phase {
-                    TaskPhase::Running { .. } if self.service.is_healthy(task, self.now_ms) => 2,
-                    TaskPhase::Running { .. } => 1,
-                    _ => 0,
-                };
-                let on_instance = i64::from(on_instance[&task.instance]);
-                let crowd = if packed {
-                    (Reverse(0), on_instance)
-                } else {
-                    (Reverse(in_zone[task.zone.as_str()]), -on_instance)
-                };
-                (rank, crowd, Reverse(task.created_at_ms), task.id.clone())
-            });
-            let Some((index, task)) = worst else { break };
-            *in_zone.entry(task.zone.as_str()).or_insert(1) -= 1;
-            *on_instance.entry(&task.instance).or_insert(1) -= 1;
-            chosen.push(left.swap_remove(index));
-        }
-        chosen
     }
 
     /// Stops tasks that are being replaced, as far as the healthy ones allow.

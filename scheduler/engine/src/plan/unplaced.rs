@@ -30,8 +30,7 @@ fn port_fix(service: &ServiceState, request: &PlacementRequest, placement: &Plac
     match (own, lowest) {
         (true, Some(lowest)) => Some(format!(
             "The service's own tasks hold host port {ports} on every instance that would fit, and \
-             minimumHealthyPercent {} does not allow to stop one first. Set minimumHealthyPercent to {lowest} or \
-             lower, or use a dynamic host port (hostPort 0), or add an instance.",
+             minimumHealthyPercent {} does not allow to stop one first. Set minimumHealthyPercent to {lowest}, or use a dynamic host port (hostPort 0), or add an instance.",
             service.minimum_healthy_percent
         )),
         (true, None) => Some(format!(
@@ -48,7 +47,7 @@ fn distinct_fix(service: &ServiceState, placement: &Placement) -> Option<String>
     let lowest = lower_bound_that_moves(service).filter(|_| own)?;
     Some(format!(
         "Every instance that would fit has a task of the service, and minimumHealthyPercent {} does not allow to \
-         stop one first. Set minimumHealthyPercent to {lowest} or lower, or add an instance.",
+         stop one first. Set minimumHealthyPercent to {lowest}, or add an instance.",
         service.minimum_healthy_percent
     ))
 }
