@@ -197,7 +197,7 @@ impl AwsApi for Ecr {
             Operation::DeleteRepository => self.delete_repository(ctx, input).await,
             Operation::PutImageTagMutability => self.put_image_tag_mutability(input).await,
 
-            Operation::SetRepositoryPolicy => self.set_repository_policy(input).await,
+            Operation::SetRepositoryPolicy => self.set_repository_policy(ctx, caller, input).await,
             Operation::GetRepositoryPolicy => self.get_repository_policy(input).await,
             Operation::DeleteRepositoryPolicy => self.delete_repository_policy(input).await,
 
@@ -214,7 +214,7 @@ impl AwsApi for Ecr {
 
             Operation::BatchCheckLayerAvailability => self.batch_check_layer_availability(input).await,
             Operation::InitiateLayerUpload => self.initiate_layer_upload(caller, input).await,
-            Operation::UploadLayerPart => self.upload_layer_part(caller, input).await,
+            Operation::UploadLayerPart => Box::pin(self.upload_layer_part(caller, input)).await,
             Operation::CompleteLayerUpload => self.complete_layer_upload(caller, input).await,
 
             Operation::DescribeRegistry => Ok(self.describe_registry()),

@@ -78,10 +78,18 @@ impl Paging {
         }
     }
 
+    pub(super) fn token(&self) -> Option<&str> {
+        self.next_token.as_deref()
+    }
+
     /// Where the page begins; empty for the first.
     pub(super) fn cursor(&self) -> Result<String, AwsError> {
         self.next_token.as_deref().map_or_else(|| Ok(String::new()), page::decode)
     }
+}
+
+pub(super) fn invalid_token() -> AwsError {
+    invalid("nextToken", "must be the token of an earlier answer")
 }
 
 /// An image by digest, by tag, or both (then the tag must point at the digest).

@@ -1,7 +1,7 @@
 //! Repositories: created, described, deleted, and the mutability of their tags.
 
 use policies_identity::{Caller, RequestContext};
-use registry_aws::{AwsError, page, timestamp};
+use registry_aws::{AwsError, timestamp};
 use registry_core::{ImmutabilityExclusion, NewRepository, Repository, TagMutability};
 use registry_types::RepositoryName;
 use serde::Deserialize;
@@ -12,8 +12,9 @@ use super::input::Paging;
 use super::operation::Operation;
 use super::{Ecr, input, resource_tags};
 
-/// Rows that one step of a listing examines.
+/// Rows that one page of a listing examines.
 const ROWS: u32 = 1000;
+const LISTING: &str = "DescribeRepositories";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -98,7 +99,8 @@ impl Ecr {
         Ok(json!({ "repositories": described }))
     }
 
-    /// Leaves out what the caller may not see; a token names the last repository that was shown.
+    /// Leaves out what the caller may not see, so that a page may be short or empty and still have a next one.
+    /// Tokens are sealed: a page may end at a repository that its reader must not learn of.
     async fn list_repositories(
         &self,
         ctx: &RequestContext,
@@ -106,36 +108,29 @@ impl Ecr {
         paging: &Paging,
     ) -> Result<Value, AwsError> {
         let limit = paging.limit()? as usize;
-        let mut after = paging.cursor()?;
-        let mut shown: Vec<Repository> = Vec::new();
-        loop {
-            let rows = self.registry.repositories(&after, ROWS).await.map_err(registry_error)?;
-            for repository in rows.items {
-                let action = Operation::DescribeRepositories.action();
-                let check = self.access.check(action, &repository.name, Some(&repository));
-                if self.identity.probe(ctx, caller, &check).is_err() {
-                    continue;
-                }
-                if shown.len() == limit {
-                    let last = shown.last().map(|last| last.name.as_str()).unwrap_or_default();
-                    return Ok(self.repository_page(ctx, &shown, Some(page::encode(last))));
-                }
-                shown.push(repository);
+        let after = match paging.token() {
+            None => String::new(),
+            Some(token) => self.registry.reveal_cursor(LISTING, token).ok_or_else(input::invalid_token)?,
+        };
+        let rows = self.registry.repositories(&after, ROWS).await.map_err(registry_error)?;
+        let (mut shown, mut last, mut next) = (Vec::new(), None, rows.next);
+        for repository in &rows.items {
+            if shown.len() == limit {
+                next = last;
+                break;
             }
-            match rows.next {
-                Some(next) => after = next,
-                None => return Ok(self.repository_page(ctx, &shown, None)),
+            let action = Operation::DescribeRepositories.action();
+            let check = self.access.check(action, &repository.name, Some(repository));
+            if self.identity.probe(ctx, caller, &check).is_ok() {
+                shown.push(self.repository(ctx, repository));
             }
+            last = Some(repository.name.to_string());
         }
-    }
-
-    fn repository_page(&self, ctx: &RequestContext, shown: &[Repository], next: Option<String>) -> Value {
-        let described: Vec<Value> = shown.iter().map(|repository| self.repository(ctx, repository)).collect();
-        let mut answer = json!({ "repositories": described });
+        let mut answer = json!({ "repositories": shown });
         if let Some(next) = next {
-            answer["nextToken"] = next.into();
+            answer["nextToken"] = self.registry.hide_cursor(LISTING, &next).into();
         }
-        answer
+        Ok(answer)
     }
 
     pub(super) async fn delete_repository(

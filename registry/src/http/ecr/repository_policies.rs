@@ -1,12 +1,16 @@
 //! Repository policies: who else may do what to one repository.
 
+use std::sync::Arc;
+
 use policies::{Finding, Policy, PolicyKind, Severity};
+use policies_identity::{Caller, RequestContext};
 use registry_aws::AwsError;
 use registry_core::Repository;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::invalid;
+use super::operation::Operation;
 use super::{Ecr, input};
 
 /// ECR's limit, in characters.
@@ -16,15 +20,31 @@ const MAX_POLICY_CHARS: usize = 10_240;
 #[serde(rename_all = "camelCase")]
 struct SetRepositoryPolicyRequest {
     policy_text: Option<String>,
+    #[serde(default)]
+    force: bool,
 }
 
 impl Ecr {
-    /// `force` (to lock oneself out) needs no effect here: an identity policy can always undo it.
-    pub(super) async fn set_repository_policy(&self, input: Value) -> Result<Value, AwsError> {
+    /// A policy that would keep its own author from changing it again needs `force`.
+    pub(super) async fn set_repository_policy(
+        &self,
+        ctx: &RequestContext,
+        caller: &Caller,
+        input: Value,
+    ) -> Result<Value, AwsError> {
         let repository = self.found(&input).await?;
         let request: SetRepositoryPolicyRequest = input::parse(input)?;
         let text = request.policy_text.ok_or_else(|| invalid("policyText", "must not be null"))?;
-        check_policy(&text)?;
+        let policy = parse_policy(&text)?;
+        let action = Operation::SetRepositoryPolicy.action();
+        let check = self.access.check(action, &repository.name, Some(&repository));
+        let check = check.with_resource_policy(Some(Arc::new(policy)));
+        if !request.force && self.identity.probe(ctx, caller, &check).is_err() {
+            return Err(invalid(
+                "policyText",
+                "the policy would keep you from setting another one in the future; set force to do it anyway",
+            ));
+        }
         let set = self.registry.set_repository_policy(&repository.uid, Some(text.clone())).await;
         set.map_err(|error| self.subject(&repository.name).error(error))?;
         Ok(self.policy_answer(&repository, &text))
@@ -68,12 +88,12 @@ impl Ecr {
 }
 
 /// A document that would not be in force is not stored; the answer says where each error stands.
-fn check_policy(text: &str) -> Result<(), AwsError> {
+fn parse_policy(text: &str) -> Result<Policy, AwsError> {
     if text.chars().count() > MAX_POLICY_CHARS {
         return Err(invalid("policyText", "must have at most 10240 characters"));
     }
     match Policy::parse(text, PolicyKind::RepositoryPolicy) {
-        Ok(_) => Ok(()),
+        Ok(policy) => Ok(policy),
         Err(findings) => {
             let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
             let places: Vec<String> = errors.map(place).collect();

@@ -156,6 +156,20 @@ async fn policies_are_checked_stored_and_removed() {
 }
 
 #[tokio::test]
+async fn locking_oneself_out_needs_force() {
+    let fixture = Fixture::new().await;
+    fixture.create("app").await;
+    let deny = POLICY.replace("Allow", "Deny").replace("BatchGetImage", "SetRepositoryPolicy");
+    let mut input = json!({ "repositoryName": "app", "policyText": deny });
+    let refused = fixture.refused("SetRepositoryPolicy", input.clone()).await;
+    assert_eq!(refused.name, "InvalidParameterException");
+    input["force"] = true.into();
+    fixture.call("SetRepositoryPolicy", input.clone()).await;
+    assert_eq!(fixture.refused("SetRepositoryPolicy", input).await.name, "AccessDeniedException");
+    fixture.call("DeleteRepositoryPolicy", json!({ "repositoryName": "app" })).await;
+}
+
+#[tokio::test]
 async fn a_repository_policy_decides_from_the_next_request_on() {
     let fixture = Fixture::new().await;
     fixture.create("app").await;
