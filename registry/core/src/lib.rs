@@ -22,6 +22,9 @@ mod tags;
 mod uploads;
 mod workers;
 
+#[cfg(test)]
+mod tests;
+
 pub use blobs::{BlobHandle, BlobInfo, BlobStream, Mount};
 pub use config::{Limits, RegistryConfig};
 pub use error::{BodyError, CoreError, Source};

@@ -162,3 +162,6 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let size = u64::deserialize(deserializer)?;
     if i64::try_from(size).is_ok() { Ok(size) } else { Err(D::Error::custom("a size is at most 2^63 - 1")) }
 }
+
+#[cfg(test)]
+mod tests;

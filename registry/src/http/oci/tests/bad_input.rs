@@ -100,7 +100,7 @@ async fn a_declared_length_over_the_limit_is_refused_before_the_body_is_read() {
 async fn too_many_descriptors_are_refused_quickly() {
     let world = World::new().await;
     let layer = descriptor("application/x.tar", &sha256(b"x"), 1);
-    let manifest = image_of(&[layer.clone()], &vec![layer; 10_000]);
+    let manifest = image_of(&layer, &vec![layer.clone(); 10_000]);
     let begun = std::time::Instant::now();
     let refused = world.put_manifest("app", "many", &manifest).await;
     assert_eq!(refused.error(), (400, "MANIFEST_INVALID".into()));

@@ -76,14 +76,14 @@ async fn what_others_trip_over_is_accepted() {
     });
     let index = index_of(&[]);
     let index_digest = sha256(index.to_string().as_bytes());
-    let mut artifact = image_of(&[config.clone()], &[]);
+    let mut artifact = image_of(&config, &[]);
     artifact["artifactType"] = json!("application/x.anything");
     artifact["unknown"] = json!({ "member": [1, 2] });
     for (tag, manifest) in [
-        ("no-layers", image_of(&[config.clone()], &[])),
-        ("empty-layer", image_of(&[config.clone()], &[descriptor("application/x.tar", &empty, 0)])),
-        ("foreign", image_of(&[config.clone()], &[foreign])),
-        ("data", image_of(&[with_data], &[])),
+        ("no-layers", image_of(&config, &[])),
+        ("empty-layer", image_of(&config, &[descriptor("application/x.tar", &empty, 0)])),
+        ("foreign", image_of(&config, &[foreign])),
+        ("data", image_of(&with_data, &[])),
         ("artifact", artifact),
         ("empty-index", index.clone()),
         ("index-of-index", index_of(&[descriptor(OCI_INDEX, &index_digest, index.to_string().len())])),
@@ -112,7 +112,7 @@ async fn each_missing_blob_is_named_once() {
     world.push_blob("app", b"unrelated").await;
     let (config, layer) = (sha256(b"config"), sha256(b"layer"));
     let layer = descriptor("application/x.tar", &layer, 5);
-    let manifest = image_of(&[descriptor("application/x.json", &config, 6)], &[layer.clone(), layer]);
+    let manifest = image_of(&descriptor("application/x.json", &config, 6), &[layer.clone(), layer]);
     let refused = world.put_manifest("app", "v1", &manifest).await;
     assert_eq!(refused.error(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
     assert_eq!(refused.json()["errors"].as_array().unwrap().len(), 2);

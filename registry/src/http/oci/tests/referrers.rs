@@ -10,7 +10,7 @@ use super::support::{OCI_INDEX, OCI_MANIFEST, World, descriptor, image_of, index
 /// An artifact without layers.
 async fn artifact(world: &World, subject: &Digest, artifact_type: Option<&str>, note: &str) -> Value {
     let config = world.push_blob("app", b"{}").await;
-    let mut manifest = image_of(&[descriptor("application/x.config+json", &config, 2)], &[]);
+    let mut manifest = image_of(&descriptor("application/x.config+json", &config, 2), &[]);
     manifest["subject"] = descriptor(OCI_MANIFEST, subject, 100);
     manifest["annotations"] = json!({ "note": note });
     if let Some(artifact_type) = artifact_type {

@@ -200,7 +200,7 @@ impl World {
         let config = self.push_blob(repository, b"{}").await;
         let digest = self.push_blob(repository, layer).await;
         image_of(
-            &[descriptor("application/vnd.oci.image.config.v1+json", &config, 2)],
+            &descriptor("application/vnd.oci.image.config.v1+json", &config, 2),
             &[descriptor("application/vnd.oci.image.layer.v1.tar", &digest, layer.len())],
         )
     }
@@ -291,8 +291,8 @@ pub(super) fn descriptor(media_type: &str, digest: &Digest, size: usize) -> Valu
     json!({ "mediaType": media_type, "digest": digest, "size": size })
 }
 
-pub(super) fn image_of(config: &[Value; 1], layers: &[Value]) -> Value {
-    json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config[0], "layers": layers })
+pub(super) fn image_of(config: &Value, layers: &[Value]) -> Value {
+    json!({ "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": config, "layers": layers })
 }
 
 pub(super) fn index_of(manifests: &[Value]) -> Value {

@@ -1,0 +1,6 @@
+//! Use-cases over a real database and sealed content in memory, below any protocol.
+
+mod healing;
+mod support;
+mod uploads;
+mod workers;
