@@ -62,6 +62,8 @@ pub(crate) struct EngineInfo {
     /// Logging drivers that the engine has.
     pub(crate) log_drivers: Vec<String>,
     pub(crate) runc_version: Option<String>,
+    /// The device of the engine's default network.
+    pub(crate) bridge: Option<String>,
 }
 
 /// How the engine makes cgroups.

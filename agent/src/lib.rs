@@ -3,12 +3,19 @@
 //! A task is driven by a pure state machine; what is accepted is saved before it is acknowledged, and a
 //! restart of the agent touches no container. What tasks may have of the host is the operator's to open.
 
+mod cgroup;
 mod config;
+mod endpoints;
 mod engine;
 mod error;
+mod host;
 mod host_access;
 mod join;
+mod logs;
+mod manager;
+mod ports;
 mod pull;
+mod resources;
 mod run;
 mod store;
 mod task;

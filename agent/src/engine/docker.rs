@@ -56,6 +56,13 @@ impl Docker {
         Ok(Self { client, socket: socket.into(), agent_id: agent_id.to_owned() })
     }
 
+    /// The device of the network `bridge`; none when the engine runs without it.
+    async fn bridge(&self) -> Option<String> {
+        let options = None::<bollard::query_parameters::InspectNetworkOptions>;
+        let network = self.client.inspect_network("bridge", options).await.ok()?;
+        network.options?.remove("com.docker.network.bridge.name")
+    }
+
     fn own_containers(&self) -> HashMap<String, Vec<String>> {
         HashMap::from([("label".to_owned(), vec![format!("{AGENT_LABEL}={}", self.agent_id)])])
     }
@@ -84,6 +91,7 @@ impl Engine for Docker {
             cgroup,
             log_drivers,
             runc_version: info.runc_commit.and_then(|commit| commit.id),
+            bridge: self.bridge().await,
         })
     }
 

@@ -264,6 +264,9 @@ impl Machine<'_> {
             Phase::Created => {
                 container.runtime_id = None;
                 container.phase = Phase::Pulled;
+                if self.state.preparation == Preparation::Ready && self.plan.needs_preparation {
+                    self.state.preparation = Preparation::Waiting;
+                }
             }
             Phase::Running | Phase::Stopping => {
                 let failure = Failure::new("ContainerVanishedError", "the container was removed outside Berth");

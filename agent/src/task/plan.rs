@@ -92,7 +92,17 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Whether a container is waited for, directly, by one that is not in `done`.
+    /// Names alone, for a task that is refused and only needs to be reported.
+    pub(crate) fn of_refused(task: &Task) -> Self {
+        let containers = task.containers.iter().map(|container| ContainerPlan {
+            name: container.name.clone(),
+            essential: container.essential,
+            ..ContainerPlan::default()
+        });
+        Self { containers: containers.collect(), needs_preparation: false }
+    }
+
+    /// The containers that wait for this one, directly.
     pub(crate) fn dependents(&self, on: usize) -> impl Iterator<Item = usize> + '_ {
         self.containers
             .iter()

@@ -138,7 +138,8 @@ impl TaskState {
     /// The state of an agent that starts again: what was under way is as if it had not begun, and what
     /// the engine then shows decides.
     pub(crate) fn recovered(mut self) -> Self {
-        if self.preparation == Preparation::Preparing {
+        // What was prepared is known to the process that prepared it; only creations need it.
+        if self.containers.iter().any(|container| container.phase < Phase::Created) {
             self.preparation = Preparation::Waiting;
         }
         for container in &mut self.containers {

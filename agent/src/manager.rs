@@ -1,0 +1,310 @@
+//! All tasks of the host: accepts them, routes what happens to them, and finds them again after a restart.
+//!
+//! Invariant: a task is driven only after it was saved, and every task that was saved is driven until its
+//! containers are removed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use registry_runtime::Shutdown;
+use scheduler_protocol::{RoleCredentials, RoleType, SubmitTaskStateChangeRequest, Task};
+use tokio::sync::mpsc;
+
+use crate::engine::{CONTAINER_LABEL, Engine, EngineContainer, EngineEvent, TASK_LABEL};
+use crate::error::AgentError;
+use crate::host::Host;
+use crate::store::Values;
+use crate::task::context::{Accepted, TaskContext};
+use crate::task::event::Event;
+use crate::task::plan::Plan;
+use crate::task::state::{Exit, Phase, TaskState};
+use crate::task::{Driver, Progress, accepted_key, may_exist, progress_key};
+
+/// Between two looks at all containers, in case an event was lost.
+const LOOK_INTERVAL: Duration = Duration::from_secs(300);
+const ENGINE_RETRY: Duration = Duration::from_millis(500);
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Manager(Arc<Inner>);
+
+struct Inner {
+    host: Arc<Host>,
+    shutdown: Shutdown,
+    tasks: Mutex<HashMap<String, Handle>>,
+}
+
+#[derive(Clone)]
+struct Handle {
+    context: Arc<TaskContext>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+impl Manager {
+    pub(crate) fn new(host: Arc<Host>, shutdown: Shutdown) -> Self {
+        Self(Arc::new(Inner { host, shutdown, tasks: Mutex::default() }))
+    }
+
+    /// Takes up the tasks of an earlier run of the agent. They move once the engine has been looked at.
+    pub(crate) fn restore(&self, values: &Values) {
+        for (key, value) in values {
+            if !key.starts_with(&accepted_key("")) {
+                continue;
+            }
+            let Ok(accepted) = serde_json::from_slice::<Accepted>(value) else {
+                tracing::error!(key, "a saved task cannot be read and is left alone");
+                continue;
+            };
+            let saved = values.get(&progress_key(&accepted.task.arn));
+            let mut progress: Progress =
+                saved.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+            let count = accepted.task.containers.len();
+            if progress.state.containers.len() != count {
+                progress.state = TaskState::new(count);
+            }
+            progress.state = progress.state.recovered();
+            let plan = Plan::from_task(&accepted.task).unwrap_or_else(|_| Plan::of_refused(&accepted.task));
+            self.drive(accepted, plan, progress);
+        }
+    }
+
+    /// Takes a task that is to run; returns once it is saved. One that is known already gets the new
+    /// credentials and is otherwise left as it is.
+    pub(crate) async fn accept(&self, task: Task) -> Result<(), AgentError> {
+        if let Some(handle) = self.find(&task.arn) {
+            for (role, credentials) in [
+                (RoleType::TaskApplication, task.role_credentials),
+                (RoleType::TaskExecution, task.execution_role_credentials),
+            ] {
+                if let Some(credentials) = credentials {
+                    self.renew(&handle, role, credentials).await?;
+                }
+            }
+            return Ok(());
+        }
+        let host = &self.0.host;
+        let accepted = Accepted::new(task, host.clock.now_ms());
+        let (plan, refused) = match self.plan(&accepted.task) {
+            Ok(plan) => (plan, None),
+            Err(reason) => (Plan::of_refused(&accepted.task), Some(reason)),
+        };
+        let bytes = serde_json::to_vec(&accepted).expect("numbers and strings have a JSON form");
+        host.store.put_durably(&accepted_key(&accepted.task.arn), bytes).await?;
+        let progress = Progress { state: TaskState::new(plan.containers.len()), ..Progress::default() };
+        let handle = self.drive(accepted, plan, progress);
+        let first = refused.map_or(Event::Begin, |reason| {
+            tracing::warn!(task.arn = handle.context.arn(), reason, "a task is refused");
+            Event::Refused(format!("ResourceInitializationError: {reason}"))
+        });
+        let _ = handle.events.send(first);
+        Ok(())
+    }
+
+    fn plan(&self, task: &Task) -> Result<Plan, String> {
+        let plan = Plan::from_task(task)?;
+        if task.role_credentials.is_some()
+            && task.network_mode != "none"
+            && let Some(why) = self.0.host.endpoints.unavailable()
+        {
+            return Err(format!("the task has a role, and this host cannot serve its credentials: {why}"));
+        }
+        Ok(plan)
+    }
+
+    /// The scheduler wants a task stopped. One that this host does not know is reported as stopped.
+    pub(crate) fn stop(&self, task: &Task) {
+        if let Some(handle) = self.find(&task.arn) {
+            let _ = handle.events.send(Event::StopRequested);
+            return;
+        }
+        let change = SubmitTaskStateChangeRequest {
+            cluster: Some(self.0.host.cluster.clone()),
+            task: task.arn.clone(),
+            status: "STOPPED".into(),
+            reason: Some("the host does not have this task".into()),
+            berth_epoch: task.berth_epoch,
+            ..SubmitTaskStateChangeRequest::default()
+        };
+        let reporter = self.0.host.reporter.clone();
+        tokio::spawn(async move { reporter.submit(&change).await });
+    }
+
+    /// Stops a task by its ARN; an unknown one is stopped already.
+    pub(crate) fn stop_by_arn(&self, arn: &str) {
+        if let Some(handle) = self.find(arn) {
+            let _ = handle.events.send(Event::StopRequested);
+        }
+    }
+
+    /// Fresh credentials for a task; false when the task is not here. Returns once they are saved.
+    pub(crate) async fn set_credentials(
+        &self,
+        arn: &str,
+        role: RoleType,
+        credentials: RoleCredentials,
+    ) -> Result<bool, AgentError> {
+        match self.find(arn) {
+            Some(handle) => self.renew(&handle, role, credentials).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    async fn renew(&self, handle: &Handle, role: RoleType, fresh: RoleCredentials) -> Result<(), AgentError> {
+        if handle.context.credentials(role).as_ref() == Some(&fresh) {
+            return Ok(());
+        }
+        handle.context.set_credentials(role, fresh);
+        let bytes = serde_json::to_vec(&handle.context.to_save()).expect("numbers and strings have a JSON form");
+        self.0.host.store.put_durably(&accepted_key(handle.context.arn()), bytes).await
+    }
+
+    pub(crate) fn tasks(&self) -> Vec<Arc<TaskContext>> {
+        self.0.tasks.lock().values().map(|handle| handle.context.clone()).collect()
+    }
+
+    fn find(&self, arn: &str) -> Option<Handle> {
+        self.0.tasks.lock().get(arn).cloned()
+    }
+
+    fn drive(&self, accepted: Accepted, plan: Plan, progress: Progress) -> Handle {
+        let context = Arc::new(TaskContext::new(accepted, plan, progress.state.clone()));
+        let (events, mailbox) = mpsc::unbounded_channel();
+        let handle = Handle { context: context.clone(), events: events.clone() };
+        self.0.tasks.lock().insert(context.arn().to_owned(), handle.clone());
+        self.0.host.endpoints.add(&context);
+        let driver = Driver::new(self.0.host.clone(), context.clone(), progress, events, mailbox);
+        let (inner, shutdown) = (self.0.clone(), self.0.shutdown.clone());
+        tokio::spawn(async move {
+            driver.run(shutdown).await;
+            inner.tasks.lock().remove(context.arn());
+        });
+        handle
+    }
+
+    /// Follows the engine for as long as the agent runs, through its restarts.
+    pub(crate) async fn follow_engine(&self) {
+        let host = &self.0.host;
+        loop {
+            let mut events = host.engine.events();
+            let mut out_of_memory = HashSet::new();
+            let mut look = tokio::time::interval(LOOK_INTERVAL);
+            look.reset();
+            loop {
+                tokio::select! {
+                    () = self.0.shutdown.begun() => return,
+                    event = events.next() => match event {
+                        Some(EngineEvent::Connected) => {
+                            if !self.look().await {
+                                break;
+                            }
+                            host.engine_up.send_replace(true);
+                        }
+                        Some(event) => self.route(event, &mut out_of_memory),
+                        None => break,
+                    },
+                    _ = look.tick() => drop(self.look().await),
+                }
+            }
+            if host.engine_up.send_replace(false) {
+                tracing::warn!("the container engine went away");
+            }
+            tokio::select! {
+                () = self.0.shutdown.begun() => return,
+                () = tokio::time::sleep(ENGINE_RETRY) => {}
+            }
+        }
+    }
+
+    fn route(&self, event: EngineEvent, out_of_memory: &mut HashSet<String>) {
+        match event {
+            EngineEvent::Connected => {}
+            EngineEvent::OutOfMemory { runtime_id } => drop(out_of_memory.insert(runtime_id)),
+            EngineEvent::Died { runtime_id, labels, exit_code, at_ms } => {
+                let out_of_memory = out_of_memory.remove(&runtime_id);
+                let exit = Exit { code: exit_code, finished_at_ms: at_ms, out_of_memory };
+                self.send(&labels, &runtime_id, |index| Event::Exited { index, exit });
+            }
+            EngineEvent::Health { runtime_id, labels, health } => {
+                self.send(&labels, &runtime_id, |index| Event::HealthChanged { index, health });
+            }
+            EngineEvent::Removed { runtime_id, labels } => {
+                self.send(&labels, &runtime_id, |index| Event::Observed { index, seen: None });
+            }
+        }
+    }
+
+    fn send(
+        &self,
+        labels: &std::collections::BTreeMap<String, String>,
+        runtime_id: &str,
+        event: impl FnOnce(usize) -> Event,
+    ) {
+        let Some((handle, index)) = self.locate(labels) else { return };
+        let state = handle.context.state();
+        let container = &state.containers[index];
+        // While it starts it may be made anew for another port, and the new id is not known yet. Otherwise an
+        // unknown id is a container that was replaced.
+        if container.phase == Phase::Starting || container.runtime_id.as_deref() == Some(runtime_id) {
+            let _ = handle.events.send(event(index));
+        }
+    }
+
+    fn locate(&self, labels: &std::collections::BTreeMap<String, String>) -> Option<(Handle, usize)> {
+        let handle = self.find(labels.get(TASK_LABEL)?)?;
+        let name = labels.get(CONTAINER_LABEL)?;
+        let index = handle.context.plan.containers.iter().position(|container| container.name == *name)?;
+        Some((handle, index))
+    }
+
+    /// Looks at every container and tells each task what there is of it. False when the engine did not answer.
+    async fn look(&self) -> bool {
+        let engine = &self.0.host.engine;
+        let listed = match engine.containers().await {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::warn!(%error, "the engine's containers could not be listed");
+                return false;
+            }
+        };
+        let mut seen: HashMap<(String, usize), EngineContainer> = HashMap::new();
+        for container in listed {
+            match self.locate(&container.labels) {
+                Some((handle, index)) => drop(seen.insert((handle.context.arn().to_owned(), index), container)),
+                None => tracing::warn!(container.name = container.name, "a container of this agent belongs to no task; it is left alone"),
+            }
+        }
+        let handles: Vec<Handle> = self.0.tasks.lock().values().cloned().collect();
+        for handle in handles {
+            if !self.show(&**engine, &handle, &mut seen).await {
+                return false;
+            }
+            let _ = handle.events.send(Event::Begin);
+        }
+        true
+    }
+
+    async fn show(
+        &self,
+        engine: &dyn Engine,
+        handle: &Handle,
+        seen: &mut HashMap<(String, usize), EngineContainer>,
+    ) -> bool {
+        let state = handle.context.state();
+        for (index, container) in state.containers.iter().enumerate() {
+            let mut found = seen.remove(&(handle.context.arn().to_owned(), index));
+            // It may have been created after the list was made.
+            if let (None, Some(runtime_id), true) = (&found, &container.runtime_id, may_exist(container.phase)) {
+                match engine.container(runtime_id).await {
+                    Ok(again) => found = again,
+                    Err(_) => return false,
+                }
+            }
+            let event = Event::Observed { index, seen: found.map(|found| found.observed) };
+            let _ = handle.events.send(event);
+        }
+        true
+    }
+}
