@@ -8,7 +8,7 @@ mod number;
 mod operator;
 mod test;
 
-use crate::context::{Context, ContextValue, fold_key};
+use crate::context::{Context, ContextValue, FoldedKey};
 use crate::finding::Findings;
 use crate::json::{Node, Value};
 use crate::pattern::Variable;
@@ -19,8 +19,7 @@ use test::Test;
 #[derive(Debug)]
 pub(crate) struct Condition {
     operator: Operator,
-    /// Folded.
-    key: Box<str>,
+    key: FoldedKey,
     test: Test,
     /// For explanations: `StringEquals aws:username ["alice"]`.
     shown: Box<str>,
@@ -53,7 +52,7 @@ impl Condition {
     }
 
     pub(crate) fn key(&self) -> &str {
-        &self.key
+        self.key.text()
     }
 
     pub(crate) fn shown(&self) -> &str {
@@ -110,10 +109,10 @@ pub(crate) fn read(node: &Node, variables: bool, findings: &mut Findings<'_>) ->
         if keys.is_empty() {
             findings.error(member.value.start, format!("{} names no condition key", member.key));
         }
-        let mut seen: Vec<Box<str>> = Vec::new();
+        let mut seen: Vec<FoldedKey> = Vec::new();
         for entry in keys {
             check_key(&entry.key, entry.key_at, findings);
-            let key = fold_key(&entry.key);
+            let key = FoldedKey::new(&entry.key);
             if seen.contains(&key) {
                 findings.error(
                     entry.key_at,

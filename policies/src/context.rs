@@ -50,12 +50,38 @@ impl From<Vec<String>> for ContextValue {
     }
 }
 
+/// A condition key in lower case. Ordered by a hash, so that looking one up compares numbers; equal
+/// hashes are told apart by the text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FoldedKey {
+    hash: u64,
+    text: Box<str>,
+}
+
+impl FoldedKey {
+    pub(crate) fn new(key: &str) -> Self {
+        let text = key.to_lowercase().into_boxed_str();
+        FoldedKey { hash: hash(text.as_bytes()), text }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// FNV-1a. Whoever finds equal hashes compares the texts too.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+}
+
 /// Condition keys with their values, e.g. `aws:SourceIp`, `aws:PrincipalTag/Team`, `ecs:cluster`.
 /// Dates are ISO 8601 or epoch seconds, booleans `true` and `false`, binary values base64.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// Sorted by folded key.
-    entries: Vec<(Box<str>, ContextValue)>,
+    /// Sorted by key.
+    entries: Vec<(FoldedKey, ContextValue)>,
 }
 
 impl Context {
@@ -65,7 +91,7 @@ impl Context {
 
     /// Sets a key, replacing what it held before.
     pub fn set(&mut self, key: &str, value: impl Into<ContextValue>) {
-        let key = fold_key(key);
+        let key = FoldedKey::new(key);
         match self.position(&key) {
             Ok(index) => self.entries[index].1 = value.into(),
             Err(index) => self.entries.insert(index, (key, value.into())),
@@ -83,28 +109,28 @@ impl Context {
     }
 
     pub fn remove(&mut self, key: &str) {
-        if let Ok(index) = self.position(&fold_key(key)) {
+        if let Ok(index) = self.position(&FoldedKey::new(key)) {
             self.entries.remove(index);
         }
     }
 
     pub fn get(&self, key: &str) -> Option<&ContextValue> {
-        self.get_folded(&fold_key(key))
+        self.get_folded(&FoldedKey::new(key))
     }
 
-    /// Keys in their folded (lower-case) form, with their values, in order.
+    /// Keys in lower case, with their values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ContextValue)> {
-        self.entries.iter().map(|(key, value)| (&**key, value))
+        self.entries.iter().map(|(key, value)| (key.text(), value))
     }
 
     /// Looks up a key that was folded before; allocates nothing.
-    pub(crate) fn get_folded(&self, key: &str) -> Option<&ContextValue> {
+    pub(crate) fn get_folded(&self, key: &FoldedKey) -> Option<&ContextValue> {
         let value = &self.entries[self.position(key).ok()?].1;
         (!value.values().is_empty()).then_some(value)
     }
 
-    fn position(&self, folded: &str) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(key, _)| (**key).cmp(folded))
+    fn position(&self, key: &FoldedKey) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(known, _)| known.cmp(key))
     }
 }
 
@@ -116,10 +142,6 @@ impl<K: AsRef<str>, V: Into<ContextValue>> FromIterator<(K, V)> for Context {
         }
         context
     }
-}
-
-pub(crate) fn fold_key(key: &str) -> Box<str> {
-    key.to_lowercase().into_boxed_str()
 }
 
 #[cfg(test)]

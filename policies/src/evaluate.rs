@@ -7,7 +7,7 @@
 
 use crate::context::Context;
 use crate::document::{Matches, Named, PolicyKind};
-use crate::pattern::{FoldedAction, SplitArn};
+use crate::pattern::{ActionBuffer, FoldedAction, SplitArn};
 use crate::principal::Principal;
 use crate::principal::element::Grant;
 
@@ -79,7 +79,7 @@ const RESOURCE_CONTROLLED: [&str; 4] = ["ecr", "logs", "secretsmanager", "sts"];
 
 /// A request, made ready for comparisons.
 pub(crate) struct Prepared<'a> {
-    pub(crate) action: FoldedAction,
+    pub(crate) action: FoldedAction<'a>,
     /// None for `*`: only a pattern `*` matches it.
     pub(crate) resource: Option<SplitArn<'a>>,
     pub(crate) principal: &'a Principal<'a>,
@@ -88,9 +88,9 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    pub(crate) fn new(request: &Request<'a>, set: &PolicySet<'_>) -> Self {
+    pub(crate) fn new(request: &Request<'a>, action: &'a ActionBuffer, set: &PolicySet<'_>) -> Self {
         Prepared {
-            action: FoldedAction::new(request.action),
+            action: FoldedAction::of(action),
             resource: SplitArn::split(request.resource),
             principal: request.principal,
             context: request.context,
@@ -101,7 +101,8 @@ impl<'a> Prepared<'a> {
 
 /// Decides. An explicit Deny anywhere wins; without an Allow where one is needed, the answer is no.
 pub fn evaluate<'a>(request: &Request<'_>, set: &PolicySet<'a>) -> Decision<'a> {
-    let prepared = Prepared::new(request, set);
+    let action = ActionBuffer::fold(request.action);
+    let prepared = Prepared::new(request, &action, set);
     // Whoever has credentials may always learn whose they are.
     if prepared.action.text() == "sts:getcalleridentity" && *request.principal != Principal::Anonymous {
         return Decision { reason: Reason::Allowed, statement: None };

@@ -5,6 +5,7 @@
 
 use crate::document::{Effect, Named};
 use crate::evaluate::{PolicySet, Prepared, Request, StatementRef, statement_ref};
+use crate::pattern::ActionBuffer;
 use crate::principal::element::Grant;
 use crate::statement::Miss;
 
@@ -38,7 +39,8 @@ pub enum Verdict {
 
 /// Asks every statement of the set, in the order in which the decision asks.
 pub fn explain<'a>(request: &Request<'_>, set: &PolicySet<'a>) -> Vec<Considered<'a>> {
-    let prepared = Prepared::new(request, set);
+    let action = ActionBuffer::fold(request.action);
+    let prepared = Prepared::new(request, &action, set);
     let levels = set.resource_control.iter().chain(set.service_control).flatten();
     let policies = levels
         .chain(set.resource)

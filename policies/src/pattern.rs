@@ -9,10 +9,10 @@ mod arn;
 mod glob;
 mod scratch;
 
-pub(crate) use action::{ActionPattern, FoldedAction};
+pub(crate) use action::{ActionBuffer, ActionPattern, FoldedAction};
 pub(crate) use arn::{ArnPattern, SplitArn};
 
-use crate::context::{Context, ContextValue, fold_key};
+use crate::context::{Context, ContextValue, FoldedKey};
 use glob::{Flat, LITERAL, ONE, RUN};
 use scratch::Scratch;
 
@@ -35,7 +35,11 @@ enum Shape {
     /// The text, then a single `*`.
     Prefix(Box<str>),
     Flat(Flat),
-    Template(Box<[Piece]>),
+    Template {
+        /// What every match begins with: most texts are told apart by it, before anything is filled in.
+        begins: Box<str>,
+        pieces: Box<[Piece]>,
+    },
 }
 
 #[derive(Debug)]
@@ -47,8 +51,7 @@ enum Piece {
 /// `${key}` or `${key, 'default'}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
-    /// Folded.
-    pub(crate) key: Box<str>,
+    pub(crate) key: FoldedKey,
     pub(crate) default: Option<Box<str>>,
 }
 
@@ -92,7 +95,11 @@ impl Pattern {
             return Ok(Pattern { shape: Shape::fixed(flat) });
         }
         pieces.push(Piece::Text(flat));
-        Ok(Pattern { shape: Shape::Template(pieces.into_boxed_slice()) })
+        let begins = match &pieces[0] {
+            Piece::Text(flat) => flat.fixed_beginning().into(),
+            Piece::Variable(_) => "".into(),
+        };
+        Ok(Pattern { shape: Shape::Template { begins, pieces: pieces.into_boxed_slice() } })
     }
 
     pub(crate) fn any() -> Pattern {
@@ -105,7 +112,10 @@ impl Pattern {
             Shape::Literal(literal) => **literal == *text,
             Shape::Prefix(prefix) => text.as_bytes().starts_with(prefix.as_bytes()),
             Shape::Flat(flat) => glob::matches(flat.codes(), flat.kinds(), text),
-            Shape::Template(pieces) => {
+            Shape::Template { begins, pieces } => {
+                if !text.as_bytes().starts_with(begins.as_bytes()) {
+                    return false;
+                }
                 let mut scratch = Scratch::new();
                 fill(pieces, context, &mut scratch) && glob::matches(scratch.codes(), scratch.kinds(), text)
             }
@@ -117,7 +127,7 @@ impl Pattern {
         let wanted = text.chars().flat_map(char::to_lowercase);
         match &self.shape {
             Shape::Literal(literal) => literal.chars().flat_map(char::to_lowercase).eq(wanted),
-            Shape::Template(pieces) => {
+            Shape::Template { pieces, .. } => {
                 let mut scratch = Scratch::new();
                 fill(pieces, context, &mut scratch)
                     && scratch.text().chars().flat_map(char::to_lowercase).eq(wanted)
@@ -128,7 +138,7 @@ impl Pattern {
 
     pub(crate) fn variables(&self) -> impl Iterator<Item = &Variable> {
         let pieces: &[Piece] = match &self.shape {
-            Shape::Template(pieces) => pieces,
+            Shape::Template { pieces, .. } => pieces,
             _ => &[],
         };
         pieces.iter().filter_map(|piece| match piece {
@@ -142,7 +152,16 @@ impl Pattern {
         match &self.shape {
             Shape::Any => true,
             Shape::Flat(flat) => flat.kinds().iter().all(|kind| *kind != LITERAL),
-            Shape::Literal(_) | Shape::Prefix(_) | Shape::Template(_) => false,
+            Shape::Literal(_) | Shape::Prefix(_) | Shape::Template { .. } => false,
+        }
+    }
+
+    /// What every match begins with.
+    fn fixed_beginning(&self) -> &str {
+        match &self.shape {
+            Shape::Any => "",
+            Shape::Literal(text) | Shape::Prefix(text) | Shape::Template { begins: text, .. } => text,
+            Shape::Flat(flat) => flat.fixed_beginning(),
         }
     }
 
@@ -156,7 +175,7 @@ impl Pattern {
                 scratch.push(b"*", RUN);
             }
             Shape::Flat(flat) => scratch.push_flat(flat),
-            Shape::Template(pieces) => return fill(pieces, context, scratch),
+            Shape::Template { pieces, .. } => return fill(pieces, context, scratch),
         }
         true
     }
@@ -207,7 +226,7 @@ fn variable(text: &str) -> Result<(Escape, usize), String> {
     if key.is_empty() || key.contains(['{', '$', '*', '?', '\'']) {
         return Err(format!("`${{{key}}}` names no condition key"));
     }
-    let key = fold_key(key);
+    let key = FoldedKey::new(key);
     if inside[key_length..].starts_with('}') {
         return Ok((Escape::Variable(Variable { key, default: None }), 2 + key_length + 1));
     }

@@ -7,7 +7,6 @@
 pub(crate) mod read;
 
 use crate::condition::Condition;
-use crate::context::ContextValue;
 use crate::document::Effect;
 use crate::evaluate::Prepared;
 use crate::pattern::{ActionPattern, ArnPattern, Variable};
@@ -82,28 +81,45 @@ impl Statement {
         self.actions.negated
     }
 
-    /// Whether it matches, and how it names the caller (full where policies name nobody).
-    pub(crate) fn matches(&self, request: &Prepared<'_>) -> Option<Grant> {
-        self.check(request).ok()
+    /// Whether its action of that number covers the request's; of a NotAction statement, whether all of
+    /// them together do.
+    pub(crate) fn covers_action_at(&self, number: usize, request: &Prepared<'_>) -> bool {
+        if self.actions.negated {
+            return self.covers_action(request);
+        }
+        self.actions.patterns[number].matches(&request.action, request.context)
     }
 
-    /// As [`Statement::matches`], with the first thing that stands against it.
+    /// Whether everything else matches, and how it names the caller (full where policies name nobody).
+    pub(crate) fn matches_besides_action(&self, request: &Prepared<'_>) -> Option<Grant> {
+        // Cheap and telling questions first.
+        if !self.covers_resource(request) {
+            return None;
+        }
+        let grant = self.names_principal(request)?;
+        let complete = self.effect == Effect::Deny || self.first_without_value(request).is_none();
+        let holds = complete && self.conditions.iter().all(|condition| condition.holds(request.context));
+        holds.then_some(grant)
+    }
+
+    /// Whether it matches, or what stands against it.
     pub(crate) fn check(&self, request: &Prepared<'_>) -> Result<Grant, Miss<'_>> {
         if !self.covers_action(request) {
             return Err(Miss::Action);
         }
-        let grant = self.names_principal(request).ok_or(Miss::Principal)?;
-        if self.effect == Effect::Allow
-            && let Some(variable) = self.required.iter().find(|variable| !has_value(variable, request))
-        {
-            return Err(Miss::Variable(&variable.key));
+        if let Some(grant) = self.matches_besides_action(request) {
+            return Ok(grant);
         }
-        if !self.covers_resource(request) {
-            return Err(Miss::Resource);
+        if self.names_principal(request).is_none() {
+            return Err(Miss::Principal);
         }
-        match self.conditions.iter().find(|condition| !condition.holds(request.context)) {
+        if let Some(variable) = self.first_without_value(request).filter(|_| self.effect == Effect::Allow) {
+            return Err(Miss::Variable(variable.key.text()));
+        }
+        let failing = self.conditions.iter().find(|condition| !condition.holds(request.context));
+        match failing.filter(|_| self.covers_resource(request)) {
             Some(condition) => Err(Miss::Condition(condition)),
-            None => Ok(grant),
+            None => Err(Miss::Resource),
         }
     }
 
@@ -126,6 +142,10 @@ impl Statement {
         }
     }
 
+    fn first_without_value(&self, request: &Prepared<'_>) -> Option<&Variable> {
+        self.required.iter().find(|variable| variable.resolve(request.context).is_none())
+    }
+
     fn covers_resource(&self, request: &Prepared<'_>) -> bool {
         let Resources::Listed { negated, patterns } = &self.resources else { return true };
         let named = patterns.iter().any(|pattern| match (&request.resource, pattern) {
@@ -134,13 +154,5 @@ impl Statement {
             (None, _) => false,
         });
         named != *negated
-    }
-}
-
-fn has_value(variable: &Variable, request: &Prepared<'_>) -> bool {
-    match request.context.get_folded(&variable.key) {
-        Some(ContextValue::One(_)) => true,
-        Some(ContextValue::Many(_)) => false,
-        None => variable.default.is_some(),
     }
 }

@@ -1,54 +1,82 @@
 //! Action names, `service:Operation`: compared without case, wildcards in the operation only.
 
 use super::{Pattern, Syntax};
-use crate::context::Context;
+use crate::context::{Context, hash};
 
 /// Actions are short; longer ones come from a command line at most, and go to the heap.
 const ROOM: usize = 96;
 
-/// The action of a request in lower case, with a hash for lookups.
-pub(crate) struct FoldedAction {
+/// Room for the action of a request in lower case.
+pub(crate) struct ActionBuffer {
     stack: [u8; ROOM],
     length: usize,
     heap: Option<Box<str>>,
-    hash: u64,
-    /// Byte offset of the colon, or the length where there is none.
-    colon: usize,
 }
 
-impl FoldedAction {
-    pub(crate) fn new(action: &str) -> Self {
-        let mut folded =
-            FoldedAction { stack: [0; ROOM], length: action.len(), heap: None, hash: 0, colon: 0 };
+impl ActionBuffer {
+    pub(crate) fn fold(action: &str) -> Self {
+        let mut buffer = ActionBuffer { stack: [0; ROOM], length: action.len(), heap: None };
         if action.len() <= ROOM && action.is_ascii() {
-            for (place, byte) in folded.stack.iter_mut().zip(action.bytes()) {
+            for (place, byte) in buffer.stack.iter_mut().zip(action.bytes()) {
                 *place = byte.to_ascii_lowercase();
             }
         } else {
-            folded.heap = Some(action.to_lowercase().into_boxed_str());
+            buffer.heap = Some(action.to_lowercase().into_boxed_str());
         }
-        folded.hash = hash(folded.text());
-        folded.colon = folded.text().find(':').unwrap_or(folded.text().len());
-        folded
+        buffer
     }
 
-    pub(crate) fn text(&self) -> &str {
+    fn text(&self) -> &str {
         match &self.heap {
             Some(text) => text,
             None => std::str::from_utf8(&self.stack[..self.length]).expect("checked to be ASCII"),
         }
     }
+}
 
-    pub(crate) fn service(&self) -> &str {
-        &self.text()[..self.colon]
+/// The action of a request in lower case, taken apart, with hashes for comparisons.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FoldedAction<'a> {
+    text: &'a str,
+    service: &'a str,
+    /// None where there is no colon.
+    operation: Option<&'a str>,
+    hash: u64,
+    service_hash: u64,
+    /// The first eight bytes of the operation.
+    begins: u64,
+}
+
+impl<'a> FoldedAction<'a> {
+    pub(crate) fn of(buffer: &'a ActionBuffer) -> Self {
+        let text = buffer.text();
+        let (service, operation) = match text.split_once(':') {
+            Some((service, operation)) => (service, Some(operation)),
+            None => (text, None),
+        };
+        let (hash, service_hash) = (hash(text.as_bytes()), hash(service.as_bytes()));
+        let (begins, _) = first_eight(operation.unwrap_or_default());
+        FoldedAction { text, service, operation, hash, service_hash, begins }
+    }
+
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    pub(crate) fn service(&self) -> &'a str {
+        self.service
     }
 
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 
-    fn operation(&self) -> &str {
-        self.text().get(self.colon + 1..).unwrap_or("")
+    pub(crate) fn service_hash(&self) -> u64 {
+        self.service_hash
+    }
+
+    pub(crate) fn begins(&self) -> u64 {
+        self.begins
     }
 }
 
@@ -81,7 +109,7 @@ impl ActionPattern {
         }
         let folded = text.to_ascii_lowercase();
         if !operation.contains(['*', '?']) {
-            let hash = hash(&folded);
+            let hash = hash(folded.as_bytes());
             return Ok(ActionPattern::Exact(folded.into(), hash));
         }
         let syntax = Syntax { wildcards: true, variables: false };
@@ -89,15 +117,23 @@ impl ActionPattern {
         Ok(ActionPattern::Operations(service.to_ascii_lowercase().into(), operation))
     }
 
-    pub(crate) fn matches(&self, action: &FoldedAction, context: &Context) -> bool {
+    pub(crate) fn matches(&self, action: &FoldedAction<'_>, context: &Context) -> bool {
         match self {
             ActionPattern::All => true,
-            ActionPattern::Exact(text, hash) => *hash == action.hash && **text == *action.text(),
-            ActionPattern::Operations(service, operation) => {
-                **service == *action.service()
-                    && action.colon < action.text().len()
-                    && operation.matches(action.operation(), context)
+            ActionPattern::Exact(text, hash) => *hash == action.hash && **text == *action.text,
+            ActionPattern::Operations(service, pattern) => {
+                **service == *action.service
+                    && action.operation.is_some_and(|operation| pattern.matches(operation, context))
             }
+        }
+    }
+
+    /// The fixed beginning of its operation in a number, and which bits of that count: what begins
+    /// otherwise does not match.
+    pub(crate) fn begins(&self) -> (u64, u64) {
+        match self {
+            ActionPattern::Operations(_, pattern) => first_eight(pattern.fixed_beginning()),
+            ActionPattern::All | ActionPattern::Exact(..) => (0, 0),
         }
     }
 
@@ -111,8 +147,12 @@ impl ActionPattern {
     }
 }
 
-/// FNV-1a. Equal hashes are always followed by a comparison of the texts.
-fn hash(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+/// Up to eight bytes, and a mask of those that are there.
+fn first_eight(text: &str) -> (u64, u64) {
+    let (mut begins, mut mask) = ([0; 8], [0; 8]);
+    for ((byte, covered), given) in begins.iter_mut().zip(&mut mask).zip(text.bytes()) {
+        *byte = given;
+        *covered = 0xFF;
+    }
+    (u64::from_le_bytes(begins), u64::from_le_bytes(mask))
 }

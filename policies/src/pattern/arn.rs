@@ -35,14 +35,14 @@ impl<'a> SplitArn<'a> {
 pub(crate) enum ArnPattern {
     /// A lone star.
     All,
-    Segments(Box<Segments>),
+    Segments(Segments),
     /// Cut only after its variables are filled in: a variable may bring whole segments.
     Whole(Pattern),
 }
 
 #[derive(Debug)]
 pub(crate) struct Segments {
-    head: [Pattern; HEAD],
+    head: Box<[Pattern; HEAD]>,
     resource: Pattern,
 }
 
@@ -72,7 +72,7 @@ impl ArnPattern {
             None if pad => Pattern::any(),
             None => return Err(INCOMPLETE.to_owned()),
         };
-        Ok(ArnPattern::Segments(Box::new(Segments { head, resource })))
+        Ok(ArnPattern::Segments(Segments { head: Box::new(head), resource }))
     }
 
     /// For a value of an Arn operator.

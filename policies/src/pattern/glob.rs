@@ -39,6 +39,12 @@ impl Flat {
         &self.kinds
     }
 
+    /// The text up to the first wildcard.
+    pub(super) fn fixed_beginning(&self) -> &str {
+        let fixed = self.kinds.iter().position(|kind| *kind != LITERAL).unwrap_or(self.kinds.len());
+        std::str::from_utf8(&self.codes[..fixed]).expect("characters were pushed whole")
+    }
+
     pub(super) fn literal_text(&self) -> String {
         let literal = self.codes.iter().zip(&self.kinds).filter(|(_, kind)| **kind == LITERAL);
         let bytes = literal.map(|(code, _)| *code).collect();

@@ -1,4 +1,4 @@
-use super::{ActionPattern, ArnPattern, FoldedAction, Pattern, SplitArn, Syntax};
+use super::{ActionBuffer, ActionPattern, ArnPattern, FoldedAction, Pattern, SplitArn, Syntax};
 use crate::context::Context;
 
 const FULL: Syntax = Syntax { wildcards: true, variables: true };
@@ -138,7 +138,8 @@ fn a_variable_may_bring_whole_segments_into_a_condition() {
 
 #[test]
 fn actions_match_without_case_and_only_within_their_service() {
-    let action = FoldedAction::new("ecr:PutImage");
+    let buffer = ActionBuffer::fold("ecr:PutImage");
+    let action = FoldedAction::of(&buffer);
     for (pattern, expected) in [
         ("*", true),
         ("ECR:putimage", true),
@@ -157,10 +158,12 @@ fn actions_match_without_case_and_only_within_their_service() {
 
 #[test]
 fn an_action_without_a_service_matches_only_the_star() {
-    let action = FoldedAction::new("ecr");
+    let buffer = ActionBuffer::fold("ecr");
+    let action = FoldedAction::of(&buffer);
     assert!(!ActionPattern::compile("ecr:*").unwrap().matches(&action, &Context::new()));
     assert!(ActionPattern::compile("*").unwrap().matches(&action, &Context::new()));
-    let long = FoldedAction::new(&format!("ecr:{}", "x".repeat(200)));
+    let buffer = ActionBuffer::fold(&format!("ecr:{}", "X".repeat(200)));
+    let long = FoldedAction::of(&buffer);
     assert!(ActionPattern::compile("ecr:x*").unwrap().matches(&long, &Context::new()));
 }
 

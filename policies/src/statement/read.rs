@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::document::{Effect, PolicyKind};
 use crate::finding::Findings;
 use crate::json::{self, Member, Node};
-use crate::pattern::{ActionPattern, ArnPattern, FoldedAction, Variable};
+use crate::pattern::{ActionBuffer, ActionPattern, ArnPattern, FoldedAction, Variable};
 use crate::principal::element::{self, Names};
 
 /// What the place of a policy asks of its statements.
@@ -312,7 +312,8 @@ impl Reader<'_, '_> {
 }
 
 fn covers_web_identity(statement: &Statement) -> bool {
-    let action = FoldedAction::new("sts:AssumeRoleWithWebIdentity");
+    let buffer = ActionBuffer::fold("sts:AssumeRoleWithWebIdentity");
+    let action = FoldedAction::of(&buffer);
     let named = statement.actions.patterns.iter().any(|pattern| pattern.matches(&action, &Context::new()));
     named != statement.actions.negated
 }
