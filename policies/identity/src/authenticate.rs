@@ -61,6 +61,9 @@ impl Identity {
         if caller.expires_ms().is_some_and(|expires_ms| expires_ms <= self.now_ms()) {
             return Err(AuthenticationError::Expired);
         }
+        if caller.is_anonymous() {
+            return Ok(caller);
+        }
         let principal = &caller.principal;
         let there =
             directory.holds(&principal.chain) && directory.entity(principal.kind, &principal.uid).is_some();

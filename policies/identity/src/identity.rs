@@ -21,7 +21,10 @@ use crate::first_start::Bootstrap;
 use crate::store;
 
 /// How many opened sessions are remembered, so that a token is opened and compiled once.
-const OPENED_SESSIONS: usize = 4096;
+const OPENED_SESSIONS: usize = 1024;
+
+/// How many verified bearer tokens are remembered: a client shows the same one for minutes.
+const VERIFIED_BEARERS: usize = 1024;
 
 /// How many signatures of single-use requests are remembered for the time they could be replayed.
 const REMEMBERED_SIGNATURES: usize = 100_000;
@@ -42,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) confirmed_at_ms: AtomicU64,
     pub(crate) refreshing: tokio::sync::Mutex<()>,
     pub(crate) sessions: Cache<[u8; 32], Arc<OpenedSession>>,
+    pub(crate) bearers: Cache<Box<str>, Caller>,
     pub(crate) replays: Mutex<ReplayGuard>,
     audit: AuditLog,
     anonymous: Caller,
@@ -74,6 +78,7 @@ impl Identity {
             confirmed_at_ms: AtomicU64::new(0),
             refreshing: tokio::sync::Mutex::new(()),
             sessions: Cache::new(OPENED_SESSIONS),
+            bearers: Cache::new(VERIFIED_BEARERS),
             audit,
             closed: AtomicBool::new(false),
         });

@@ -39,6 +39,6 @@ pub use context::RequestContext;
 pub use credentials::{AccessKey, BearerToken, EcrToken, RefreshToken, TemporaryCredentials};
 pub use error::{AuthenticationError, IdentityError};
 pub use first_start::Bootstrap;
-pub use http::Sts;
+pub use http::{Iam, Sts};
 pub use identity::Identity;
 pub use roles::{AssumeRole, AssumeRoleError, TaskRole, TaskRoleError};

@@ -22,6 +22,9 @@ use crate::tokens::{Audience, Claims, LONGEST_TOKEN, TokenError};
 /// The user name that goes with an ECR token.
 const ECR_USER: &str = "AWS";
 
+/// Longer bearer tokens are verified each time, so that the memory for them stays small.
+const LONGEST_REMEMBERED: usize = 2048;
+
 impl Identity {
     /// Who sent a request to the registry API: an access key or an ECR token (Basic), a bearer token, or
     /// nobody without an `Authorization` header.
@@ -121,6 +124,10 @@ impl Identity {
     }
 
     fn bearer(&self, directory: &Directory, token: &str) -> Result<Caller, AuthenticationError> {
+        // Remembered is only that we signed it; whether its caller still stands is asked each time.
+        if let Some(caller) = self.inner().bearers.get(token) {
+            return self.standing(directory, caller);
+        }
         let claims =
             directory.token_keys.verify(token, Audience::Registry, self.now_ms()).map_err(refused)?;
         let mut caller = match &claims.akid {
@@ -130,6 +137,9 @@ impl Identity {
         let scope = claims.scope.as_deref().unwrap_or_default();
         caller.scope = Some(Arc::new(Scope::parse(scope).ok_or(AuthenticationError::InvalidToken)?));
         caller.token_expires_ms = Some(claims.expires_ms());
+        if token.len() <= LONGEST_REMEMBERED {
+            self.inner().bearers.insert(token.into(), caller.clone());
+        }
         Ok(caller)
     }
 

@@ -210,6 +210,10 @@ async fn a_bearer_token_names_its_caller_and_bounds_it() {
     assert!(!named.scope().unwrap().allows("repository", "app", "push"));
     let refused = fixture.identity.authenticate_token_request(&headers, &fixture.ctx());
     assert!(refused.is_err(), "a bearer token buys no other");
+    fixture.clock.advance(Duration::from_secs(300));
+    fixture.identity.refresh().await.unwrap();
+    let late = fixture.identity.authenticate_docker(&headers, &fixture.ctx());
+    assert!(matches!(late, Err(AuthenticationError::Expired)), "though it is remembered");
 }
 
 #[tokio::test]
@@ -220,6 +224,8 @@ async fn the_bearer_token_of_nobody_names_nobody() {
     let headers = bearer(token.token.expose());
     let caller = fixture.identity.authenticate_docker(&headers, &fixture.ctx()).unwrap();
     assert!(caller.is_anonymous() && caller.scope().is_some());
+    let again = fixture.identity.authenticate_docker(&headers, &fixture.ctx()).unwrap();
+    assert!(again.is_anonymous() && again.scope().is_some());
     assert!(fixture.identity.mint_ecr_token(&nobody).is_err());
 }
 

@@ -5,18 +5,28 @@ use http::{Request, StatusCode};
 use registry_aws::{Credentials, sigv4};
 
 use super::Sts;
-use crate::serve_aws;
 use crate::testing::{ALLOW_ALL, Fixture, policy, signing, trust};
+use crate::{AwsApi, Iam, serve_aws};
 
 async fn post(fixture: &Fixture, credentials: Option<&Credentials>, form: &str) -> (StatusCode, String) {
+    post_to(fixture, &Sts::new(fixture.identity.clone()), credentials, form).await
+}
+
+async fn post_to(
+    fixture: &Fixture,
+    api: &dyn AwsApi,
+    credentials: Option<&Credentials>,
+    form: &str,
+) -> (StatusCode, String) {
     let mut parts =
         crate::testing::unsigned(&[("content-type", "application/x-www-form-urlencoded; charset=utf-8")]);
     if let Some(credentials) = credentials {
-        sigv4::sign(&mut parts, credentials, "us-east-1", "sts", form.as_bytes(), fixture.clock.now_ms());
+        let (name, now_ms) = (api.signing_name(), fixture.clock.now_ms());
+        sigv4::sign(&mut parts, credentials, "us-east-1", name, form.as_bytes(), now_ms);
     }
     parts.extensions.insert(fixture.ctx());
     let request = Request::from_parts(parts, Body::from(form.to_owned()));
-    let response = serve_aws(&fixture.identity, &Sts::new(fixture.identity.clone()), request).await;
+    let response = serve_aws(&fixture.identity, api, request).await;
     let status = response.status();
     let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -112,4 +122,14 @@ async fn refusals_have_the_names_of_sts() {
         assert_eq!(answered.as_u16(), status, "{what}: {body}");
         assert_eq!(between(&body, "Code"), code, "{what}");
     }
+}
+
+#[tokio::test]
+async fn iam_answers_in_its_own_words() {
+    let fixture = Fixture::new().await;
+    let admin = signing(&fixture.administrator);
+    let (status, body) = post_to(&fixture, &Iam, Some(&admin), "Action=ListUsers&Version=2010-05-08").await;
+    assert_eq!((status.as_u16(), between(&body, "Code")), (400, "InvalidAction"));
+    let (status, body) = post_to(&fixture, &Iam, None, "Action=ListUsers&Version=2010-05-08").await;
+    assert_eq!((status.as_u16(), between(&body, "Code")), (403, "MissingAuthenticationToken"));
 }
