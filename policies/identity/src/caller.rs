@@ -43,7 +43,8 @@ pub(crate) struct Principal {
     pub(crate) uid: Arc<str>,
     /// The user's name, or the role's.
     pub(crate) name: Arc<str>,
-    pub(crate) path: Arc<str>,
+    /// Whether Berth made this user for a host.
+    pub(crate) of_host: bool,
     pub(crate) access_key_id: Option<Arc<str>>,
     /// Everything that must still be as it was when the credential was made.
     pub(crate) chain: Vec<Link>,
@@ -60,7 +61,7 @@ impl Caller {
             user_id: "anonymous".into(),
             uid: "anonymous".into(),
             name: "anonymous".into(),
-            path: "/".into(),
+            of_host: false,
             access_key_id: None,
             chain: Vec::new(),
             session: None,
@@ -114,9 +115,7 @@ impl Caller {
 
     /// The name of the host this principal was made for by `create_instance_principal`.
     pub fn instance(&self) -> Option<&str> {
-        let of_instance =
-            self.principal.kind == CallerKind::User && &*self.principal.path == crate::instances::PATH;
-        of_instance.then_some(&self.principal.name)
+        self.principal.of_host.then_some(&self.principal.name)
     }
 
     /// When the credential of this caller ends; milliseconds since the Unix epoch. None for access keys.

@@ -55,7 +55,8 @@ pub(crate) struct Entity {
     pub(crate) kind: CallerKind,
     pub(crate) uid: Arc<str>,
     pub(crate) name: Arc<str>,
-    pub(crate) path: Arc<str>,
+    /// Whether Berth made this user for a host.
+    pub(crate) of_host: bool,
     pub(crate) arn: Arc<str>,
     pub(crate) generation: i64,
     pub(crate) tags: Vec<(String, String)>,

@@ -10,7 +10,8 @@ use crate::authorize::Denied;
 pub enum IdentityError {
     #[error("the database does not answer as it should")]
     Database(#[from] registry_sql::Error),
-    #[error("a sealed value does not open: {0}")]
+    /// The key directory is not the one that this database was made with.
+    #[error("{0} does not open: the keys are not those of this database")]
     Sealed(&'static str),
     #[error("the account id is {stored} in the database and {configured} in the configuration")]
     AnotherAccount { stored: String, configured: String },

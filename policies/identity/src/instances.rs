@@ -11,7 +11,7 @@ use crate::store::{self, Owner};
 use crate::unique_id;
 
 /// Where the users of hosts live.
-pub(crate) const PATH: &str = "/berth/instances/";
+const PATH: &str = "/berth/instances/";
 
 impl Identity {
     /// Makes the principal of a host: user `/berth/instances/NAME`, with an access key and `BerthHostAgent`.

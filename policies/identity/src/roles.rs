@@ -64,7 +64,6 @@ impl Identity {
             role_uid: role.uid.to_string(),
             role_arn: role.arn.to_string(),
             role_name: role.name.to_string(),
-            role_path: role.path.to_string(),
             name: new.name,
             chain,
             policy: new.policy,

@@ -42,8 +42,6 @@ pub(crate) struct Claims {
     pub(crate) role_arn: String,
     #[serde(rename = "rn")]
     pub(crate) role_name: String,
-    #[serde(rename = "rp")]
-    pub(crate) role_path: String,
     #[serde(rename = "n")]
     pub(crate) name: String,
     #[serde(rename = "c")]
@@ -112,7 +110,7 @@ impl Claims {
             user_id: user_id.into(),
             uid: self.role_uid.into(),
             name: self.role_name.into(),
-            path: self.role_path.into(),
+            of_host: false,
             access_key_id: Some(self.access_key_id.into()),
             chain: self.chain,
             session: Some(Arc::new(session)),

@@ -14,16 +14,17 @@ use super::{Directory, Entity, Key, Managed};
 use crate::caller::{CallerKind, Principal};
 use crate::error::IdentityError;
 use crate::session::Link;
+use crate::store::Owner;
 use crate::store::keys;
 use crate::store::load::{AccessKeyRow, RoleRow, Tables, TokenKeyRow, UserRow};
 use crate::tokens::{TokenKey, TokenKeys};
 
 /// What a directory is built with.
-pub(crate) struct Builder<'a> {
-    pub(crate) account: &'a AccountId,
-    pub(crate) sealer: &'a Sealer,
+pub(crate) struct Builder {
+    pub(crate) account: AccountId,
+    pub(crate) sealer: Arc<Sealer>,
     /// The directory of before.
-    pub(crate) previous: &'a Directory,
+    pub(crate) previous: Arc<Directory>,
 }
 
 const DENY_ALL: &str =
@@ -37,7 +38,7 @@ struct Grants {
     attached: HashMap<String, Vec<String>>,
 }
 
-impl Builder<'_> {
+impl Builder {
     pub(crate) fn build(&self, tables: Tables) -> Result<Directory, IdentityError> {
         let mut directory = Directory {
             security_generation: tables.security_generation,
@@ -91,7 +92,7 @@ impl Builder<'_> {
             directory.resource.entry(resource.into()).or_default().push(Named { name: name.into(), policy });
         }
         for row in tables.access_keys {
-            self.access_key(&mut directory, row)?;
+            self.access_key(&mut directory, row);
         }
         self.token_keys(&mut directory, tables.token_keys)?;
         Ok(directory)
@@ -163,7 +164,7 @@ impl Builder<'_> {
             arn: format!("arn:aws:iam::{}:user{}{}", self.account, row.path, row.name).into(),
             uid: row.uid.into(),
             name: row.name.into(),
-            path: row.path.into(),
+            of_host: row.owner == Owner::Berth.as_str(),
             generation: row.generation,
             tags: tags(&row.tags),
             policies,
@@ -180,7 +181,7 @@ impl Builder<'_> {
             arn: format!("arn:aws:iam::{}:role{}{}", self.account, row.path, row.name).into(),
             uid: row.uid.into(),
             name: row.name.into(),
-            path: row.path.into(),
+            of_host: false,
             generation: row.generation,
             tags: tags(&row.tags),
             policies,
@@ -190,19 +191,24 @@ impl Builder<'_> {
         }
     }
 
-    fn access_key(&self, into: &mut Directory, row: AccessKeyRow) -> Result<(), IdentityError> {
-        let Some(user) = into.entities.get(row.user_uid.as_str()).cloned() else { return Ok(()) };
+    fn access_key(&self, into: &mut Directory, row: AccessKeyRow) {
+        let Some(user) = into.entities.get(row.user_uid.as_str()).cloned() else { return };
         let known = self.previous.keys.get(row.access_key_id.as_str());
         let secret = match known.filter(|key| key.row_version == row.row_version) {
             Some(key) => key.secret.clone(),
             None => {
                 let version = row.row_version.to_be_bytes();
                 let aad = keys::aad(&row.access_key_id, &row.user_uid, &version);
-                let opened = self.sealer.open(keys::SECRET_COLUMN, &aad, &row.secret);
-                opened
-                    .ok()
-                    .and_then(|secret| secret.to_secret_string())
-                    .ok_or(IdentityError::Sealed("the secret of an access key"))?
+                let opened = self.sealer.open(keys::SECRET_COLUMN, &aad, &row.secret).ok();
+                let Some(secret) = opened.and_then(|secret| secret.to_secret_string()) else {
+                    // One damaged row must not keep everybody else from being decided about.
+                    tracing::error!(
+                        access_key.id = row.access_key_id,
+                        "the secret of an access key does not open: the key works nowhere"
+                    );
+                    return;
+                };
+                secret
             }
         };
         let access_key_id: Arc<str> = row.access_key_id.into();
@@ -213,7 +219,7 @@ impl Builder<'_> {
             user_id: Arc::clone(&user.uid),
             uid: Arc::clone(&user.uid),
             name: Arc::clone(&user.name),
-            path: Arc::clone(&user.path),
+            of_host: user.of_host,
             access_key_id: Some(Arc::clone(&access_key_id)),
             chain: vec![
                 Link::Key(Arc::clone(&access_key_id), row.generation),
@@ -229,7 +235,6 @@ impl Builder<'_> {
             principal,
         };
         into.keys.insert(access_key_id, Arc::new(key));
-        Ok(())
     }
 
     fn token_keys(&self, into: &mut Directory, rows: Vec<TokenKeyRow>) -> Result<(), IdentityError> {

@@ -3,8 +3,8 @@
 //! A snapshot that was not confirmed for a second decides nothing. Ages are measured with the monotonic
 //! clock, from before the question was asked.
 
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use registry_runtime::{Secret, random_bytes};
@@ -36,10 +36,14 @@ impl Identity {
         let generation = inner.database.point(|tx| store::security_generation(tx)).await?;
         let previous = inner.directory.load_full();
         if generation != previous.security_generation {
-            let tables = inner.database.read(|tx| store::load::tables(tx)).await?;
-            let builder =
-                Builder { account: &inner.config.account_id, sealer: &inner.sealer, previous: &previous };
-            inner.directory.store(builder.build(tables)?.into());
+            let builder = Builder {
+                account: inner.config.account_id.clone(),
+                sealer: Arc::clone(&inner.sealer),
+                previous,
+            };
+            // Compiling takes a while after a large change: it happens where the reading does.
+            let directory = inner.database.read(move |tx| builder.build(store::load::tables(tx)?)).await?;
+            inner.directory.store(directory.into());
         }
         inner.confirmed_at_ms.store(milliseconds(asked_at), Ordering::Release);
         Ok(())
@@ -106,6 +110,9 @@ pub(crate) fn spawn(inner: Weak<Inner>) {
             if result.is_ok() && identity.now_ms() - housekeeping_ms >= HOUSEKEEPING_EVERY_MS {
                 housekeeping_ms = identity.now_ms();
                 result = identity.forget_expired().await;
+            }
+            if identity.is_closed() {
+                return;
             }
             match result {
                 Ok(()) if failing => {

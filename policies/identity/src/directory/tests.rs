@@ -214,6 +214,26 @@ async fn a_stored_policy_that_does_not_parse_denies_everything() {
 }
 
 #[tokio::test]
+async fn a_sealed_secret_works_in_its_own_row_only() {
+    let fixture = Fixture::new().await;
+    let (alice, bob) = (fixture.user("alice", ALLOW_ALL).await, fixture.user("bob", ALLOW_ALL).await);
+    let (from, to) = (alice.access_key_id.clone(), bob.access_key_id.clone());
+    fixture
+        .write(move |tx| {
+            let sql = "UPDATE identity_access_keys SET row_version = 2, secret = \
+                       (SELECT secret FROM identity_access_keys WHERE access_key_id = $1) \
+                       WHERE access_key_id = $2";
+            tx.execute(sql, registry_sql::params![from.as_str(), to.as_str()]).map(drop)
+        })
+        .await;
+    let mut moved = signing(&bob);
+    moved.secret_access_key = alice.secret_access_key.expose().to_owned();
+    assert!(fixture.authenticate(&moved).await.is_err());
+    assert!(fixture.authenticate(&signing(&bob)).await.is_err());
+    assert!(fixture.authenticate(&signing(&alice)).await.is_ok(), "the others are not harmed");
+}
+
+#[tokio::test]
 async fn the_principal_of_a_host_comes_and_goes() {
     let fixture = Fixture::new().await;
     let key = fixture.identity.create_instance_principal("host-1").await.unwrap();

@@ -33,6 +33,7 @@ pub(crate) struct UserRow {
     pub(crate) generation: i64,
     pub(crate) boundary: Option<String>,
     pub(crate) tags: String,
+    pub(crate) owner: String,
 }
 
 #[derive(Debug)]
@@ -105,7 +106,8 @@ pub(crate) fn tables(tx: &Tx<'_>) -> Result<Tables, Error> {
 }
 
 fn users(tx: &Tx<'_>) -> Result<Vec<UserRow>, Error> {
-    let rows = tx.query("SELECT uid, name, path, generation, boundary, tags FROM identity_users", &[])?;
+    let rows =
+        tx.query("SELECT uid, name, path, generation, boundary, tags, owner FROM identity_users", &[])?;
     rows.iter()
         .map(|row| {
             Ok(UserRow {
@@ -115,6 +117,7 @@ fn users(tx: &Tx<'_>) -> Result<Vec<UserRow>, Error> {
                 generation: row.get(3)?,
                 boundary: row.get(4)?,
                 tags: row.get(5)?,
+                owner: row.get(6)?,
             })
         })
         .collect()
