@@ -18,6 +18,9 @@ pub mod repositories;
 pub mod tags;
 pub mod uploads;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::Error;
 pub use model::{
     Content, ContentKind, Domain, ImmutabilityExclusion, KeyRow, Link, Manifest, ReferrerKey, Repository,

@@ -1,0 +1,132 @@
+use registry_types::MediaType;
+
+use super::{World, digest, domain, key, manifest, uid};
+use crate::{Content, ContentKind, ReferrerKey, blobs, garbage, manifests, referrers, tags};
+
+#[tokio::test]
+async fn the_last_key_wins_and_names_the_object_it_replaces() {
+    let world = World::new().await;
+    let put = |file: u8| world.write(move |tx| blobs::put_key(tx, &domain(), &digest(1), &key(file), 1));
+    assert_eq!(put(1).await, None);
+    assert_eq!(put(1).await, None);
+    assert_eq!(put(2).await, Some([1; 16]));
+    let found = world.write(|tx| blobs::key(tx, &domain(), &digest(1))).await;
+    assert_eq!(found, Some(key(2)));
+}
+
+#[tokio::test]
+async fn a_blob_is_visible_only_where_it_is_linked() {
+    let world = World::new().await;
+    world
+        .write(|tx| {
+            blobs::put_key(tx, &domain(), &digest(1), &key(1), 1)?;
+            blobs::put_link(tx, &uid("a"), &digest(1), 10, 1)?;
+            blobs::put_link(tx, &uid("a"), &digest(1), 10, 2)
+        })
+        .await;
+    let visible = |repository: &'static str| {
+        world.write(move |tx| Ok(blobs::visible_key(tx, &uid(repository), &domain(), &digest(1))?.is_some()))
+    };
+    assert!(visible("a").await);
+    assert!(!visible("b").await);
+    assert!(world.write(|tx| blobs::delete_link(tx, &uid("a"), &digest(1))).await);
+    assert!(!visible("a").await);
+    assert!(!world.write(|tx| blobs::delete_link(tx, &uid("a"), &digest(1))).await);
+}
+
+#[tokio::test]
+async fn a_manifest_takes_its_tags_and_contents_with_it() {
+    let world = World::new().await;
+    let contents = || {
+        let part = |kind, byte| Content {
+            kind,
+            digest: digest(byte),
+            media_type: MediaType::from_content_type("application/x"),
+            size: 3,
+        };
+        vec![part(ContentKind::Config, 20), part(ContentKind::Layer, 21), part(ContentKind::Child, 22)]
+    };
+    world
+        .write(move |tx| {
+            let (repository, manifest) = (uid("r"), manifest(1, None));
+            assert!(manifests::insert(tx, &repository, &manifest)?);
+            assert!(!manifests::insert(tx, &repository, &manifest)?);
+            manifests::insert_contents(tx, &repository, &manifest.digest, &contents())?;
+            tags::put(tx, &repository, &"v1".parse().unwrap(), &manifest.digest, 1)?;
+            tags::put(tx, &repository, &"v2".parse().unwrap(), &manifest.digest, 1)
+        })
+        .await;
+    let found = world
+        .write(|tx| {
+            Ok((
+                manifests::by_tag(tx, &uid("r"), &"v1".parse().unwrap())?,
+                manifests::contents(tx, &uid("r"), &digest(1))?,
+                manifests::parent(tx, &uid("r"), &digest(22))?,
+                manifests::parent(tx, &uid("r"), &digest(21))?,
+                tags::of_digest(tx, &uid("r"), &digest(1), 10)?.len(),
+            ))
+        })
+        .await;
+    assert_eq!(found, (Some(manifest(1, None)), contents(), Some(digest(1)), None, 2));
+    world.write(|tx| manifests::delete(tx, &uid("r"), &manifest(1, None))).await;
+    let left = world
+        .write(|tx| {
+            Ok((
+                manifests::by_tag(tx, &uid("r"), &"v1".parse().unwrap())?.is_some(),
+                manifests::contents(tx, &uid("r"), &digest(1))?.len(),
+                tags::list_after(tx, &uid("r"), "", 10)?.len(),
+            ))
+        })
+        .await;
+    assert_eq!(left, (false, 0, 0));
+}
+
+#[tokio::test]
+async fn referrers_are_filtered_and_paged_by_key() {
+    let world = World::new().await;
+    for byte in 1..=6u8 {
+        world
+            .write(move |tx| {
+                let referrer = ReferrerKey {
+                    digest: digest(byte),
+                    media_type: MediaType::from_content_type(MediaType::OCI_MANIFEST),
+                    size: 1,
+                    artifact_type: if byte % 2 == 0 { "even".into() } else { String::new() },
+                    annotations_len: 3,
+                };
+                referrers::insert(tx, &uid("r"), &digest(99), &referrer, Some(&[byte]))
+            })
+            .await;
+    }
+    let (all, even, sealed) = world
+        .write(|tx| {
+            Ok((
+                referrers::list_after(tx, &uid("r"), &digest(99), digest(2).as_str(), 3)?,
+                referrers::list_of_type_after(tx, &uid("r"), &digest(99), "even", digest(2).as_str(), 9)?,
+                referrers::annotations(tx, &uid("r"), &digest(99), &digest(4))?,
+            ))
+        })
+        .await;
+    let digests = |keys: &[ReferrerKey]| keys.iter().map(|key| key.digest.clone()).collect::<Vec<_>>();
+    assert_eq!(digests(&all), [digest(3), digest(4), digest(5)]);
+    assert_eq!(digests(&even), [digest(4), digest(6)]);
+    assert_eq!(sealed, Some(vec![4]));
+}
+
+#[tokio::test]
+async fn condemned_objects_are_listed_until_they_are_forgotten() {
+    let world = World::new().await;
+    world
+        .write(|tx| {
+            for file in [3u8, 1, 2, 1] {
+                garbage::condemn(tx, &[file; 16], 5)?;
+            }
+            blobs::put_repair(tx, &[1; 16], "replica", &domain(), &digest(1), 5)
+        })
+        .await;
+    let page = world.write(|tx| garbage::condemned_after(tx, &[1; 16], 10)).await;
+    assert_eq!(page, [[2; 16], [3; 16]]);
+    world.write(|tx| garbage::forget(tx, &[2; 16])).await;
+    let page = world.write(|tx| garbage::condemned_after(tx, &[], 10)).await;
+    assert_eq!(page, [[1; 16], [3; 16]]);
+}
