@@ -3,6 +3,8 @@
 //! A driver knows nothing of what it stores. An object is written once, front to back, under its final
 //! name, and is never replaced by other bytes; `suite` holds the checks that every driver passes.
 
+#[cfg(test)]
+pub(crate) mod faulty;
 pub(crate) mod fs;
 pub(crate) mod memory;
 

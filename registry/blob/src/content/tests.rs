@@ -1,6 +1,10 @@
 //! The content store over stores in memory.
 
+mod faults;
+mod resume;
 mod round_trip;
+mod tampering;
+mod vectors;
 
 use std::sync::Arc;
 

@@ -35,7 +35,7 @@ pub struct Upload {
     file_id: FileId,
     keyed: Keyed,
     hasher: Hasher,
-    offset: u64,
+    pub(super) offset: u64,
     sealing: Sealing,
     writers: Option<WriteSet>,
     /// The object may be there from an attempt that was given up.
