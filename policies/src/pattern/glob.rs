@@ -5,6 +5,8 @@
 //! right, so no choice is ever taken back. A piece without `?` is found by linear substring search; one
 //! with `?` is compared in blocks under a mask, which the compiler vectorizes.
 
+use std::ops::{BitAnd, BitOrAssign, BitXor};
+
 /// The code must be equal.
 pub(super) const LITERAL: u8 = 0xFF;
 /// Any one character. Zero and [`LITERAL`] serve as masks in comparisons.
@@ -108,30 +110,36 @@ fn find<T: Unit>(codes: &[T], kinds: &[u8], text: &[T]) -> Option<usize> {
 
 /// Compares texts of equal length, masking what may be any character.
 fn equal<T: Unit>(codes: &[T], kinds: &[u8], text: &[T]) -> bool {
-    const BLOCK: usize = 32;
-    let blocks = codes.chunks(BLOCK).zip(kinds.chunks(BLOCK)).zip(text.chunks(BLOCK));
-    for ((codes, kinds), text) in blocks {
-        let mut difference = false;
-        for ((code, kind), unit) in codes.iter().zip(kinds).zip(text) {
-            difference |= T::differs(*code, *unit, *kind);
+    // Blocks of a fixed size without an exit inside become vector instructions.
+    const BLOCK: usize = 64;
+    let (code_blocks, last_codes) = codes.as_chunks::<BLOCK>();
+    let (kind_blocks, last_kinds) = kinds.as_chunks::<BLOCK>();
+    let (text_blocks, last_text) = text.as_chunks::<BLOCK>();
+    for ((codes, kinds), text) in code_blocks.iter().zip(kind_blocks).zip(text_blocks) {
+        let mut difference = T::default();
+        for index in 0..BLOCK {
+            difference |= (codes[index] ^ text[index]) & T::mask(kinds[index]);
         }
-        if difference {
+        if difference != T::default() {
             return false;
         }
     }
-    true
+    let last = last_codes.iter().zip(last_kinds).zip(last_text);
+    let mut last = last.map(|((code, kind), unit)| (*code ^ *unit) & T::mask(*kind));
+    last.all(|difference| difference == T::default())
 }
 
 /// What patterns are compared in: bytes, or code points where `?` meets text beyond ASCII.
-trait Unit: Copy {
-    fn differs(code: Self, unit: Self, kind: u8) -> bool;
+trait Unit: Copy + Default + Eq + BitAnd<Output = Self> + BitXor<Output = Self> + BitOrAssign {
+    /// All ones for [`LITERAL`], zero for [`ONE`].
+    fn mask(kind: u8) -> Self;
     fn find_literal(text: &[Self], literal: &[Self]) -> Option<usize>;
 }
 
 impl Unit for u8 {
     #[inline]
-    fn differs(code: u8, unit: u8, kind: u8) -> bool {
-        (code ^ unit) & kind != 0
+    fn mask(kind: u8) -> u8 {
+        kind
     }
 
     fn find_literal(text: &[u8], literal: &[u8]) -> Option<usize> {
@@ -141,8 +149,8 @@ impl Unit for u8 {
 
 impl Unit for u32 {
     #[inline]
-    fn differs(code: u32, unit: u32, kind: u8) -> bool {
-        kind == LITERAL && code != unit
+    fn mask(kind: u8) -> u32 {
+        u32::from_ne_bytes([kind; 4])
     }
 
     fn find_literal(text: &[u32], literal: &[u32]) -> Option<usize> {
