@@ -1,1 +1,25 @@
+//! The ECS side of Berth: clusters, task definitions, tasks and services, and the hosts that run them.
+//!
+//! The cluster is in memory; every change is one work of the ledger, durable before anybody sees it. What
+//! to do is decided by the pure engine; this crate asks it, acts, talks to agents and answers the API.
+//! Invariant: a task runs where it was placed and nowhere else, and only that place is heard about it.
 
+mod agents;
+mod config;
+mod core;
+mod definition;
+mod http;
+mod ids;
+mod images;
+mod launch;
+mod model;
+mod names;
+mod reconcile;
+mod scheduler;
+mod state;
+mod store;
+
+pub use config::SchedulerConfig;
+pub use images::{ImageError, Images, ResolvedImage};
+pub use scheduler::{Scheduler, SchedulerError};
+pub use store::StoreError;

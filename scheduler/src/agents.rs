@@ -1,0 +1,21 @@
+//! The hosts' side of the scheduler: their websockets, what is delivered over them, and how they join.
+//!
+//! Whoever speaks for an instance is the principal that registered it, whatever policies say. Messages are
+//! made at the moment of sending, so that no secret and no credential lies in an outbox.
+
+mod binding;
+mod control;
+mod credentials;
+mod delivery;
+mod join;
+mod liveness;
+mod payload;
+mod sessions;
+mod telemetry;
+mod upgrade;
+
+pub(crate) use binding::{bound_instance, instance_of_task, own_instance_only};
+pub(crate) use join::{create_token, join};
+pub(crate) use liveness::Liveness;
+pub(crate) use sessions::Sessions;
+pub(crate) use upgrade::websocket;

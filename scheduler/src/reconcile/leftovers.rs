@@ -1,0 +1,67 @@
+//! Forgets what is over, and repeats what was not obeyed.
+
+use std::collections::HashMap;
+
+use crate::ids::{ServiceKey, TaskId};
+use crate::model::{DesiredStatus, Errand, InstanceStatus, ServiceStatus};
+use crate::state::{Draft, Key};
+
+/// Records that are removed in one go; the rest waits for the next.
+const BATCH: usize = 200;
+/// A client token is remembered for a day, as ECS does.
+const KEEP_TOKENS_MS: i64 = 24 * 3600 * 1000;
+/// Deleted services and instances stay visible for so long.
+const KEEP_INACTIVE_MS: i64 = 24 * 3600 * 1000;
+/// A task that was told to stop and did not is told again after so long.
+const REPEAT_STOP_MS: i64 = 3 * 60 * 1000;
+
+/// Removes stopped tasks, used tokens and deleted services that are old enough.
+pub(super) fn forget(draft: &mut Draft<'_>, keep_tasks_ms: i64) {
+    let now_ms = draft.now_ms;
+    let state = draft.state();
+    let tasks = state.tasks().filter(|task| task.stopped_at.is_some_and(|at| now_ms - at > keep_tasks_ms));
+    let tasks = tasks.take(BATCH).map(|task| Key::Task(task.id.clone()));
+    let tokens = state.tokens().filter(|token| now_ms - token.created_at > KEEP_TOKENS_MS);
+    let tokens = tokens.take(BATCH).map(|token| Key::Token(token.key.clone()));
+    let mut keys: Vec<Key> = tasks.chain(tokens).collect();
+    for service in state.services().filter(|service| service.status == ServiceStatus::Inactive) {
+        if now_ms - service.primary().updated_at > KEEP_INACTIVE_MS {
+            keys.extend(events_of(draft, &service.key));
+            keys.push(Key::Service(service.key.clone()));
+        }
+    }
+    for key in keys {
+        draft.remove(key);
+    }
+}
+
+fn events_of(draft: &Draft<'_>, key: &ServiceKey) -> Vec<Key> {
+    draft.state().events(key).map(|event| Key::Event(key.clone(), event.id.clone())).collect()
+}
+
+/// Tells agents again to stop tasks that should long have stopped.
+pub(super) fn repeat_stops(draft: &mut Draft<'_>, told: &mut HashMap<TaskId, i64>) {
+    let now_ms = draft.now_ms;
+    let state = draft.state();
+    let overdue: Vec<_> = state
+        .instances()
+        .filter(|instance| instance.connected && instance.status != InstanceStatus::Inactive)
+        .flat_map(|instance| {
+            let tasks = state.live_tasks_on(&instance.id);
+            tasks
+                .filter(|task| task.desired_status == DesiredStatus::Stopped)
+                .map(|task| (instance.id.clone(), task))
+        })
+        .filter(|(_, task)| {
+            let last = told.get(&task.id).copied().or(task.stopping_at).unwrap_or(now_ms);
+            now_ms - last > REPEAT_STOP_MS
+        })
+        .filter(|(instance, task)| !state.outbox(instance).any(|entry| entry.task == task.id))
+        .map(|(instance, task)| (instance, task.id.clone()))
+        .collect();
+    told.retain(|id, _| draft.state().task(id).is_some_and(|task| !task.is_stopped()));
+    for (instance, task) in overdue {
+        draft.enqueue(&instance, &task, Errand::Stop);
+        told.insert(task, now_ms);
+    }
+}
