@@ -15,8 +15,11 @@ use crate::{Error, Row, Value};
 /// A closure that touches more rows than this holds up everybody else.
 const ROWS_EXPECTED: u64 = 1000;
 
-/// An open transaction. SQL is `&'static str`, so that no input can become part of it; placeholders are `$1`,
-/// `$2` …; see the conventions of portable SQL in the crate's documentation.
+/// An open transaction. SQL is `&'static str`, so that no input can become part of it.
+///
+/// Portable SQL, which SQLite and PostgreSQL both take: placeholders `$1`, `$2` …; columns TEXT, BIGINT and
+/// BLOB; `ON CONFLICT … DO UPDATE`, `RETURNING`; flags as 0 and 1; no `now()` and nothing else that is random
+/// (time and ids are parameters), no arrays, no `LIMIT NULL`. A closure touches at most 1,000 rows.
 pub struct Tx<'a> {
     session: &'a Session,
     /// The first error, if a statement failed.

@@ -7,6 +7,7 @@ mod decide;
 mod event;
 mod progress;
 mod scale_in;
+mod stop;
 mod unplaced;
 
 pub use decide::plan;

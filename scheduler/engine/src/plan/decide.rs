@@ -47,7 +47,7 @@ impl ServiceState {
         }
     }
 
-    fn is_failing(&self, task: &Task, now_ms: i64) -> bool {
+    pub(super) fn is_failing(&self, task: &Task, now_ms: i64) -> bool {
         let TaskPhase::Running { since_ms } = task.phase else { return false };
         task.health == Health::Unhealthy && now_ms - since_ms >= self.health_check_grace_ms
     }
@@ -65,18 +65,18 @@ pub fn plan(service: &ServiceState, now_ms: i64) -> Plan {
     planner.plan
 }
 
-struct Planner<'a> {
-    service: &'a ServiceState,
-    now_ms: i64,
-    plan: Plan,
+pub(super) struct Planner<'a> {
+    pub(super) service: &'a ServiceState,
+    pub(super) now_ms: i64,
+    pub(super) plan: Plan,
     wake: Option<i64>,
 }
 
 /// The live tasks (desired status RUNNING), sorted by what is to become of them.
-struct Tasks<'a> {
-    staying: Vec<&'a Task>,
-    leaving: Vec<&'a Task>,
-    healthy: u32,
+pub(super) struct Tasks<'a> {
+    pub(super) staying: Vec<&'a Task>,
+    pub(super) leaving: Vec<&'a Task>,
+    pub(super) healthy: u32,
 }
 
 impl<'a> Planner<'a> {
@@ -107,19 +107,28 @@ impl<'a> Planner<'a> {
     }
 
     /// With a FAILED deployment in front nothing new of it is started: what runs is held at the desired count,
-    /// until somebody updates the service or it is rolled back.
+    /// until somebody updates the service or it is rolled back. Draining instances empty themselves all the same.
     fn hold(&mut self, primary: &'a Deployment, tasks: &Tasks<'a>) {
-        let desired = self.service.desired_count as usize;
-        let surplus = (tasks.staying.len() + tasks.leaving.len()).saturating_sub(desired);
+        let (fading, steady): (Vec<&Task>, Vec<&Task>) =
+            tasks.leaving.iter().partition(|task| self.is_fading(task));
+        let surplus =
+            (tasks.staying.len() + steady.len()).saturating_sub(self.service.desired_count as usize);
         if surplus == 0 {
-            self.keep_up_predecessor(primary, tasks, self.room(tasks));
-            return;
+            self.keep_up_predecessor(primary, tasks, self.service.desired_count, self.room(tasks));
+        } else {
+            let mut chosen = choose_surplus(self.service, self.now_ms, &tasks.staying, surplus);
+            chosen.extend(choose_surplus(self.service, self.now_ms, &steady, surplus - chosen.len()));
+            for task in chosen {
+                self.stop(task, StopReason::Scaling(primary.id.clone()));
+            }
         }
-        let mut chosen = choose_surplus(self.service, self.now_ms, &tasks.staying, surplus);
-        chosen.extend(choose_surplus(self.service, self.now_ms, &tasks.leaving, surplus - chosen.len()));
-        for task in chosen {
-            self.stop(task, StopReason::Scaling(primary.id.clone()));
-        }
+        let fading = Tasks { staying: tasks.staying.clone(), leaving: fading, healthy: tasks.healthy };
+        self.stop_leaving(primary, &fading, false);
+    }
+
+    /// Whether a task needs a successor of its own revision.
+    pub(super) fn is_fading(&self, task: &Task) -> bool {
+        task.draining || self.service.is_failing(task, self.now_ms)
     }
 
     /// Fails a deployment whose tasks failed too often. True when the deployment is, or now becomes, FAILED.
@@ -151,7 +160,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The newest older deployment that was completed once.
-    fn predecessor(&self) -> Option<&'a Deployment> {
+    pub(super) fn predecessor(&self) -> Option<&'a Deployment> {
         self.service.deployments.iter().skip(1).find(|deployment| deployment.was_completed)
     }
 
@@ -166,7 +175,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Tasks that may be started without passing the upper bound.
-    fn room(&self, tasks: &Tasks<'_>) -> u32 {
+    pub(super) fn room(&self, tasks: &Tasks<'_>) -> u32 {
         self.service.upper_bound().saturating_sub(number(tasks.staying.len() + tasks.leaving.len()))
     }
 
@@ -178,11 +187,9 @@ impl<'a> Planner<'a> {
         }
         let room = self.room(tasks);
         let mut count = missing.min(room);
-        let unplaced = primary.unplaced_at_ms.is_some();
-        if primary.failed_tasks > 0 || primary.failed_waves > 0 || unplaced {
-            // The new revision has its troubles: what runs of the old one is kept up to the desired count, and
-            // one place is left for the next attempt.
-            count -= self.keep_up_predecessor(primary, tasks, room.saturating_sub(1)).min(count);
+        if let Some(wanted) = self.wanted_of_predecessor(primary) {
+            // One place is left for the next attempt.
+            count -= self.keep_up_predecessor(primary, tasks, wanted, room.saturating_sub(1)).min(count);
         }
         let next = primary.next_start_ms();
         self.report_throttling(primary.failed_waves >= WAVES_REPORTED);
@@ -191,16 +198,35 @@ impl<'a> Planner<'a> {
         } else if count > 0 {
             self.plan.actions.push(Action::Start { deployment: primary.id.clone(), count });
         }
-        room < missing || unplaced
+        room < missing || primary.unplaced_at_ms.is_some()
+    }
+
+    /// How many tasks serve, with those of the last good deployment, while its successor is in trouble; `None`
+    /// when it is not. A successor that finds no place is made room for, down to the lower bound; one whose
+    /// tasks fail is no reason to serve with less.
+    pub(super) fn wanted_of_predecessor(&self, primary: &Deployment) -> Option<u32> {
+        if primary.unplaced_at_ms.is_some() {
+            Some(self.service.lower_bound())
+        } else if primary.failed_tasks > 0 || primary.failed_waves > 0 {
+            Some(self.service.desired_count)
+        } else {
+            None
+        }
     }
 
     /// Replaces tasks of the last good deployment that went missing while its successor is in trouble.
-    fn keep_up_predecessor(&mut self, primary: &Deployment, tasks: &Tasks<'_>, room: u32) -> u32 {
+    fn keep_up_predecessor(
+        &mut self,
+        primary: &Deployment,
+        tasks: &Tasks<'_>,
+        wanted: u32,
+        room: u32,
+    ) -> u32 {
         let Some(predecessor) = self.predecessor() else { return 0 };
-        let old = tasks.leaving.iter().filter(|task| task.deployment != primary.id && !task.draining);
+        let old = tasks.leaving.iter().filter(|task| task.deployment != primary.id && !self.is_fading(task));
         let running = tasks.staying.iter().filter(|task| matches!(task.phase, TaskPhase::Running { .. }));
         let serving = number(old.count() + running.count());
-        let count = self.service.desired_count.saturating_sub(serving).min(room);
+        let count = wanted.saturating_sub(serving).min(room);
         let next = predecessor.next_start_ms();
         if count == 0 {
             return 0;
@@ -211,87 +237,6 @@ impl<'a> Planner<'a> {
         }
         self.plan.actions.push(Action::Start { deployment: predecessor.id.clone(), count });
         count
-    }
-
-    /// Scales in: more tasks stay than are wanted.
-    fn stop_surplus(&mut self, primary: &Deployment, tasks: &Tasks<'a>) {
-        let surplus = tasks.staying.len().saturating_sub(self.service.desired_count as usize);
-        if surplus == 0 {
-            return;
-        }
-        let chosen = choose_surplus(self.service, self.now_ms, &tasks.staying, surplus);
-        let blocked = chosen.len() < surplus;
-        for task in chosen {
-            self.stop(task, StopReason::Scaling(primary.id.clone()));
-        }
-        self.plan.reported.blocked_by_protection = blocked;
-        if blocked && !self.service.reported.blocked_by_protection {
-            let (service, deployment) = (self.service.name.clone(), primary.id.clone());
-            self.plan.events.push(Event::BlockedByProtection { service, deployment });
-        }
-    }
-
-    /// Stops tasks that are being replaced, as far as the healthy ones allow.
-    fn stop_leaving(&mut self, primary: &Deployment, tasks: &Tasks<'a>, blocked: bool) {
-        let service = self.service;
-        let floor =
-            if blocked { service.lower_bound() } else { service.lower_bound().max(service.desired_count) };
-        let mut healthy = tasks.healthy - self.healthy_stopped();
-        // Where new ones find no room beside them, the next goes only when its predecessor's successor has come.
-        let coming = tasks.staying.iter().any(|task| task.phase == TaskPhase::Pending);
-        let mut one_by_one = blocked && !coming;
-        let mut leaving = tasks.leaving.clone();
-        // Those that serve nobody first, then those on instances that are to be emptied.
-        leaving.sort_by_key(|task| {
-            (service.is_healthy(task, self.now_ms), !task.draining, task.created_at_ms, task.id.clone())
-        });
-        for task in leaving {
-            if task.protected && !task.draining {
-                continue;
-            }
-            let is_healthy = service.is_healthy(task, self.now_ms);
-            let failing = service.is_failing(task, self.now_ms);
-            let may_stop = if is_healthy {
-                healthy > floor
-            } else if matches!(task.phase, TaskPhase::Pending) {
-                // It serves nobody; but what keeps a troubled deployment's service up is let come up.
-                task.draining || !self.keeps_up(primary, task)
-            } else {
-                let stop = healthy >= service.desired_count || one_by_one;
-                one_by_one &= !(stop && healthy < service.desired_count);
-                stop
-            };
-            if !may_stop {
-                continue;
-            }
-            healthy -= u32::from(is_healthy);
-            let reason = if failing && task.deployment == primary.id && !task.draining {
-                StopReason::Unhealthy
-            } else {
-                StopReason::Scaling(primary.id.clone())
-            };
-            self.stop(task, reason);
-        }
-    }
-
-    /// Whether a pending task of an older deployment stands in for one that its troubled successor lacks.
-    fn keeps_up(&self, primary: &Deployment, task: &Task) -> bool {
-        let trouble =
-            primary.failed_tasks > 0 || primary.failed_waves > 0 || primary.unplaced_at_ms.is_some();
-        trouble && self.predecessor().is_some_and(|predecessor| predecessor.id == task.deployment)
-    }
-
-    /// Healthy tasks that this plan already stops.
-    fn healthy_stopped(&self) -> u32 {
-        let stopped = self.plan.actions.iter().filter_map(|action| match action {
-            Action::Stop { task, .. } => Some(task),
-            _ => None,
-        });
-        let healthy = stopped.filter(|id| {
-            let task = self.service.tasks.iter().find(|task| task.id == **id);
-            task.is_some_and(|task| self.service.is_healthy(task, self.now_ms))
-        });
-        number(healthy.count())
     }
 
     /// Says once when neither bound leaves room for a step.
@@ -344,10 +289,6 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn stop(&mut self, task: &Task, reason: StopReason) {
-        self.plan.actions.push(Action::Stop { task: task.id.clone(), reason });
-    }
-
     /// Plans again when a running task without a check has run long enough, or a grace ends.
     fn wake_when_healthy(&mut self) {
         for task in live(self.service) {
@@ -371,6 +312,6 @@ fn live(service: &ServiceState) -> impl Iterator<Item = &Task> {
     service.tasks.iter().filter(|task| task.phase != TaskPhase::Stopping)
 }
 
-fn number(count: usize) -> u32 {
+pub(super) fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

@@ -22,6 +22,9 @@ pub(super) fn choose_surplus<'a>(
     // Packed services empty the instance with the fewest tasks, the others the fullest.
     let packed = matches!(service.strategies.first(), Some(Strategy::Binpack(_)));
     let mut left: Vec<&Task> = staying.iter().filter(|task| !task.protected).copied().collect();
+    if left.len() <= surplus {
+        return left;
+    }
     let mut chosen = Vec::new();
     while chosen.len() < surplus && !left.is_empty() {
         let worst = left.iter().enumerate().min_by_key(|(_, task)| {

@@ -71,8 +71,15 @@ proptest::proptest! {
             (0..steps).for_each(|_| drop(world.step()));
         }
 
-        // The world calms down: room for all, a good last revision, bounds that allow a step.
+        // Left alone, with room for all, nothing is stopped for ever and again, whatever the last revision does.
         world.places = usize::MAX;
+        (0..1_500).for_each(|_| drop(world.step()));
+        for _ in 0..100 {
+            let plan = world.step();
+            prop_assert!(!plan.actions.iter().any(|action| matches!(action, Action::Stop { .. })), "{:?}", plan);
+        }
+
+        // With a good last revision and bounds that allow a step it comes to rest.
         world.service.minimum_healthy_percent = minimum.min(99);
         world.service.maximum_percent = maximum.max(200);
         deployed += 1;

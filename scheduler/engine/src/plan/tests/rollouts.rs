@@ -114,6 +114,18 @@ fn without_rollback_a_failed_deployment_starts_nothing_more() {
 }
 
 #[test]
+fn a_draining_instance_empties_itself_behind_a_failed_deployment() {
+    let mut world = World::settled(2);
+    world.service.circuit_breaker = CircuitBreaker { enable: true, ..CircuitBreaker::default() };
+    world.deploy("ecs-svc/2", Fate::NeverRuns);
+    (0..600).for_each(|_| drop(world.step()));
+    world.service.tasks[0].draining = true;
+    (0..100).for_each(|_| drop(world.step()));
+    assert_eq!(world.running("ecs-svc/1"), 2);
+    assert!(!world.service.tasks.iter().any(|task| task.draining));
+}
+
+#[test]
 fn tasks_that_never_run_are_tried_further_and_further_apart_and_old_ones_stay() {
     let mut world = World::settled(1);
     world.deploy("ecs-svc/2", Fate::NeverRuns);
