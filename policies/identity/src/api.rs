@@ -158,7 +158,9 @@ fn context(identity: &Identity, parts: &mut Parts) -> Option<RequestContext> {
     let Peer(peer) = parts.extensions.get::<Peer>().copied()?;
     let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     Some(RequestContext {
-        request_id: uuid::Uuid::from_bytes(registry_runtime::random_bytes()).to_string(),
+        request_id: uuid::Builder::from_random_bytes(registry_runtime::random_bytes())
+            .into_uuid()
+            .to_string(),
         source_ip: peer.ip(),
         secure_transport: false,
         user_agent: text(header::USER_AGENT),

@@ -6,17 +6,21 @@
 use std::sync::Arc;
 
 use registry_types::{AccountId, Arn};
+use serde::{Deserialize, Serialize};
 
 use crate::session::{Link, Session};
 
 /// What kind of principal a caller is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CallerKind {
     /// Nobody in particular.
+    #[serde(rename = "a")]
     Anonymous,
-    /// A user, by an access key of its own.
+    /// A user, by an access key of its own or a session of itself.
+    #[serde(rename = "u")]
     User,
     /// A session of a role.
+    #[serde(rename = "r")]
     RoleSession,
 }
 
@@ -101,7 +105,7 @@ impl Caller {
 
     /// The ARN of the user, or of the role (not of its session); what PrincipalArn conditions see.
     pub fn principal_arn(&self) -> &str {
-        self.principal.session.as_ref().map_or(&self.principal.arn, |session| &session.role_arn)
+        self.principal.session.as_ref().map_or(&self.principal.arn, |session| &session.principal_arn)
     }
 
     /// The name of the user or role.
@@ -146,7 +150,7 @@ impl Caller {
             }
             (CallerKind::RoleSession, Some(session)) => policies::Principal::RoleSession {
                 account: principal.account.as_str(),
-                role_arn: &session.role_arn,
+                role_arn: &session.principal_arn,
                 session_arn: &principal.arn,
                 service_linked: false,
             },

@@ -1,7 +1,8 @@
-//! Sessions of roles: AssumeRole, and the credentials of tasks.
+//! Sessions: AssumeRole, GetSessionToken, and the credentials of tasks.
 
 mod assume;
 mod pass;
+mod session_token;
 mod task;
 
 #[cfg(test)]
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use registry_runtime::random_id;
 
 use crate::authenticate::OpenedSession;
-use crate::caller::Caller;
+use crate::caller::{Caller, CallerKind};
 use crate::credentials::TemporaryCredentials;
 use crate::directory::{Directory, Entity};
 use crate::error::IdentityError;
@@ -26,7 +27,8 @@ pub use task::{TaskRole, TaskRoleError};
 /// Longest content of a session token; tokens made with the session must stay below 16 KiB.
 const LARGEST_SESSION: usize = 6 * 1024;
 
-/// What a session is made of, beside its role.
+/// What a session is made of, beside its role or user.
+#[derive(Default)]
 struct NewSession {
     name: String,
     /// Of the caller that assumed the role.
@@ -45,25 +47,28 @@ struct TooLarge {
 }
 
 impl Identity {
-    /// Seals a session of `role`, and opens it again as its caller will.
+    /// Seals a session of a role or user, and opens it again as its caller will.
     fn make_session(
         &self,
         directory: &Directory,
-        role: &Entity,
+        principal: &Entity,
         new: NewSession,
     ) -> Result<Result<Arc<OpenedSession>, TooLarge>, IdentityError> {
         let now_ms = self.now_ms();
         let key = directory.token_keys.signing(now_ms).ok_or(IdentityError::Stale)?;
         let uid = random_id();
         let mut chain = new.parent_chain;
-        chain.push(Link::Role(Arc::clone(&role.uid), role.generation));
+        if principal.kind == CallerKind::RoleSession {
+            chain.push(Link::Role(Arc::clone(&principal.uid), principal.generation));
+        }
         chain.push(Link::Session(uid.as_str().into()));
         let claims = Claims {
             uid,
             access_key_id: unique_id::temporary_access_key_id(),
-            role_uid: role.uid.to_string(),
-            role_arn: role.arn.to_string(),
-            role_name: role.name.to_string(),
+            kind: principal.kind,
+            principal_uid: Arc::clone(&principal.uid),
+            principal_arn: Arc::clone(&principal.arn),
+            principal_name: Arc::clone(&principal.name),
             name: new.name,
             chain,
             policy: new.policy,

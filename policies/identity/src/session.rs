@@ -1,4 +1,4 @@
-//! Sessions of roles. They lie in no table: the session token is the session, sealed.
+//! Sessions of roles and of users. They lie in no table: the session token is the session, sealed.
 //!
 //! A session holds the chain of everything it came from, with generations; it works only while every
 //! link is as it was. The secret of its access key lies in no token: it is computed from the token.
@@ -36,13 +36,17 @@ pub(crate) struct Claims {
     /// `ASIA…`
     #[serde(rename = "ak")]
     pub(crate) access_key_id: String,
-    #[serde(rename = "ru")]
-    pub(crate) role_uid: String,
-    #[serde(rename = "ra")]
-    pub(crate) role_arn: String,
-    #[serde(rename = "rn")]
-    pub(crate) role_name: String,
-    #[serde(rename = "n")]
+    #[serde(rename = "k")]
+    pub(crate) kind: CallerKind,
+    /// Of the role, or of the user.
+    #[serde(rename = "pu")]
+    pub(crate) principal_uid: Arc<str>,
+    #[serde(rename = "pr")]
+    pub(crate) principal_arn: Arc<str>,
+    #[serde(rename = "pn")]
+    pub(crate) principal_name: Arc<str>,
+    /// Of a session of a role.
+    #[serde(rename = "n", default, skip_serializing_if = "String::is_empty")]
     pub(crate) name: String,
     #[serde(rename = "c")]
     pub(crate) chain: Vec<Link>,
@@ -68,7 +72,8 @@ pub(crate) struct Session {
     pub(crate) uid: Arc<str>,
     /// The token itself, for tokens that are made with this session.
     pub(crate) token: registry_runtime::SecretString,
-    pub(crate) role_arn: Arc<str>,
+    /// Of the role, or of the user.
+    pub(crate) principal_arn: Arc<str>,
     pub(crate) policy: Option<Named>,
     pub(crate) policy_arns: Vec<String>,
     pub(crate) tags: Vec<(String, String)>,
@@ -89,12 +94,18 @@ impl Claims {
                 policy: Arc::new(Policy::parse(text, PolicyKind::Session).ok()?),
             }),
         };
-        let arn = format!("arn:aws:sts::{account}:assumed-role/{}/{}", self.role_name, self.name);
-        let user_id = format!("{}:{}", self.role_uid, self.name);
+        let (arn, user_id) = match self.kind {
+            CallerKind::RoleSession => (
+                format!("arn:aws:sts::{account}:assumed-role/{}/{}", self.principal_name, self.name).into(),
+                format!("{}:{}", self.principal_uid, self.name).into(),
+            ),
+            CallerKind::User => (Arc::clone(&self.principal_arn), Arc::clone(&self.principal_uid)),
+            CallerKind::Anonymous => return None,
+        };
         let session = Session {
             uid: self.uid.into(),
             token: token.into(),
-            role_arn: self.role_arn.into(),
+            principal_arn: self.principal_arn,
             policy,
             policy_arns: self.policy_arns,
             tags: self.tags,
@@ -104,12 +115,12 @@ impl Claims {
             expires_ms: self.expires_ms,
         };
         Some(Arc::new(Principal {
-            kind: CallerKind::RoleSession,
+            kind: self.kind,
             account: account.clone(),
-            arn: arn.into(),
-            user_id: user_id.into(),
-            uid: self.role_uid.into(),
-            name: self.role_name.into(),
+            arn,
+            user_id,
+            uid: self.principal_uid,
+            name: self.principal_name,
             of_host: false,
             access_key_id: Some(self.access_key_id.into()),
             chain: self.chain,

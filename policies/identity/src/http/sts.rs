@@ -15,6 +15,7 @@ use crate::api::{AwsApi, Protocol};
 use crate::caller::Caller;
 use crate::check::Check;
 use crate::context::RequestContext;
+use crate::credentials::TemporaryCredentials;
 use crate::identity::Identity;
 use operation::Operation;
 
@@ -48,13 +49,13 @@ impl AwsApi for Sts {
         Operation::NAMES
     }
 
-    /// AWS allows GetCallerIdentity always, whatever policies say.
+    /// AWS allows these always, whatever policies say.
     fn open_operations(&self) -> &'static [&'static str] {
-        &["GetCallerIdentity"]
+        &["GetCallerIdentity", "GetSessionToken"]
     }
 
     fn single_use(&self, operation: &str) -> bool {
-        operation == "AssumeRole"
+        matches!(operation, "AssumeRole" | "GetSessionToken")
     }
 
     async fn checks(
@@ -66,7 +67,7 @@ impl AwsApi for Sts {
     ) -> Result<Vec<Check>, AwsError> {
         match Operation::parse(operation)? {
             Operation::AssumeRole => Ok(self.identity.assume_role_checks(&input::assume_role(input)?)),
-            Operation::GetCallerIdentity => Ok(Vec::new()),
+            Operation::GetCallerIdentity | Operation::GetSessionToken => Ok(Vec::new()),
         }
     }
 
@@ -80,6 +81,7 @@ impl AwsApi for Sts {
         match Operation::parse(operation)? {
             Operation::AssumeRole => self.assume_role(caller, &input),
             Operation::GetCallerIdentity => Ok(get_caller_identity(caller)),
+            Operation::GetSessionToken => self.get_session_token(caller, &input),
         }
     }
 }
@@ -93,15 +95,24 @@ impl Sts {
                 "AssumedRoleId": credentials.assumed_role_id,
                 "Arn": credentials.assumed_role_arn,
             },
-            "Credentials": {
-                "AccessKeyId": credentials.access_key_id,
-                "SecretAccessKey": credentials.secret_access_key.expose(),
-                "SessionToken": credentials.session_token.expose(),
-                "Expiration": iso8601(credentials.expires_ms.div_euclid(1000) * 1000),
-            },
+            "Credentials": render(&credentials),
             "SourceIdentity": request.source_identity,
         }))
     }
+
+    fn get_session_token(&self, caller: &Caller, input: &Value) -> Result<Value, AwsError> {
+        let credentials = self.identity.session_of_user(caller, input::get_session_token(input)?)?;
+        Ok(json!({ "Credentials": render(&credentials) }))
+    }
+}
+
+fn render(credentials: &TemporaryCredentials) -> Value {
+    json!({
+        "AccessKeyId": credentials.access_key_id,
+        "SecretAccessKey": credentials.secret_access_key.expose(),
+        "SessionToken": credentials.session_token.expose(),
+        "Expiration": iso8601(credentials.expires_ms.div_euclid(1000) * 1000),
+    })
 }
 
 fn get_caller_identity(caller: &Caller) -> Value {

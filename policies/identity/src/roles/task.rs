@@ -73,13 +73,8 @@ impl Identity {
         let id = task.task_arn.resource().rsplit('/').next().unwrap_or_default();
         let new = NewSession {
             name: id.chars().take(64).collect(),
-            parent_chain: Vec::new(),
-            policy: None,
-            policy_arns: Vec::new(),
-            tags: Vec::new(),
-            transitive_tag_keys: Vec::new(),
-            source_identity: None,
             expires_ms: self.now_ms() + DURATION_MS,
+            ..NewSession::default()
         };
         self.make_session(&directory, role, new)?.map_err(|_| TaskRoleError::Unavailable)
     }

@@ -42,19 +42,9 @@ struct Tag {
 
 pub(super) fn assume_role(input: &Value) -> Result<AssumeRole, AwsError> {
     let input = Input::deserialize(input).map_err(|_| invalid("A member of the request is malformed."))?;
-    let unsupported = [
-        ("SerialNumber", input.serial_number.is_some()),
-        ("TokenCode", input.token_code.is_some()),
-        ("ProvidedContexts", !input.provided_contexts.is_empty()),
-    ];
-    if let Some((member, _)) = unsupported.into_iter().find(|(_, present)| *present) {
-        return Err(invalid(format!("{member} is not supported.")));
-    }
+    input.refuse_unsupported()?;
+    let duration_s = input.duration_s()?;
     let role_arn = input.role_arn.ok_or_else(|| missing("roleArn"))?;
-    let duration_s = match input.duration_seconds {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| invalid("DurationSeconds is not a number."))?),
-    };
     Ok(AssumeRole {
         role_arn: role_arn.parse().map_err(|_| invalid(format!("{role_arn} is invalid")))?,
         session_name: input.role_session_name.ok_or_else(|| missing("roleSessionName"))?,
@@ -66,6 +56,33 @@ pub(super) fn assume_role(input: &Value) -> Result<AssumeRole, AwsError> {
         transitive_tag_keys: input.transitive_tag_keys,
         source_identity: input.source_identity,
     })
+}
+
+/// The duration that is asked for, in seconds.
+pub(super) fn get_session_token(input: &Value) -> Result<Option<i64>, AwsError> {
+    let input = Input::deserialize(input).map_err(|_| invalid("A member of the request is malformed."))?;
+    input.refuse_unsupported()?;
+    input.duration_s()
+}
+
+impl Input {
+    /// Berth knows no MFA devices and no contexts of identity centers.
+    fn refuse_unsupported(&self) -> Result<(), AwsError> {
+        let unsupported = [
+            ("SerialNumber", self.serial_number.is_some()),
+            ("TokenCode", self.token_code.is_some()),
+            ("ProvidedContexts", !self.provided_contexts.is_empty()),
+        ];
+        match unsupported.into_iter().find(|(_, present)| *present) {
+            Some((member, _)) => Err(invalid(format!("{member} is not supported."))),
+            None => Ok(()),
+        }
+    }
+
+    fn duration_s(&self) -> Result<Option<i64>, AwsError> {
+        let text = self.duration_seconds.as_deref();
+        text.map(|text| text.parse().map_err(|_| invalid("DurationSeconds is not a number."))).transpose()
+    }
 }
 
 fn missing(member: &str) -> AwsError {

@@ -5,7 +5,7 @@ use http::{Request, StatusCode};
 use registry_aws::{Credentials, sigv4};
 
 use super::Sts;
-use crate::testing::{ALLOW_ALL, Fixture, policy, signing, trust};
+use crate::testing::{ALLOW_ALL, Fixture, policy, repository, signing, trust};
 use crate::{AwsApi, Iam, serve_aws};
 
 async fn post(fixture: &Fixture, credentials: Option<&Credentials>, form: &str) -> (StatusCode, String) {
@@ -37,6 +37,36 @@ fn between<'a>(text: &'a str, name: &str) -> &'a str {
     text.split_once(&open).and_then(|(_, rest)| rest.split_once(&close)).map(|(value, _)| value).unwrap()
 }
 
+fn credentials(body: &str) -> Credentials {
+    Credentials {
+        access_key_id: between(body, "AccessKeyId").to_owned(),
+        secret_access_key: between(body, "SecretAccessKey").to_owned(),
+        session_token: Some(between(body, "SessionToken").to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn a_session_of_a_user_is_the_user_until_its_key_ends() {
+    let fixture = Fixture::new().await;
+    let key = fixture.user("alice", &policy("Allow", "ecr:PutImage", "*")).await;
+    let ask = "Action=GetSessionToken&Version=2011-06-15&DurationSeconds=900";
+    let (status, body) = post(&fixture, Some(&signing(&key)), ask).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let session = credentials(&body);
+    let caller = fixture.authenticate(&session).await.unwrap();
+    assert_eq!(caller.arn(), "arn:aws:iam::000000000000:user/alice");
+    assert_eq!(caller.expires_ms(), Some(fixture.clock.now_ms() + 900_000));
+    assert!(fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+    assert!(!fixture.allowed(&caller, "ecr:ListImages", &repository("app")));
+    let (status, body) = post(&fixture, Some(&session), ask).await;
+    assert_eq!((status.as_u16(), between(&body, "Code")), (403, "AccessDenied"));
+    let long = "Action=GetSessionToken&Version=2011-06-15&DurationSeconds=129601";
+    let (status, body) = post(&fixture, Some(&signing(&key)), long).await;
+    assert_eq!((status.as_u16(), between(&body, "Code")), (400, "ValidationError"));
+    fixture.identity.delete_access_key(&key.access_key_id).await.unwrap();
+    assert!(!fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+}
+
 #[tokio::test]
 async fn everybody_with_credentials_may_ask_who_they_are() {
     let fixture = Fixture::new().await;
@@ -64,11 +94,7 @@ async fn an_assumed_role_says_who_it_is() {
     assert_eq!(status, StatusCode::OK, "{body}");
     assert_eq!(between(&body, "Arn"), "arn:aws:sts::000000000000:assumed-role/deployer/ci");
     assert_eq!(between(&body, "Expiration"), "2026-11-23T04:15:00Z");
-    let credentials = Credentials {
-        access_key_id: between(&body, "AccessKeyId").to_owned(),
-        secret_access_key: between(&body, "SecretAccessKey").to_owned(),
-        session_token: Some(between(&body, "SessionToken").to_owned()),
-    };
+    let credentials = credentials(&body);
     let (status, body) =
         post(&fixture, Some(&credentials), "Action=GetCallerIdentity&Version=2011-06-15").await;
     assert_eq!(status, StatusCode::OK, "{body}");
