@@ -23,6 +23,8 @@ pub struct RegistryConfig {
 /// Bounds on what is accepted.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Bytes of a blob; at most what one object of the content store can hold.
+    pub blob_bytes: u64,
     /// Bytes of a manifest.
     pub manifest_bytes: usize,
     /// Descriptors that one manifest names.
@@ -49,6 +51,13 @@ impl Default for RegistryConfig {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { manifest_bytes: 4 << 20, descriptors: 1000, tags_per_push: 100, referrers_page_bytes: 3 << 20 }
+        Self {
+            // ECR's quota.
+            blob_bytes: 52_000 << 20,
+            manifest_bytes: 4 << 20,
+            descriptors: 1000,
+            tags_per_push: 100,
+            referrers_page_bytes: 3 << 20,
+        }
     }
 }

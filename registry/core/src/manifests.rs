@@ -1,60 +1,23 @@
-//! Manifests: pushed in one transaction with their tags, read by one point read and a cache, deleted.
+//! Manifests: read by one point read and a cache, deleted; pushed in `push`.
 //!
-//! Bytes live in the content store like every blob's. What a manifest names must be visible in the same
-//! repository and have the size that is stated; a subject may be absent.
+//! Bytes live in the content store like every blob's. A row makes them visible, and is asked for each time.
 
-use std::sync::Arc;
+mod push;
 
 use bytes::Bytes;
 use registry_blob::BlobError;
-use registry_metadata::{
-    Content as Named, ContentKind, Manifest, ReferrerKey, Repository, Tx, UploadRow, UploadUid, blobs,
-    manifests, referrers, tags, uploads,
-};
-use registry_runtime::Sealer;
-use registry_types::{Algorithm, Digest, MediaType, Reference, Tag};
-use sha2::{Digest as _, Sha256, Sha512};
+use registry_metadata::{Repository, blobs, manifests, tags};
+use registry_types::{Digest, MediaType, Reference, Tag};
 
-use crate::commit::{Content, blob_key};
+use crate::commit::blob_key;
 use crate::error::CoreError;
-use crate::manifest::{ParsedManifest, parse};
-use crate::referrers::sealed_annotations;
-use crate::registry::{Registry, blob_domain};
-use crate::repositories::{PreparedTarget, PushTarget};
-use crate::tags::move_tag;
+use crate::registry::Registry;
 
+pub use push::{ManifestPush, PushedManifest};
 pub use registry_metadata::Manifest as ManifestInfo;
 
 /// Tags of one manifest that are reported when it is deleted.
 const TAGS_REPORTED: u32 = 1000;
-
-/// A manifest to be stored.
-#[derive(Clone, Debug)]
-pub struct ManifestPush<'a> {
-    pub target: &'a PushTarget,
-    /// Unique id of the caller's principal.
-    pub principal: &'a str,
-    /// A tag to set, or the digest that the bytes must have.
-    pub reference: Reference,
-    /// Further tags to set: all or none.
-    pub tags: Vec<Tag>,
-    pub content_type: &'a str,
-    pub bytes: Bytes,
-}
-
-/// What was pushed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PushedManifest {
-    pub digest: Digest,
-    /// The manifest that this one refers to, whether it exists or not.
-    pub subject: Option<Digest>,
-    /// Every tag that points at it through this push.
-    pub tags: Vec<Tag>,
-    /// False when the repository held this manifest already.
-    pub created: bool,
-    /// False when neither the manifest nor any tag changed.
-    pub changed: bool,
-}
 
 /// A manifest with its bytes, exactly as pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,47 +27,7 @@ pub struct StoredManifest {
     pub bytes: Bytes,
 }
 
-/// Where the bytes of a push are.
-#[derive(Clone)]
-enum Stored {
-    /// In the object of the key row, which was read back and found good.
-    Verified([u8; 16]),
-    /// In a new object, registered by this upload under lease 1.
-    New(Box<Content>, UploadUid),
-}
-
 impl Registry {
-    /// Stores a manifest and sets its tags, in one transaction.
-    ///
-    /// # Errors
-    /// `ManifestTooLarge`, `ManifestInvalid`, `DigestMismatch`, `ContentsMissing`, `TooManyTags`,
-    /// `TagImmutable`; `RepositoryNotFound`, `RepositoryExists`: see [`PushTarget`].
-    pub async fn put_manifest(&self, push: ManifestPush<'_>) -> Result<PushedManifest, CoreError> {
-        let parsed = Arc::new(parse(push.content_type, &push.bytes, &self.inner.config.limits)?);
-        let (digest, tags) = self.names(&push)?;
-        let target = PreparedTarget::new(push.target, self.now_ms());
-        self.check_before_storing(&target, &parsed, &digest, &tags).await?;
-        let stored = self.store(&target, push.principal, &digest, &push.bytes).await?;
-        let commit = Commit {
-            target: target.clone(),
-            parsed: Arc::clone(&parsed),
-            size: push.bytes.len() as u64,
-            digest: digest.clone(),
-            tags: tags.clone(),
-            stored: stored.clone(),
-            require_contents: self.inner.config.require_contents,
-            sealer: Arc::clone(&self.inner.sealer),
-            now_ms: self.now_ms(),
-        };
-        let committed = self.inner.metadata.write(move |tx| commit.run(tx)).await;
-        if let (Err(_), Stored::New(_, uid)) = (&committed, &stored) {
-            self.discard(uid, 1).await;
-        }
-        let (created, changed) = committed?;
-        self.inner.manifests.insert((target.repository().domain.clone(), digest.clone()), push.bytes);
-        Ok(PushedManifest { digest, subject: parsed.subject.clone(), tags, created, changed })
-    }
-
     /// Point read of a visible manifest, without its bytes.
     ///
     /// # Errors
@@ -175,111 +98,6 @@ impl Registry {
             .await
     }
 
-    /// The digest and all tags of a push.
-    fn names(&self, push: &ManifestPush<'_>) -> Result<(Digest, Vec<Tag>), CoreError> {
-        let mut tags = Vec::new();
-        let digest = match &push.reference {
-            Reference::Tag(tag) => {
-                tags.push(tag.clone());
-                hash(Algorithm::Sha256, &push.bytes)
-            }
-            Reference::Digest(expected) => {
-                let actual = hash(expected.algorithm(), &push.bytes);
-                if actual != *expected {
-                    return Err(CoreError::DigestMismatch { expected: expected.clone(), actual });
-                }
-                actual
-            }
-        };
-        for tag in &push.tags {
-            if !tags.contains(tag) {
-                tags.push(tag.clone());
-            }
-        }
-        let limit = self.inner.config.limits.tags_per_push;
-        if tags.len() > limit { Err(CoreError::TooManyTags { limit }) } else { Ok((digest, tags)) }
-    }
-
-    /// Refuses what the transaction would refuse, before anything is written.
-    async fn check_before_storing(
-        &self,
-        target: &PreparedTarget,
-        parsed: &Arc<ParsedManifest>,
-        digest: &Digest,
-        tags: &[Tag],
-    ) -> Result<(), CoreError> {
-        let repository = target.repository().clone();
-        let (parsed, digest, tags) = (Arc::clone(parsed), digest.clone(), tags.to_vec());
-        let required = self.inner.config.require_contents;
-        let few = parsed.contents.len() <= 64;
-        let check = move |tx: &mut Tx<'_>| {
-            check_contents(tx, &repository, &parsed.contents, required)?;
-            tags.iter().try_for_each(|tag| crate::tags::may_move(tx, &repository, tag, &digest).map(drop))
-        };
-        let metadata = &self.inner.metadata;
-        if few { metadata.point(check).await } else { metadata.read(check).await }
-    }
-
-    /// Makes the bytes durable. An object that holds them is read back rather than trusted, so that a new
-    /// push heals a rotten one.
-    async fn store(
-        &self,
-        target: &PreparedTarget,
-        principal: &str,
-        digest: &Digest,
-        bytes: &Bytes,
-    ) -> Result<Stored, CoreError> {
-        let repository = target.repository();
-        let (domain, wanted) = (repository.domain.clone(), digest.clone());
-        let key = self.inner.metadata.point(move |tx| Ok::<_, CoreError>(blobs::key(tx, &domain, &wanted)?));
-        if let Some(key) = key.await?
-            && self.holds(&blob_key(&repository.domain, &key), digest, bytes).await
-        {
-            return Ok(Stored::Verified(key.file_id));
-        }
-        let uid = UploadUid::new(registry_runtime::random_id());
-        let content = &self.inner.content;
-        let algorithm = digest.algorithm();
-        let mut upload = content.begin(&blob_domain(&repository.domain), uid.as_str(), algorithm).await?;
-        let now_ms = self.now_ms();
-        let row = UploadRow {
-            uid: uid.clone(),
-            repository: repository.uid.clone(),
-            domain: repository.domain.clone(),
-            principal: principal.to_owned(),
-            algorithm,
-            lease: 1,
-            lease_expires_at_ms: now_ms + self.inner.config.lease_ms,
-            offset: 0,
-            file_id: Some(*upload.file_id().as_bytes()),
-            sealed_state: None,
-            sealed_epoch: 0,
-            sealed_lease: 0,
-            updated_at_ms: now_ms,
-        };
-        self.inner.metadata.write(move |tx| Ok::<_, CoreError>(uploads::insert(tx, &row)?)).await?;
-        let finished = match upload.write(bytes.clone()).await {
-            Ok(()) => upload.finish(digest).await,
-            Err(error) => Err(error),
-        };
-        match finished {
-            Ok(sealed) => Ok(Stored::New(Box::new(Content::new(&repository.domain, sealed)), uid)),
-            Err(error) => {
-                self.discard(&uid, 1).await;
-                Err(error.into())
-            }
-        }
-    }
-
-    async fn holds(&self, key: &registry_blob::KeyRow, digest: &Digest, bytes: &Bytes) -> bool {
-        let read = async {
-            let blob = self.inner.content.open(key, digest).await?;
-            blob.read_all(bytes.len() as u64).await
-        };
-        let found: Result<Bytes, BlobError> = read.await;
-        found.is_ok_and(|found| found == *bytes)
-    }
-
     async fn read_manifest(&self, repository: &Repository, info: &ManifestInfo) -> Result<Bytes, CoreError> {
         let digest = &info.digest;
         for last_try in [false, true] {
@@ -302,121 +120,5 @@ impl Registry {
             }
         }
         Err(CoreError::unavailable("the object of a manifest is missing on every replica"))
-    }
-}
-
-/// Everything one push writes, ready to be run more than once.
-struct Commit {
-    target: PreparedTarget,
-    parsed: Arc<ParsedManifest>,
-    size: u64,
-    digest: Digest,
-    tags: Vec<Tag>,
-    stored: Stored,
-    require_contents: bool,
-    sealer: Arc<Sealer>,
-    now_ms: i64,
-}
-
-impl Commit {
-    /// Whether the manifest is new, and whether anything changed.
-    fn run(&self, tx: &Tx<'_>) -> Result<(bool, bool), CoreError> {
-        let repository = self.target.resolve(tx)?;
-        let image_size = check_contents(tx, &repository, &self.parsed.contents, self.require_contents)?;
-        match &self.stored {
-            Stored::New(content, upload) => {
-                if !uploads::delete(tx, upload, 1)? {
-                    return Err(CoreError::unavailable("the push of a manifest took longer than its lease"));
-                }
-                content.commit(tx, self.now_ms)?;
-            }
-            Stored::Verified(file_id) => {
-                let key = blobs::key(tx, &repository.domain, &self.digest)?;
-                if key.is_none_or(|key| key.file_id != *file_id) {
-                    return Err(CoreError::unavailable("a manifest was replaced while it was pushed"));
-                }
-            }
-        }
-        let created = self.insert(tx, &repository, image_size)?;
-        let mut changed = created;
-        for tag in &self.tags {
-            changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?;
-        }
-        Ok((created, changed))
-    }
-
-    fn insert(&self, tx: &Tx<'_>, repository: &Repository, image_size: u64) -> Result<bool, CoreError> {
-        let parsed = &self.parsed;
-        let manifest = Manifest {
-            digest: self.digest.clone(),
-            media_type: parsed.media_type.clone(),
-            size: self.size,
-            artifact_type: parsed.artifact_type.clone(),
-            config_media_type: parsed.config_media_type.clone(),
-            subject: parsed.subject.clone(),
-            image_size,
-            pushed_at_ms: self.now_ms,
-        };
-        if !manifests::insert(tx, &repository.uid, &manifest)? {
-            return Ok(false);
-        }
-        manifests::insert_contents(tx, &repository.uid, &self.digest, &parsed.contents)?;
-        if let Some(subject) = &parsed.subject {
-            let sealed = sealed_annotations(&self.sealer, repository, subject, &self.digest, parsed)?;
-            let referrer = ReferrerKey {
-                digest: self.digest.clone(),
-                media_type: parsed.media_type.clone(),
-                size: self.size,
-                artifact_type: parsed.referrer_artifact_type().to_owned(),
-                annotations_len: sealed.as_ref().map_or(0, |(len, _)| *len),
-            };
-            let annotations = sealed.as_ref().map(|(_, sealed)| sealed.as_slice());
-            referrers::insert(tx, &repository.uid, subject, &referrer, annotations)?;
-        }
-        Ok(true)
-    }
-}
-
-/// Checks that everything named is visible and has the size stated. Gives the size of the image: the sum
-/// of an image's parts, the largest of an index's images.
-fn check_contents(
-    tx: &Tx<'_>,
-    repository: &Repository,
-    contents: &[Named],
-    required: bool,
-) -> Result<u64, CoreError> {
-    let mut missing: Vec<Digest> = Vec::new();
-    let mut image_size = 0u64;
-    for content in contents {
-        // (size of the bytes, size of the image)
-        let found = match content.kind {
-            ContentKind::Config | ContentKind::Layer => {
-                blobs::link(tx, &repository.uid, &content.digest)?.map(|link| (link.size, link.size))
-            }
-            ContentKind::Child => match manifests::by_digest(tx, &repository.uid, &content.digest)? {
-                Some(child) => Some((child.size, child.image_size)),
-                // An index may list what is no manifest, as build caches do.
-                None => blobs::link(tx, &repository.uid, &content.digest)?.map(|link| (link.size, link.size)),
-            },
-        };
-        match found {
-            Some((size, _)) if size != content.size => {
-                let message = format!("{} has {size} bytes, not {}", content.digest, content.size);
-                return Err(CoreError::ManifestInvalid(message));
-            }
-            Some((_, size)) if content.kind == ContentKind::Child => image_size = image_size.max(size),
-            Some((size, _)) => image_size = image_size.saturating_add(size),
-            None if !required || content.media_type.is_non_distributable() => {}
-            None if missing.contains(&content.digest) => {}
-            None => missing.push(content.digest.clone()),
-        }
-    }
-    if missing.is_empty() { Ok(image_size) } else { Err(CoreError::ContentsMissing(missing)) }
-}
-
-fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {
-    match algorithm {
-        Algorithm::Sha256 => Digest::from_hash(algorithm, &Sha256::digest(bytes)),
-        Algorithm::Sha512 => Digest::from_hash(algorithm, &Sha512::digest(bytes)),
     }
 }

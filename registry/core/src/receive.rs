@@ -45,7 +45,8 @@ impl ContentRange {
 ///
 /// # Errors
 /// `BodyInterrupted`, also when nothing came for `body_idle_ms`; `SizeMismatch` when `range` was declared and
-/// the body has another length; `UploadBusy` when the lease was lost.
+/// the body has another length; `BlobTooLarge` before anything of the excess is stored; `UploadBusy` when the
+/// lease was lost.
 pub(crate) async fn receive(
     upload: &mut Upload,
     lease: &mut Lease,
@@ -66,6 +67,10 @@ pub(crate) async fn receive(
                 received += chunk.len() as u64;
                 if let Some(declared) = declared.filter(|declared| received > *declared) {
                     return Err(CoreError::SizeMismatch { declared, received });
+                }
+                let limit = config.limits.blob_bytes;
+                if upload.offset() + chunk.len() as u64 > limit {
+                    return Err(CoreError::BlobTooLarge { limit });
                 }
                 upload.write(chunk).await?;
                 progress = Instant::now();

@@ -2,12 +2,15 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use registry_core::{BlobStream, CoreError};
 use registry_types::{Digest, RepositoryName};
+use thiserror::Error;
 
 use super::content_range::{Part, of_download};
 use super::error::OciError;
-use super::gate::Gate;
+use super::gate::{Gate, Guard};
 use super::operation::Operation;
 use super::{CONTENT_DIGEST, Service, etag, is_unchanged, plain};
 
@@ -61,13 +64,13 @@ impl Service {
         let size = blob.size();
         match of_download(headers, size, digest) {
             Part::Whole => {
-                let body = Body::from_stream(blob.read(0..size).await?);
+                let body = guarded(gate.guard(&repository), blob.read(0..size).await?);
                 Ok(described(StatusCode::OK, digest, size, body))
             }
             Part::One(range) => {
                 let content_range = plain(&format!("bytes {}-{}/{size}", range.start, range.end - 1));
                 let length = range.end - range.start;
-                let body = Body::from_stream(blob.read(range).await?);
+                let body = guarded(gate.guard(&repository), blob.read(range).await?);
                 let mut response = described(StatusCode::PARTIAL_CONTENT, digest, length, body);
                 response.headers_mut().insert(header::CONTENT_RANGE, content_range);
                 Ok(response)
@@ -90,6 +93,24 @@ impl Service {
         self.registry.delete_blob(&repository, digest).await?;
         Ok((StatusCode::ACCEPTED, [(header::CONTENT_LENGTH, "0")]).into_response())
     }
+}
+
+/// The bytes, until they end or the right to them does. hyper closes the connection of a body that breaks
+/// off, so a client never takes the part for the whole.
+fn guarded(mut guard: Guard, bytes: BlobStream) -> Body {
+    Body::from_stream(bytes.map(move |piece| {
+        let piece = piece.map_err(BrokenOff::Server)?;
+        if guard.holds() { Ok(piece) } else { Err(BrokenOff::Revoked) }
+    }))
+}
+
+/// Why an answer ended before its end.
+#[derive(Debug, Error)]
+enum BrokenOff {
+    #[error(transparent)]
+    Server(CoreError),
+    #[error("the right to read was revoked")]
+    Revoked,
 }
 
 fn described(status: StatusCode, digest: &Digest, length: u64, body: Body) -> Response {

@@ -4,7 +4,7 @@
 //! is a challenge; with them it is a refusal.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use policies_identity::{AuthenticationError, Caller, Check, Denied, DeniedKind, RequestContext};
+use policies_identity::{AuthenticationError, Caller, Check, Denied, DeniedKind, Identity, RequestContext};
 use registry_core::{PushTarget, Repository};
 use registry_types::RepositoryName;
 
@@ -180,6 +180,18 @@ impl<'a> Gate<'a> {
         }
     }
 
+    /// What keeps an answer going only for as long as the caller may have it.
+    pub(super) fn guard(&self, repository: &Repository) -> Guard {
+        let check = self.service.access.check(self.operation.action(), &repository.name, Some(repository));
+        Guard {
+            identity: self.service.identity.clone(),
+            generation: self.service.identity.security_generation(),
+            context: self.context.clone(),
+            caller: self.caller.clone(),
+            check,
+        }
+    }
+
     fn decide(&self, check: &Check) -> Result<(), OciError> {
         self.ask(check).map_err(|denied| self.refusal(&denied))
     }
@@ -200,6 +212,27 @@ impl<'a> Gate<'a> {
             }
             DeniedKind::Unavailable => OciError::unavailable(),
         }
+    }
+}
+
+/// A decision that outlives its request's head: asked again when anything changed that decides.
+pub(super) struct Guard {
+    identity: Identity,
+    generation: i64,
+    context: RequestContext,
+    caller: Caller,
+    check: Check,
+}
+
+impl Guard {
+    /// False once the caller was revoked or lost the right.
+    pub(super) fn holds(&mut self) -> bool {
+        let generation = self.identity.security_generation();
+        if generation == self.generation {
+            return true;
+        }
+        self.generation = generation;
+        self.identity.probe(&self.context, &self.caller, &self.check).is_ok()
     }
 }
 

@@ -52,7 +52,7 @@ impl Service {
         };
         gate.allow_action(action::UPLOAD_LAYER_PART, name, existing)?;
         gate.allow_action(action::COMPLETE_UPLOAD, name, existing)?;
-        refuse_encoded(headers)?;
+        self.check_body(headers)?;
         let finished = self.registry.upload_whole(new, stream(body), &digest).await?;
         Ok(created(name, &finished.digest))
     }
@@ -102,7 +102,7 @@ impl Service {
                 Ok(StatusCode::NO_CONTENT.into_response())
             }
             Operation::PatchUpload => {
-                refuse_encoded(headers)?;
+                self.check_body(headers)?;
                 let range = of_upload(headers, content_length(headers))?;
                 let appended =
                     self.registry.append_upload(&repository, &uid, principal, range, stream(body)).await;
@@ -112,7 +112,7 @@ impl Service {
             Operation::PutUpload => {
                 let digest = query.get("digest").ok_or_else(OciError::digest_missing)?;
                 let digest = OciError::digest(digest)?;
-                refuse_encoded(headers)?;
+                self.check_body(headers)?;
                 let range = of_upload(headers, content_length(headers))?;
                 let finished = self
                     .registry
@@ -127,20 +127,24 @@ impl Service {
             }
         }
     }
+
+    /// Refuses by its head a body that could not be kept. Bytes are stored as they come, so a coding would
+    /// become part of the content.
+    fn check_body(&self, headers: &HeaderMap) -> Result<(), OciError> {
+        if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
+            let message = "content is stored as it is sent: send it without Content-Encoding";
+            return Err(OciError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED", message));
+        }
+        let limit = self.registry.config().limits.blob_bytes;
+        if content_length(headers).is_some_and(|declared| declared > limit) {
+            return Err(CoreError::BlobTooLarge { limit }.into());
+        }
+        Ok(())
+    }
 }
 
 fn stream(body: Body) -> registry_core::Body {
     Box::pin(body.into_data_stream().map(|chunk| chunk.map_err(|_| BodyError)))
-}
-
-/// Bytes are stored as they come, so a coding would become part of the content.
-fn refuse_encoded(headers: &HeaderMap) -> Result<(), OciError> {
-    let coded = headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity");
-    if coded {
-        let message = "content is stored as it is sent: send it without Content-Encoding";
-        return Err(OciError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED", message));
-    }
-    Ok(())
 }
 
 fn location(name: &RepositoryName, uid: &UploadUid) -> HeaderValue {

@@ -1,6 +1,7 @@
 //! Who is let in, who is challenged, who is refused.
 
 use axum::body::Body;
+use futures_util::StreamExt;
 use http::{Method, Request, StatusCode, header};
 use serde_json::json;
 
@@ -176,6 +177,30 @@ async fn a_session_belongs_to_its_principal_and_repository() {
         assert_eq!(world.send(method, &path, &[], Body::empty()).await.status, StatusCode::NOT_FOUND);
     }
     assert_eq!(world.get(&location).await.status, StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_download_ends_when_its_reader_is_revoked() {
+    let world = World::new().await;
+    let content = vec![5u8; 12 << 20];
+    let digest = world.push_blob("app", &content).await;
+    let everybody = json!([{ "Effect": "Allow", "Principal": "*", "Action": "ecr:GetDownloadUrlForLayer" }]);
+    world.set_policy("app", everybody).await;
+    let stranger = world.stranger().await;
+    let request = Request::get(format!("/v2/app/blobs/{digest}")).header(header::AUTHORIZATION, stranger);
+    let answer = world.open(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let mut pieces = answer.into_body().into_data_stream();
+    let mut read = pieces.next().await.unwrap().unwrap().len();
+    world.identity.delete_instance_principal("stranger").await.unwrap();
+    let broken = loop {
+        match pieces.next().await {
+            Some(Ok(piece)) => read += piece.len(),
+            end => break end,
+        }
+    };
+    assert!(matches!(broken, Some(Err(_))));
+    assert!(read < content.len());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::{Method, StatusCode};
+use registry_core::{Limits, RegistryConfig};
 use serde_json::{Value, json};
 
 use super::support::{OCI_INDEX, OCI_MANIFEST, World, descriptor, image_of, sha256};
@@ -134,4 +135,19 @@ async fn malformed_paths_get_the_protocols_errors() {
         world.send(Method::OPTIONS, "/v2/", &[], Body::empty()).await.error(),
         (405, "UNSUPPORTED".into())
     );
+}
+
+#[tokio::test]
+async fn a_blob_over_the_limit_is_refused_by_its_head_or_before_the_excess_is_stored() {
+    let limits = Limits { blob_bytes: 1000, ..Limits::default() };
+    let world = World::with(RegistryConfig { limits, ..RegistryConfig::default() }).await;
+    let location = world.post("/v2/app/blobs/uploads/").await.location();
+    let declared = [("content-length", "1001")];
+    let refused = world.send(Method::PATCH, &location, &declared, Body::empty()).await;
+    assert_eq!(refused.error(), (413, "SIZE_INVALID".into()));
+    let refused = world.send(Method::PATCH, &location, &[], Body::from(vec![1; 1001])).await;
+    assert_eq!(refused.error(), (413, "SIZE_INVALID".into()));
+    let digest = sha256(&[1; 1000]);
+    let done = world.put(&format!("{location}?digest={digest}"), &[1; 1000]).await;
+    assert_eq!(done.status, StatusCode::CREATED, "{}", done.text());
 }
