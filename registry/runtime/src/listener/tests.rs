@@ -44,6 +44,18 @@ async fn requests_carry_the_address_of_their_peer() {
 }
 
 #[tokio::test]
+async fn http2_is_spoken_on_the_same_port() {
+    let served = serve_with(hello(), Limits::default()).await;
+    let stream = TcpStream::connect(served.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://x/").body(Body::empty()).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!((response.status(), response.version()), (StatusCode::OK, http::Version::HTTP_2));
+}
+
+#[tokio::test]
 async fn too_large_heads_are_answered_431() {
     let served = serve_with(hello(), Limits::default()).await;
     for headers in [
