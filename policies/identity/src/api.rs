@@ -10,7 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, header};
-use registry_aws::{AwsError, json, query, target};
+use registry_aws::{AwsError, json, query, sigv4, target};
 use registry_runtime::Peer;
 use serde_json::Value;
 use std::time::Duration;
@@ -122,7 +122,11 @@ async fn serve(
     parts: &Parts,
     body: Body,
 ) -> Result<(String, Value), AwsError> {
-    let body = read(body, api.body_limit()).await?;
+    // Nobody's body is read who does not even claim to be somebody.
+    let body = match sigv4::parse(parts) {
+        Ok(Some(_)) => read(body, api.body_limit()).await?,
+        Ok(None) | Err(_) => Bytes::new(),
+    };
     let (caller, signed) = identity.authenticate_signature(parts, &body, &[api.signing_name()], ctx)?;
     let Asked { operation, input } = asked(api, parts, &body)?;
     if !api.operations().contains(&operation.as_str()) {

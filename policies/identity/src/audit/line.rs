@@ -72,7 +72,7 @@ impl Line<'_> {
         if let Some(source_identity) = self.caller.source_identity {
             member(&mut out, "sourceIdentity", source_identity);
         }
-        let _ = write!(out, ",\"sourceIp\":\"{}\"", self.request.source_ip);
+        let _ = write!(out, ",\"sourceIp\":\"{}\"", self.request.source_ip.to_canonical());
         if let Some(user_agent) = &self.request.user_agent {
             let end = user_agent.floor_char_boundary(LONGEST_USER_AGENT);
             member(&mut out, "userAgent", &user_agent[..end]);
