@@ -12,6 +12,9 @@ use super::{
 };
 use crate::ids::DeploymentId;
 
+/// When to plan again after actions, if nothing happens before.
+const AFTER_ACTIONS_MS: i64 = 1_000;
+
 impl ServiceState {
     /// Healthy tasks that a deployment leaves at least.
     pub fn lower_bound(&self) -> u32 {
@@ -60,6 +63,11 @@ pub fn plan(service: &ServiceState, now_ms: i64) -> Plan {
         planner.delete();
     } else if let Some(primary) = service.deployments.first() {
         planner.advance(primary);
+    }
+    if !planner.plan.actions.is_empty() {
+        // Acting changes what there is to plan, also where no report follows: a place was missing, a deployment
+        // was rolled back.
+        planner.wake_at(now_ms + AFTER_ACTIONS_MS);
     }
     planner.plan.wake_at_ms = planner.wake;
     planner.plan
