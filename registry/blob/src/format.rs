@@ -28,6 +28,8 @@ pub(crate) const MAX_FOOTER_LEN: usize = 16 + 1 + 64 + 32 + 4 + MAX_RUNS * runs:
 pub(crate) const MAX_TOTAL_LEN: u64 =
     (MAX_OBJECT_LEN - HEADER_LEN as u64 - MAX_FOOTER_LEN as u64) / RECORD_STRIDE as u64 * RECORD_LEN as u64;
 
+const _: () = assert!(MAX_TOTAL_LEN > 52_000 * 1024 * 1024, "ECR's own limit fits");
+
 /// Why bytes are not the object, or the part of it, that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum FormatError {
@@ -102,6 +104,5 @@ mod tests {
         }
         assert_eq!(record_offset(3), 128 + 3 * 65_568);
         assert!(MAX_OBJECT_LEN - Layout { total_len: MAX_TOTAL_LEN }.footer_offset() >= 1_500_000);
-        assert!(MAX_TOTAL_LEN > 52_000 * 1024 * 1024, "ECR's own limit fits");
     }
 }

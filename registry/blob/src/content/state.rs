@@ -180,7 +180,7 @@ impl Progress {
         output.extend_from_slice(&self.open);
     }
 
-    fn decode(mut input: &[u8]) -> Option<Self> {
+    pub(super) fn decode(mut input: &[u8]) -> Option<Self> {
         let input = &mut input;
         let hasher = Hasher::import(input)?;
         let Hasher::Sha256(seals) = Hasher::import(input)? else { return None };

@@ -1,6 +1,6 @@
 //! The content store over stores in memory.
 
-mod faults;
+mod hostile;
 mod resume;
 mod round_trip;
 mod tampering;

@@ -67,7 +67,7 @@ impl Footer {
         Self::decode(&in_out[..len]).ok_or(FormatError::Footer)
     }
 
-    fn decode(mut input: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(mut input: &[u8]) -> Option<Self> {
         let input = &mut input;
         let total_len = u64::from_be_bytes(take(input)?);
         let records = u64::from_be_bytes(take(input)?);
