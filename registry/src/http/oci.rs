@@ -94,10 +94,12 @@ impl Service {
         let (parts, body) = request.into_parts();
         let context = request_context(&parts, &self.clock);
         let route = Route::parse(&parts.method, parts.uri.path());
-        let gate = Gate::open(self, &parts.headers, context, route.as_ref().ok())?;
+        let query = Query::parse(parts.uri.query());
+        let mount = uploads::wish_to_mount(&query);
+        let source = mount.as_ref().map(|(_, from)| from);
+        let gate = Gate::open(self, &parts.headers, context, route.as_ref().ok(), source)?;
         let route = route?;
         gate.check_scope(&route)?;
-        let query = Query::parse(parts.uri.query());
         let headers = &parts.headers;
         let (operation, name, target) = match route {
             Route::Ping => return self.ping(&gate),
@@ -112,7 +114,7 @@ impl Service {
             Target::Manifest(reference) => {
                 self.manifest(&gate, operation, &name, reference, headers, &query, body).await
             }
-            Target::Uploads => Box::pin(self.post_upload(&gate, &name, headers, &query, body)).await,
+            Target::Uploads => Box::pin(self.post_upload(&gate, &name, mount, headers, &query, body)).await,
             Target::Upload(uid) => {
                 Box::pin(self.upload(&gate, operation, &name, uid, headers, &query, body)).await
             }

@@ -24,7 +24,8 @@ pub(super) struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    /// Authenticates. `route` is known unless the path is malformed.
+    /// Authenticates. `route` is known unless the path is malformed; `mount_from` is the source of a mount,
+    /// which the token to be asked for has to reach as well.
     ///
     /// # Errors
     /// 401 with a challenge for credentials that are not good, whatever the path.
@@ -33,11 +34,15 @@ impl<'a> Gate<'a> {
         headers: &HeaderMap,
         context: RequestContext,
         route: Option<&Route>,
+        mount_from: Option<&RepositoryName>,
     ) -> Result<Self, OciError> {
         let operation = route.map_or(Operation::Ping, Route::operation);
-        let scope = route
+        let mut scope = route
             .and_then(Route::scope_resource)
             .map(|(kind, name)| format!("{kind}:{name}:{}", operation.challenge_scope()));
+        if let (Some(scope), Some(from)) = (&mut scope, mount_from) {
+            scope.push_str(&format!(" repository:{from}:pull"));
+        }
         match service.identity.authenticate_docker(headers, &context) {
             Ok(caller) => Ok(Self { service, context, caller, operation, scope }),
             Err(AuthenticationError::Unavailable) => Err(OciError::unavailable()),

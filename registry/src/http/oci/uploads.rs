@@ -25,13 +25,16 @@ impl Service {
         &self,
         gate: &Gate<'_>,
         name: &RepositoryName,
+        mount: Option<(Digest, RepositoryName)>,
         headers: &HeaderMap,
         query: &Query,
         body: Body,
     ) -> Result<Response, OciError> {
         let target = gate.push_target(name).await?;
-        if let Some(mounted) = self.try_mount(gate, &target, query).await? {
-            return Ok(created(name, &mounted));
+        if let Some((digest, from)) = mount
+            && self.try_mount(gate, &target, &digest, &from).await?
+        {
+            return Ok(created(name, &digest));
         }
         let digest = query.get("digest").map(OciError::digest).transpose()?;
         let algorithm = match (query.get("digest-algorithm"), &digest) {
@@ -63,22 +66,16 @@ impl Service {
         &self,
         gate: &Gate<'_>,
         target: &PushTarget,
-        query: &Query,
-    ) -> Result<Option<Digest>, OciError> {
-        let wish = query.get("mount").zip(query.get("from"));
-        let parsed = wish.and_then(|(digest, from)| {
-            Some((digest.parse::<Digest>().ok()?, from.parse::<RepositoryName>().ok()?))
-        });
-        let Some((digest, from)) = parsed else { return Ok(None) };
-        let source = self.registry.repository(&from).await?;
-        if !gate.may_mount(target, &from, source.as_ref())? {
-            return Ok(None);
+        digest: &Digest,
+        from: &RepositoryName,
+    ) -> Result<bool, OciError> {
+        let source = self.registry.repository(from).await?;
+        if !gate.may_mount(target, from, source.as_ref())? {
+            return Ok(false);
         }
-        let Some(source) = source else { return Ok(None) };
-        match self.registry.mount_blob(target, &source, &digest).await? {
-            Mount::Mounted(_) => Ok(Some(digest)),
-            Mount::Absent => Ok(None),
-        }
+        let Some(source) = source else { return Ok(false) };
+        let mounted = self.registry.mount_blob(target, &source, digest).await?;
+        Ok(matches!(mounted, Mount::Mounted(_)))
     }
 
     /// What is done to a session.
@@ -141,6 +138,11 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// The blob and the repository that a request wants to mount from; what is malformed is no wish.
+pub(super) fn wish_to_mount(query: &Query) -> Option<(Digest, RepositoryName)> {
+    Some((query.get("mount")?.parse().ok()?, query.get("from")?.parse().ok()?))
 }
 
 fn stream(body: Body) -> registry_core::Body {

@@ -144,10 +144,16 @@ async fn mounting_needs_the_right_to_read_the_source() {
     let world = World::new().await;
     let digest = world.push_blob("secret", b"hidden").await;
     world.push_blob("mine", b"x").await;
+    let path = format!("/v2/mine/blobs/uploads/?mount={digest}&from=secret");
+    let challenged = ask(&world, Method::POST, &path, None).await;
+    assert!(
+        challenged
+            .header("www-authenticate")
+            .ends_with(r#",scope="repository:mine:pull,push repository:secret:pull""#)
+    );
     let push = json!([{ "Effect": "Allow", "Principal": "*", "Action": "ecr:*" }]);
     world.set_policy("mine", push).await;
     let stranger = world.stranger().await;
-    let path = format!("/v2/mine/blobs/uploads/?mount={digest}&from=secret");
     let answer = ask(&world, Method::POST, &path, Some(&stranger)).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
     assert_eq!(world.head(&format!("/v2/mine/blobs/{digest}")).await.status, StatusCode::NOT_FOUND);
