@@ -88,7 +88,10 @@ impl Cgroups {
     fn folder(&self, controller: &str, name: &str) -> io::Result<PathBuf> {
         let hierarchy = self.mount.join(controller);
         if !hierarchy.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, format!("no cgroup hierarchy for {controller}")));
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no cgroup hierarchy for {controller}"),
+            ));
         }
         let folder = hierarchy.join(name);
         std::fs::create_dir_all(&folder)?;

@@ -76,9 +76,19 @@ impl Default for AgentSettings {
             stop_timeout_seconds: 30,
             cleanup_after_seconds: 3 * 3600,
             offline_pull_grace_seconds: 24 * 3600,
-            log_drivers: ["json-file", "local", "none", "syslog", "journald", "gelf", "fluentd", "splunk", "awslogs"]
-                .map(String::from)
-                .to_vec(),
+            log_drivers: [
+                "json-file",
+                "local",
+                "none",
+                "syslog",
+                "journald",
+                "gelf",
+                "fluentd",
+                "splunk",
+                "awslogs",
+            ]
+            .map(String::from)
+            .to_vec(),
             host: HostAccess::default(),
         }
     }

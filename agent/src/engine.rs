@@ -122,10 +122,24 @@ pub(crate) struct EngineVolume {
 pub(crate) enum EngineEvent {
     /// The stream stands: from here on nothing is missed, so what was missed before can be looked up.
     Connected,
-    Died { runtime_id: String, labels: BTreeMap<String, String>, exit_code: Option<i64>, at_ms: i64 },
-    OutOfMemory { runtime_id: String },
-    Health { runtime_id: String, labels: BTreeMap<String, String>, health: Health },
-    Removed { runtime_id: String, labels: BTreeMap<String, String> },
+    Died {
+        runtime_id: String,
+        labels: BTreeMap<String, String>,
+        exit_code: Option<i64>,
+        at_ms: i64,
+    },
+    OutOfMemory {
+        runtime_id: String,
+    },
+    Health {
+        runtime_id: String,
+        labels: BTreeMap<String, String>,
+        health: Health,
+    },
+    Removed {
+        runtime_id: String,
+        labels: BTreeMap<String, String>,
+    },
 }
 
 #[async_trait]

@@ -10,8 +10,8 @@ use crate::cgroup::Cgroups;
 use crate::endpoints::Endpoints;
 use crate::engine::{Engine, EngineError};
 use crate::host_access::Gate;
-use crate::pull::Images;
 use crate::ports::HostPorts;
+use crate::pull::Images;
 use crate::resources::HostResources;
 use crate::store::Store;
 use crate::task::Reporter;
@@ -51,6 +51,13 @@ impl Host {
         tokio::time::sleep(ENGINE_PAUSE).await;
         let mut up = self.engine_up.subscribe();
         matches!(tokio::time::timeout(ENGINE_PATIENCE, up.wait_for(|up| *up)).await, Ok(Ok(_)))
+    }
+
+    /// After a failure: whether the engine was away, and is back.
+    pub(crate) async fn engine_was_away(&self) -> bool {
+        tokio::time::sleep(ENGINE_PAUSE).await;
+        let away = !*self.engine_up.borrow();
+        away && self.engine_is_back().await
     }
 
     /// Whether a call that failed may be made again once the engine is back.

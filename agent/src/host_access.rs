@@ -28,7 +28,8 @@ pub(crate) struct Gate {
 impl Gate {
     /// `own` are the engine's socket and folder and Berth's own folders.
     pub(crate) fn new(access: HostAccess, log_drivers: Vec<String>, own: Vec<PathBuf>) -> Self {
-        let engine = ["/run/docker.sock", "/run/docker", "/run/containerd", "/var/lib/docker", "/var/lib/containerd"];
+        let engine =
+            ["/run/docker.sock", "/run/docker", "/run/containerd", "/var/lib/docker", "/var/lib/containerd"];
         let engine = engine.iter().map(PathBuf::from);
         let forbidden = engine.chain(own).filter_map(|path| paths::resolve(&path).ok()).collect();
         Self { access, log_drivers, forbidden }
@@ -69,8 +70,12 @@ impl Gate {
         if self.access.volume_drivers.iter().any(|open| open == driver) {
             return Ok(());
         }
-        let what = if has_options { format!("options of driver {driver}") } else { format!("driver {driver}") };
-        Err(Failure::new(REFUSED, closed(&format!("volume {name} uses {what}"), &format!("volume_drivers = [\"{driver}\"]"))))
+        let what =
+            if has_options { format!("options of driver {driver}") } else { format!("driver {driver}") };
+        Err(Failure::new(
+            REFUSED,
+            closed(&format!("volume {name} uses {what}"), &format!("volume_drivers = [\"{driver}\"]")),
+        ))
     }
 
     /// A volume that exists and is not of Berth's making.
@@ -137,7 +142,9 @@ fn strings<'a>(map: &'a Map<String, Value>, key: &str) -> Vec<&'a str> {
 
 /// The words of a refusal, with the line that opens.
 fn closed(what: &str, line: &str) -> String {
-    format!("{what} is closed to tasks on this host; to open it, add under [agent.host] of its configuration: {line}")
+    format!(
+        "{what} is closed to tasks on this host; to open it, add under [agent.host] of its configuration: {line}"
+    )
 }
 
 #[cfg(test)]

@@ -93,7 +93,8 @@ async fn exchange(server_url: &str, token: &str) -> Result<JoinResponse, AgentEr
     if !server_url.starts_with("http://") {
         return Err(AgentError::ServerUrl(server_url.to_owned()));
     }
-    let body = serde_json::to_vec(&JoinRequest { token: token.to_owned() }).expect("a string has a JSON form");
+    let body =
+        serde_json::to_vec(&JoinRequest { token: token.to_owned() }).expect("a string has a JSON form");
     let request = Request::builder()
         .method(Method::POST)
         .uri(format!("{server_url}{JOIN_PATH}"))
@@ -113,7 +114,8 @@ async fn exchange(server_url: &str, token: &str) -> Result<JoinResponse, AgentEr
         let message = value.get("message").and_then(|message| message.as_str()).unwrap_or("no reason given");
         return Err(AgentError::Refused(format!("{message} ({status})")));
     }
-    serde_json::from_slice(&body).map_err(|error| AgentError::Unreachable(format!("its answer is malformed: {error}")))
+    serde_json::from_slice(&body)
+        .map_err(|error| AgentError::Unreachable(format!("its answer is malformed: {error}")))
 }
 
 /// An error with its causes, which hyper keeps apart.
@@ -166,7 +168,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(joined(folder.path()).unwrap().is_none());
         let first = join(&server(200).await, "token", folder.path()).await.unwrap();
-        assert_eq!((first.cluster.as_str(), first.credentials.access_key_id.as_str()), ("default", "AKIAHOST"));
+        assert_eq!(
+            (first.cluster.as_str(), first.credentials.access_key_id.as_str()),
+            ("default", "AKIAHOST")
+        );
         let mode = std::fs::metadata(folder.path().join("joined.json")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let again = join("http://127.0.0.1:1", "used", folder.path()).await.unwrap();

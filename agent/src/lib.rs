@@ -11,6 +11,7 @@ mod error;
 mod host;
 mod host_access;
 mod join;
+mod link;
 mod logs;
 mod manager;
 mod ports;
@@ -19,6 +20,8 @@ mod resources;
 mod run;
 mod store;
 mod task;
+#[cfg(test)]
+mod testing;
 
 pub use config::{AgentConfig, AgentSettings, HostAccess, HostNamespace, TaskEndpoint};
 pub use error::AgentError;

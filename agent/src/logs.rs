@@ -71,10 +71,14 @@ mod tests {
 
     #[test]
     fn awslogs_stays_on_the_host_under_its_names() {
-        let options = json!({ "awslogs-group": "/ecs/app", "awslogs-region": "r", "awslogs-stream-prefix": "p" });
+        let options =
+            json!({ "awslogs-group": "/ecs/app", "awslogs-region": "r", "awslogs-stream-prefix": "p" });
         let (log, labels) = translated(json!({ "Type": "awslogs", "Config": options }));
         assert_eq!(log, json!({ "Type": "json-file", "Config": { "max-size": "10m", "max-file": "5" } }));
-        assert_eq!(labels, [("berth.log-group", "/ecs/app".to_owned()), ("berth.log-stream", "p/web/abc".to_owned())]);
+        assert_eq!(
+            labels,
+            [("berth.log-group", "/ecs/app".to_owned()), ("berth.log-stream", "p/web/abc".to_owned())]
+        );
     }
 
     #[test]

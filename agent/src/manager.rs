@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 use registry_runtime::Shutdown;
 use scheduler_protocol::{RoleCredentials, RoleType, SubmitTaskStateChangeRequest, Task};
@@ -67,39 +68,59 @@ impl Manager {
             }
             progress.state = progress.state.recovered();
             let plan = Plan::from_task(&accepted.task).unwrap_or_else(|_| Plan::of_refused(&accepted.task));
-            self.drive(accepted, plan, progress);
+            let (handle, driver) = self.add(accepted, plan, progress);
+            self.drive(driver, handle.context.arn().to_owned());
         }
     }
 
-    /// Takes a task that is to run; returns once it is saved. One that is known already gets the new
-    /// credentials and is otherwise left as it is.
-    pub(crate) async fn accept(&self, task: Task) -> Result<(), AgentError> {
+    /// Takes a task that is to run. It is known from the moment of this call, so that a stop that follows
+    /// finds it; what is returned ends once it is saved. One that is known already gets the new credentials
+    /// and is otherwise left as it is.
+    pub(crate) fn accept(&self, task: Task) -> BoxFuture<'static, Result<(), AgentError>> {
         if let Some(handle) = self.find(&task.arn) {
-            for (role, credentials) in [
-                (RoleType::TaskApplication, task.role_credentials),
-                (RoleType::TaskExecution, task.execution_role_credentials),
-            ] {
-                if let Some(credentials) = credentials {
-                    self.renew(&handle, role, credentials).await?;
-                }
-            }
-            return Ok(());
+            return self.clone().renew_all(handle, task).boxed();
         }
         let host = &self.0.host;
         let accepted = Accepted::new(task, host.clock.now_ms());
-        let (plan, refused) = match self.plan(&accepted.task) {
-            Ok(plan) => (plan, None),
-            Err(reason) => (Plan::of_refused(&accepted.task), Some(reason)),
+        let (plan, first) = match self.plan(&accepted.task) {
+            Ok(plan) => (plan, Event::Begin),
+            Err(reason) => {
+                tracing::warn!(task.arn = accepted.task.arn, reason, "a task is refused");
+                let refused = Event::Refused(format!("ResourceInitializationError: {reason}"));
+                (Plan::of_refused(&accepted.task), refused)
+            }
         };
         let bytes = serde_json::to_vec(&accepted).expect("numbers and strings have a JSON form");
-        host.store.put_durably(&accepted_key(&accepted.task.arn), bytes).await?;
         let progress = Progress { state: TaskState::new(plan.containers.len()), ..Progress::default() };
-        let handle = self.drive(accepted, plan, progress);
-        let first = refused.map_or(Event::Begin, |reason| {
-            tracing::warn!(task.arn = handle.context.arn(), reason, "a task is refused");
-            Event::Refused(format!("ResourceInitializationError: {reason}"))
-        });
+        let (handle, driver) = self.add(accepted, plan, progress);
         let _ = handle.events.send(first);
+        let manager = self.clone();
+        async move {
+            let arn = handle.context.arn();
+            match manager.0.host.store.put_durably(&accepted_key(arn), bytes).await {
+                Ok(()) => {
+                    manager.drive(driver, arn.to_owned());
+                    Ok(())
+                }
+                Err(error) => {
+                    manager.0.tasks.lock().remove(arn);
+                    manager.0.host.endpoints.forget(&handle.context);
+                    Err(error)
+                }
+            }
+        }
+        .boxed()
+    }
+
+    async fn renew_all(self, handle: Handle, task: Task) -> Result<(), AgentError> {
+        for (role, credentials) in [
+            (RoleType::TaskApplication, task.role_credentials),
+            (RoleType::TaskExecution, task.execution_role_credentials),
+        ] {
+            if let Some(credentials) = credentials {
+                self.renew(&handle, role, credentials).await?;
+            }
+        }
         Ok(())
     }
 
@@ -157,7 +178,8 @@ impl Manager {
             return Ok(());
         }
         handle.context.set_credentials(role, fresh);
-        let bytes = serde_json::to_vec(&handle.context.to_save()).expect("numbers and strings have a JSON form");
+        let bytes =
+            serde_json::to_vec(&handle.context.to_save()).expect("numbers and strings have a JSON form");
         self.0.host.store.put_durably(&accepted_key(handle.context.arn()), bytes).await
     }
 
@@ -169,19 +191,21 @@ impl Manager {
         self.0.tasks.lock().get(arn).cloned()
     }
 
-    fn drive(&self, accepted: Accepted, plan: Plan, progress: Progress) -> Handle {
+    fn add(&self, accepted: Accepted, plan: Plan, progress: Progress) -> (Handle, Driver) {
         let context = Arc::new(TaskContext::new(accepted, plan, progress.state.clone()));
         let (events, mailbox) = mpsc::unbounded_channel();
         let handle = Handle { context: context.clone(), events: events.clone() };
         self.0.tasks.lock().insert(context.arn().to_owned(), handle.clone());
         self.0.host.endpoints.add(&context);
-        let driver = Driver::new(self.0.host.clone(), context.clone(), progress, events, mailbox);
-        let (inner, shutdown) = (self.0.clone(), self.0.shutdown.clone());
+        (handle, Driver::new(self.0.host.clone(), context, progress, events, mailbox))
+    }
+
+    fn drive(&self, driver: Driver, arn: String) {
+        let inner = self.0.clone();
         tokio::spawn(async move {
-            driver.run(shutdown).await;
-            inner.tasks.lock().remove(context.arn());
+            driver.run(inner.shutdown.clone()).await;
+            inner.tasks.lock().remove(&arn);
         });
-        handle
     }
 
     /// Follows the engine for as long as the agent runs, through its restarts.
@@ -272,8 +296,13 @@ impl Manager {
         let mut seen: HashMap<(String, usize), EngineContainer> = HashMap::new();
         for container in listed {
             match self.locate(&container.labels) {
-                Some((handle, index)) => drop(seen.insert((handle.context.arn().to_owned(), index), container)),
-                None => tracing::warn!(container.name = container.name, "a container of this agent belongs to no task; it is left alone"),
+                Some((handle, index)) => {
+                    drop(seen.insert((handle.context.arn().to_owned(), index), container))
+                }
+                None => tracing::warn!(
+                    container.name = container.name,
+                    "a container of this agent belongs to no task; it is left alone"
+                ),
             }
         }
         let handles: Vec<Handle> = self.0.tasks.lock().values().cloned().collect();
@@ -296,7 +325,9 @@ impl Manager {
         for (index, container) in state.containers.iter().enumerate() {
             let mut found = seen.remove(&(handle.context.arn().to_owned(), index));
             // It may have been created after the list was made.
-            if let (None, Some(runtime_id), true) = (&found, &container.runtime_id, may_exist(container.phase)) {
+            if let (None, Some(runtime_id), true) =
+                (&found, &container.runtime_id, may_exist(container.phase))
+            {
                 match engine.container(runtime_id).await {
                     Ok(again) => found = again,
                     Err(_) => return false,

@@ -69,7 +69,8 @@ pub(crate) struct PortLease {
 impl HostPorts {
     /// `range` as configured; else the kernel's.
     pub(crate) fn new(range: Option<(u16, u16)>) -> Self {
-        let (first, last) = range.or_else(kernel_range).filter(|(first, last)| first <= last).unwrap_or(FALLBACK_RANGE);
+        let (first, last) =
+            range.or_else(kernel_range).filter(|(first, last)| first <= last).unwrap_or(FALLBACK_RANGE);
         // Agents that share a host do not begin at the same port.
         let spread = u16::from_be_bytes(registry_runtime::random_bytes());
         let next = first + spread % (last - first).max(1);
@@ -212,8 +213,11 @@ pub(crate) fn docker_ports(bindings: &[NetworkBinding]) -> (Map<String, Value>, 
 }
 
 fn parse_range(text: &str) -> Result<(u16, u16), String> {
-    let parsed = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
-    parsed.filter(|(first, last)| first <= last && *first > 0).ok_or_else(|| format!("{text} is no range of ports"))
+    let parsed =
+        text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    parsed
+        .filter(|(first, last)| first <= last && *first > 0)
+        .ok_or_else(|| format!("{text} is no range of ports"))
 }
 
 fn kernel_range() -> Option<(u16, u16)> {

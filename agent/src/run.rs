@@ -1,16 +1,192 @@
 //! Puts an agent together and runs it until it is told to stop.
 
-use registry_runtime::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::AgentConfig;
+use registry_aws::Client;
+use registry_runtime::{Clock, Shutdown, random_id};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+
+use crate::cgroup::Cgroups;
+use crate::config::{AgentConfig, TaskEndpoint};
+use crate::endpoints::{Endpoints, serve_at};
+use crate::engine::{Docker, Engine, EngineInfo};
 use crate::error::AgentError;
+use crate::host::Host;
+use crate::host_access::Gate;
+use crate::link::{Api, Link, Registration};
+use crate::manager::Manager;
+use crate::ports::HostPorts;
+use crate::pull::{Grants, Images, Rights, Upstream, bind};
+use crate::resources::HostResources;
+use crate::store::{Store, Values};
+
+const IDENTITY_KEY: &str = "identity";
+const ENGINE_RETRY: Duration = Duration::from_secs(1);
+
+/// What an agent is and stays across restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Identity {
+    agent_id: String,
+    pull_port: Option<u16>,
+    endpoint_port: Option<u16>,
+}
 
 /// Runs a host's agent until `shutdown` begins. Containers go on running afterwards.
 ///
-/// Returns early only when the engine or the state cannot be used, or when the server refuses the host
-/// for good; a server that cannot be reached is tried again for ever.
+/// Returns early only when the engine or the state cannot be used; a server or an engine that cannot be
+/// reached is tried again for ever.
 pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
-    let _ = config;
-    shutdown.begun().await;
+    let (store, values) = Store::open(&config.data_dir)?;
+    let mut identity: Identity =
+        values.get(IDENTITY_KEY).and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+    if identity.agent_id.is_empty() {
+        identity.agent_id = random_id();
+    }
+    let connected = tokio::select! {
+        () = shutdown.begun() => return Ok(()),
+        connected = connect(&config, &identity.agent_id) => connected,
+    };
+    let (engine, info) = connected;
+    let clock = Clock::system();
+    assemble(Start { config, engine, info, identity, store, values, clock }, shutdown).await
+}
+
+/// Connects to the engine, for as long as that takes.
+async fn connect(config: &AgentConfig, agent_id: &str) -> (Arc<dyn Engine>, EngineInfo) {
+    let mut told = false;
+    loop {
+        let docker = Docker::connect(config.settings.docker_host.as_deref(), agent_id).await;
+        let error = match docker {
+            Ok(docker) => match docker.info().await {
+                Ok(info) => return (Arc::new(docker), info),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        if !told {
+            tracing::warn!(%error, "Docker cannot be used yet; no task runs on this host until it can");
+            told = true;
+        }
+        tokio::time::sleep(ENGINE_RETRY).await;
+    }
+}
+
+/// Everything that an agent begins with.
+struct Start {
+    config: AgentConfig,
+    engine: Arc<dyn Engine>,
+    info: EngineInfo,
+    identity: Identity,
+    store: Store,
+    values: Values,
+    clock: Clock,
+}
+
+/// As [`run`], on an engine that a test brings.
+#[cfg(test)]
+pub(crate) async fn run_on(
+    config: AgentConfig,
+    engine: Arc<dyn Engine>,
+    shutdown: Shutdown,
+) -> Result<(), AgentError> {
+    let (store, values) = Store::open(&config.data_dir)?;
+    let saved = values.get(IDENTITY_KEY).and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let identity = saved.unwrap_or_else(|| Identity { agent_id: random_id(), ..Identity::default() });
+    let info = engine.info().await.expect("the test's engine answers");
+    let clock = Clock::system();
+    assemble(Start { config, engine, info, identity, store, values, clock }, shutdown).await
+}
+
+async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
+    let Start { config, engine, info, mut identity, store, values, clock } = start;
+    warn_about(&info);
+    let settings = &config.settings;
+    let upstream = Arc::new(Upstream::new(&config.server_url, &config.region, clock.clone())?);
+    let grants = Grants::default();
+    let (pull_port, pull_endpoint) =
+        bind(identity.pull_port, grants.clone(), upstream.clone(), shutdown.clone()).await?;
+    identity.pull_port = Some(pull_port);
+
+    let endpoints = Endpoints::new(engine.clone(), &config.cluster);
+    if settings.task_endpoint == TaskEndpoint::Auto {
+        let served =
+            serve_at(identity.endpoint_port, info.bridge.as_deref(), endpoints.router(), &shutdown).await;
+        match served {
+            Ok(address) => {
+                identity.endpoint_port = Some(address.port);
+                endpoints.set_available(Ok(()));
+            }
+            Err(why) => {
+                tracing::warn!(
+                    reason = why,
+                    "tasks with a role cannot run on this host: 169.254.170.2 is not served"
+                );
+                endpoints.set_available(Err(why));
+            }
+        }
+    }
+    let bytes = serde_json::to_vec(&identity).expect("strings and numbers have a JSON form");
+    store.put_durably(IDENTITY_KEY, bytes).await?;
+
+    let unusable =
+        |error: registry_aws::ClientError| AgentError::ServerUrl(format!("{} ({error})", config.server_url));
+    let client =
+        Client::new(&config.server_url, &config.region, config.credentials.clone()).map_err(unusable)?;
+    let api = Arc::new(Api::new(client));
+    let grace_ms = i64::from(settings.offline_pull_grace_seconds) * 1000;
+    let rights = Rights::new(upstream, store.clone(), &values, clock.clone(), grace_ms);
+    let registration = Registration::new(info.clone(), settings.clone());
+    let mut own_paths = config.protected_paths.clone();
+    own_paths.push(config.data_dir.clone());
+    own_paths.extend(info.root.clone());
+    own_paths.extend(info.socket.clone());
+    let host = Arc::new(Host {
+        images: Images::new(engine.clone(), rights, grants, pull_port, clock.clone()),
+        engine,
+        engine_up: watch::Sender::new(false),
+        gate: Gate::new(settings.host.clone(), settings.log_drivers.clone(), own_paths),
+        ports: HostPorts::new(settings.dynamic_ports),
+        resources: HostResources::new(registration.cpu, registration.memory),
+        cgroups: Cgroups::new(info.cgroup),
+        store,
+        clock,
+        endpoints,
+        reporter: api.clone(),
+        health_changed: Notify::new(),
+        agent_id: identity.agent_id,
+        cluster: config.cluster.clone(),
+        server_url: config.server_url.clone(),
+        region: config.region.clone(),
+        stop_timeout: Duration::from_secs(u64::from(settings.stop_timeout_seconds)),
+        cleanup_after_ms: i64::from(settings.cleanup_after_seconds) * 1000,
+    });
+    let manager = Manager::new(host.clone(), shutdown.clone());
+    manager.restore(&values);
+    let link = Link { host, manager: manager.clone(), api, credentials: config.credentials, registration };
+    tokio::join!(manager.follow_engine(), link.run(&values, shutdown));
+    if pull_endpoint.await.is_err() {
+        tracing::error!("the pull endpoint ended in a panic");
+    }
     Ok(())
+}
+
+/// Engines whose flaws let a container out.
+fn warn_about(info: &EngineInfo) {
+    tracing::info!(engine.version = info.version, engine.api_version = info.api_version, "using Docker");
+    let minor = info.api_version.rsplit('.').next().and_then(|minor| minor.parse::<u32>().ok());
+    if minor.is_some_and(|minor| minor < 41) {
+        tracing::warn!(
+            engine.api_version = info.api_version,
+            "this Docker is older than Berth supports (API 1.41)"
+        );
+    }
+    if info.version.starts_with("20.10.") {
+        tracing::warn!(
+            engine.version = info.version,
+            "Docker 20.10 comes with a runc (1.1.5 on Debian) that known flaws let containers out of; prefer a newer one"
+        );
+    }
 }

@@ -125,10 +125,10 @@ mod tests {
         assert!(Store::open(folder.path()).is_err(), "a second agent on the folder is refused");
         drop(store);
         let (_store, values) = reopen(folder.path());
-        assert_eq!(values.into_iter().collect::<Vec<_>>(), [
-            ("a".to_owned(), b"second".to_vec()),
-            ("c".to_owned(), b"canary".to_vec())
-        ]);
+        assert_eq!(
+            values.into_iter().collect::<Vec<_>>(),
+            [("a".to_owned(), b"second".to_vec()), ("c".to_owned(), b"canary".to_vec())]
+        );
         let bytes = std::fs::read(folder.path().join("state.log")).unwrap();
         assert!(!bytes.windows(6).any(|window| window == b"canary"));
     }

@@ -81,7 +81,8 @@ async fn add_address() -> Result<(), String> {
 /// Puts the rules for the bridge and for tasks on the host's network in place, or takes them away.
 async fn redirect(bridge: Option<&str>, port: u16, wanted: bool) -> Result<(), String> {
     let target = format!("169.254.170.2:{port}");
-    let rule = ["-d", "169.254.170.2/32", "-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", &target];
+    let rule =
+        ["-d", "169.254.170.2/32", "-p", "tcp", "--dport", "80", "-j", "DNAT", "--to-destination", &target];
     let mut chains = vec![vec!["OUTPUT"]];
     if let Some(bridge) = bridge {
         chains.push(vec!["PREROUTING", "-i", bridge]);

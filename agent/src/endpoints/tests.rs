@@ -55,11 +55,13 @@ async fn a_task_gets_its_own_credentials_and_nobody_elses() {
     let engine = Fake::new(Clock::manual(0));
     let endpoints = Endpoints::new(Arc::new(engine.clone()), "default");
     endpoints.set_available(Ok(()));
-    let (mine, other) = (task_with_container(&engine, "mine").await, task_with_container(&engine, "other").await);
+    let (mine, other) =
+        (task_with_container(&engine, "mine").await, task_with_container(&engine, "other").await);
     endpoints.add(&mine);
     endpoints.add(&other);
     let environment = endpoints.environment(&mine, 0);
-    let path = &environment.iter().find(|(name, _)| name == "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").unwrap().1;
+    let path =
+        &environment.iter().find(|(name, _)| name == "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").unwrap().1;
     assert_eq!(path.len(), "/v2/credentials/".len() + 64);
     // The fake engine gives every container the address 127.0.0.1.
     let (status, body) = ask(&endpoints, path, "127.0.0.1").await;

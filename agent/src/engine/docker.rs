@@ -11,16 +11,16 @@ use bollard::auth::DockerCredentials;
 use bollard::models::{ContainerCreateBody, EventMessage, VolumeCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder, StopContainerOptionsBuilder,
-    TagImageOptionsBuilder,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StatsOptionsBuilder,
+    StopContainerOptionsBuilder, TagImageOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, errors::Error};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use serde_json::Value;
 
 use super::{
-    AGENT_LABEL, Cgroup, Engine, EngineContainer, EngineError, EngineEvent, EngineImage, EngineInfo, EngineVolume,
-    NewContainer, PullCredentials,
+    AGENT_LABEL, Cgroup, Engine, EngineContainer, EngineError, EngineEvent, EngineImage, EngineInfo,
+    EngineVolume, NewContainer, PullCredentials,
 };
 
 /// Where Docker listens unless the operator says otherwise.
@@ -127,8 +127,9 @@ impl Engine for Docker {
     }
 
     async fn create(&self, container: NewContainer) -> Result<String, EngineError> {
-        let body: ContainerCreateBody = serde_json::from_value(container.body)
-            .map_err(|error| EngineError::Refused(format!("the container's configuration is malformed: {error}")))?;
+        let body: ContainerCreateBody = serde_json::from_value(container.body).map_err(|error| {
+            EngineError::Refused(format!("the container's configuration is malformed: {error}"))
+        })?;
         let options = CreateContainerOptionsBuilder::default().name(&container.name).build();
         let created = self.client.create_container(Some(options), body).await.map_err(refine)?;
         Ok(created.id)
@@ -210,7 +211,8 @@ impl Engine for Docker {
         let connected = async move {
             // Asking from one second ago leaves no gap between the look-up that follows and the stream.
             let since = client.info().await.ok().and_then(|info| info.system_time);
-            let since = since.and_then(|time| inspect::seconds(&time)).map(|seconds| (seconds - 1).to_string());
+            let since =
+                since.and_then(|time| inspect::seconds(&time)).map(|seconds| (seconds - 1).to_string());
             let Some(since) = since else { return stream::empty().boxed() };
             let options = EventsOptionsBuilder::default().filters(&filters).since(&since).build();
             let events = client.events(Some(options));
@@ -259,7 +261,8 @@ fn refine(error: Error) -> EngineError {
         Error::DockerResponseServerError { message, .. } => EngineError::Refused(message),
         Error::DockerStreamError { error } => EngineError::Refused(error),
         Error::RequestTimeoutError => EngineError::Timeout,
-        error @ (Error::JsonDataError { .. } | Error::JsonSerdeError { .. } | Error::StrParseError { .. }) => {
+        error
+        @ (Error::JsonDataError { .. } | Error::JsonSerdeError { .. } | Error::StrParseError { .. }) => {
             EngineError::Refused(format!("the engine's answer cannot be read: {error}"))
         }
         other => EngineError::Unreachable(other.to_string()),

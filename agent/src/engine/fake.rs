@@ -106,7 +106,8 @@ impl Fake {
         let mut state = self.0.state.lock();
         for (id, container) in state.containers.iter_mut().filter(|(_, one)| one.name.contains(part)) {
             container.health = health;
-            let event = EngineEvent::Health { runtime_id: id.clone(), labels: labels(&container.body), health };
+            let event =
+                EngineEvent::Health { runtime_id: id.clone(), labels: labels(&container.body), health };
             let _ = self.0.events.lock().send(event);
         }
     }

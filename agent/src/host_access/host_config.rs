@@ -85,12 +85,16 @@ pub(super) fn judge(gate: &Gate, host: &Map<String, Value>) -> Result<(), String
             },
             "PidMode" => match value.as_str().unwrap_or_default() {
                 "host" => namespace(gate, HostNamespace::Pid, "pid")?,
-                other => return Err(format!("wants the PID namespace {other}, which this agent does not support")),
+                other => {
+                    return Err(format!("wants the PID namespace {other}, which this agent does not support"));
+                }
             },
             "IpcMode" => match value.as_str().unwrap_or_default() {
                 "none" | "private" => {}
                 "host" => namespace(gate, HostNamespace::Ipc, "ipc")?,
-                other => return Err(format!("wants the IPC namespace {other}, which this agent does not support")),
+                other => {
+                    return Err(format!("wants the IPC namespace {other}, which this agent does not support"));
+                }
             },
             "Sysctls" => sysctls(host, value)?,
             "LogConfig" => log(gate, value)?,
@@ -128,10 +132,14 @@ fn capabilities(gate: &Gate, wanted: &[&str]) -> Result<(), String> {
 fn devices(gate: &Gate, value: &Value) -> Result<(), String> {
     for device in value.as_array().into_iter().flatten() {
         let path = device["PathOnHost"].as_str().unwrap_or_default();
-        let resolved = paths::resolve(Path::new(path)).map_err(|error| format!("wants the device {path}: {error}"))?;
+        let resolved =
+            paths::resolve(Path::new(path)).map_err(|error| format!("wants the device {path}: {error}"))?;
         let open = gate.access.devices.iter().filter_map(|open| paths::resolve(open).ok());
         if !open.into_iter().any(|open| open == resolved) || !path.starts_with("/dev/") {
-            return Err(closed(&format!("wants the device {path}, which"), &format!("devices = [\"{path}\"]")));
+            return Err(closed(
+                &format!("wants the device {path}, which"),
+                &format!("devices = [\"{path}\"]"),
+            ));
         }
     }
     Ok(())
@@ -186,7 +194,8 @@ fn log(gate: &Gate, value: &Value) -> Result<(), String> {
     }
     for (name, option) in value["Config"].as_object().into_iter().flatten() {
         let text = option.as_str().unwrap_or_default();
-        let path = text.split_once("://").filter(|(scheme, _)| scheme.starts_with("unix")).map(|(_, path)| path);
+        let path =
+            text.split_once("://").filter(|(scheme, _)| scheme.starts_with("unix")).map(|(_, path)| path);
         let path = path.or(Some(text).filter(|text| text.starts_with('/')));
         if let Some(path) = path {
             let judged = paths::judge(path, &gate.access.host_paths, &gate.forbidden);

@@ -111,7 +111,9 @@ fn links_are_followed_before_the_comparison() {
 #[test]
 fn unknown_keys_are_refused_unless_they_say_nothing() {
     let gate = gate(HostAccess::default());
-    for key in ["Mounts", "VolumeDriver", "Runtime", "UsernsMode", "UTSMode", "CgroupnsMode", "OomScoreAdj", "Later"] {
+    for key in
+        ["Mounts", "VolumeDriver", "Runtime", "UsernsMode", "UTSMode", "CgroupnsMode", "OomScoreAdj", "Later"]
+    {
         assert!(gate.judge("web", &host(json!({ (key): "x" }))).is_err(), "{key}");
         assert!(gate.judge("web", &host(json!({ (key): null }))).is_ok(), "{key}");
     }
@@ -143,7 +145,9 @@ fn log_drivers_reach_no_file_or_socket_of_the_host() {
 fn volumes_with_drivers_or_options_are_closed() {
     let gate = gate(HostAccess::default());
     assert!(gate.volume("data", "local", false).is_ok());
-    assert!(gate.volume("data", "local", true).unwrap_err().message.contains(r#"volume_drivers = ["local"]"#));
+    assert!(
+        gate.volume("data", "local", true).unwrap_err().message.contains(r#"volume_drivers = ["local"]"#)
+    );
     assert!(gate.volume("data", "nfs", false).is_err());
     assert!(gate.existing_volume("postgres").unwrap_err().message.contains(r#"volumes = ["postgres"]"#));
 }

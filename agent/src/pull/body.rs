@@ -104,7 +104,10 @@ mod tests {
         let frames = pieces.iter().map(|piece| Ok::<_, String>(Frame::data(Bytes::from_static(piece))));
         let body = StreamBody::new(futures_util::stream::iter(frames.collect::<Vec<_>>()));
         let passed = verified(body, digest);
-        passed.map(|piece| piece.map(|bytes| bytes.to_vec()).map_err(|error| error.to_string())).collect().await
+        passed
+            .map(|piece| piece.map(|bytes| bytes.to_vec()).map_err(|error| error.to_string()))
+            .collect()
+            .await
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@ use registry_runtime::listener::{Limits, serve};
 use registry_types::Digest;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::error::AgentError;
 use crate::pull::body::{matches, verified};
@@ -35,24 +36,28 @@ struct Shared {
     upstream: Arc<Upstream>,
 }
 
-/// Listens on the kept port, or on any when there is none yet or another process has taken it.
+/// Listens on the kept port, or on any when there is none yet or another process has taken it. The handle
+/// ends after the shutdown, when the port is free again.
 pub(crate) async fn bind(
     kept: Option<u16>,
     grants: Grants,
     upstream: Arc<Upstream>,
     shutdown: Shutdown,
-) -> Result<u16, AgentError> {
+) -> Result<(u16, JoinHandle<()>), AgentError> {
     let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut bound = TcpListener::bind(address(kept.unwrap_or(0))).await;
     if bound.is_err() && kept.is_some() {
-        tracing::warn!(port = kept, "the port of the pull endpoint is taken; images are pulled anew from another");
+        tracing::warn!(
+            port = kept,
+            "the port of the pull endpoint is taken; images are pulled anew from another"
+        );
         bound = TcpListener::bind(address(0)).await;
     }
     let listener = bound.map_err(AgentError::PullPort)?;
     let port = listener.local_addr().map_err(AgentError::PullPort)?.port();
     let router = Router::new().fallback(answer).with_state(Arc::new(Shared { grants, upstream }));
-    tokio::spawn(serve(listener, router, Limits::default(), shutdown));
-    Ok(port)
+    let served = tokio::spawn(serve(listener, router, Limits::default(), shutdown));
+    Ok((port, served))
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -113,7 +118,8 @@ async fn manifest(
     digest: &Digest,
     head: bool,
 ) -> Result<Response, UpstreamError> {
-    let answer = shared.upstream.get(&grant.access, &grant.repository, Kind::Manifest, digest.as_str()).await?;
+    let answer =
+        shared.upstream.get(&grant.access, &grant.repository, Kind::Manifest, digest.as_str()).await?;
     let media_type = answer.headers().get(CONTENT_TYPE).cloned();
     let bytes = Limited::new(answer.into_body(), MAX_MANIFEST_BYTES).collect().await;
     let bytes = bytes.map_err(|error| UpstreamError::Away(error.to_string()))?.to_bytes();
@@ -131,14 +137,16 @@ async fn manifest(
     Ok(response)
 }
 
-async fn blob(shared: &Shared, grant: &Grant, digest: &Digest, head: bool) -> Result<Response, UpstreamError> {
+async fn blob(
+    shared: &Shared,
+    grant: &Grant,
+    digest: &Digest,
+    head: bool,
+) -> Result<Response, UpstreamError> {
     let answer = shared.upstream.get(&grant.access, &grant.repository, Kind::Blob, digest.as_str()).await?;
     let length = answer.headers().get(CONTENT_LENGTH).cloned();
-    let body = if head {
-        Body::empty()
-    } else {
-        Body::from_stream(verified(answer.into_body(), digest.clone()))
-    };
+    let body =
+        if head { Body::empty() } else { Body::from_stream(verified(answer.into_body(), digest.clone())) };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     if let Some(length) = length {
@@ -154,7 +162,8 @@ fn header(digest: &Digest) -> HeaderValue {
 }
 
 fn unauthorized() -> Response {
-    let mut response = refuse(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "this endpoint serves pulls of its own agent");
+    let mut response =
+        refuse(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "this endpoint serves pulls of its own agent");
     let challenge = HeaderValue::from_static("Basic realm=\"berth agent\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response

@@ -26,15 +26,19 @@ impl ForeignImage {
             _ => (name, None),
         };
         let (host, path) = match name.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest.to_owned()),
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+                (first, rest.to_owned())
+            }
             Some(_) => ("docker.io", name.to_owned()),
             None => ("docker.io", format!("library/{name}")),
         };
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte);
         let bare_id = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let tag_is_plain =
-            |tag: &str| !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        let path_is_plain = path.bytes().all(plain) && path.split('/').all(|part| !part.is_empty() && part != "..");
+        let tag_is_plain = |tag: &str| {
+            !tag.is_empty() && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        };
+        let path_is_plain =
+            path.bytes().all(plain) && path.split('/').all(|part| !part.is_empty() && part != "..");
         let host_is_plain = host.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
             && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
         if !path_is_plain || bare_id || !tag.is_none_or(tag_is_plain) || !host_is_plain {

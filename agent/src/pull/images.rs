@@ -90,7 +90,10 @@ impl Images {
             });
         }
         if allowed == Allowed::Noted {
-            let why = format!("{}: the registry cannot be reached and the image is not on this host", request.image);
+            let why = format!(
+                "{}: the registry cannot be reached and the image is not on this host",
+                request.image
+            );
             return Err(Failure::new(CANNOT_PULL, why));
         }
         let key = format!("{} {reference}", request.access.principal());
@@ -116,7 +119,8 @@ impl Images {
         let pulled = inner.engine.pull(&reference, Some(issued.credentials.clone())).await;
         drop(issued);
         pulled.map_err(|error| engine_failed(&request.image, &error))?;
-        let found = inner.engine.image(&reference).await.map_err(|error| engine_failed(&request.image, &error))?;
+        let found =
+            inner.engine.image(&reference).await.map_err(|error| engine_failed(&request.image, &error))?;
         let found = found.ok_or_else(|| {
             Failure::new(CANNOT_PULL, format!("{}: the engine pulled it and does not have it", request.image))
         })?;
@@ -190,7 +194,9 @@ fn refused(image: &str, error: UpstreamError) -> Failure {
     match error {
         UpstreamError::Denied(why) => Failure::new(
             CANNOT_PULL,
-            format!("pull access denied for {image}, repository does not exist or may require authorization: {why}"),
+            format!(
+                "pull access denied for {image}, repository does not exist or may require authorization: {why}"
+            ),
         ),
         UpstreamError::Missing(why) => {
             Failure::new(CANNOT_PULL, format!("failed to resolve ref {image}: not found: {why}"))
@@ -201,7 +207,9 @@ fn refused(image: &str, error: UpstreamError) -> Failure {
 
 fn engine_failed(image: &str, error: &EngineError) -> Failure {
     match error {
-        EngineError::Timeout => Failure::new("DockerTimeoutError", format!("the pull of {image} made no progress")),
+        EngineError::Timeout => {
+            Failure::new("DockerTimeoutError", format!("the pull of {image} made no progress"))
+        }
         other => Failure::new(CANNOT_PULL, format!("{image}: {other}")),
     }
 }

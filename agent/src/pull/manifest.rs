@@ -32,7 +32,8 @@ pub(crate) fn named(bytes: &[u8]) -> Result<Named, &'static str> {
     if manifest.layers.iter().chain(&manifest.manifests).any(|descriptor| !descriptor.urls.is_empty()) {
         return Err("the image has layers that lie elsewhere (urls), which Berth never fetches");
     }
-    let digests = |descriptors: Vec<Descriptor>| descriptors.into_iter().map(|one| one.digest.as_str().to_owned());
+    let digests =
+        |descriptors: Vec<Descriptor>| descriptors.into_iter().map(|one| one.digest.as_str().to_owned());
     let config = manifest.config.into_iter().collect();
     Ok(Named {
         manifests: digests(manifest.manifests).collect(),
@@ -49,7 +50,8 @@ mod tests {
         let digest = format!("sha256:{}", "a".repeat(64));
         let plain = format!(r#"{{"config":{{"digest":"{digest}"}},"layers":[{{"digest":"{digest}"}}]}}"#);
         assert_eq!(named(plain.as_bytes()).unwrap().blobs.len(), 2);
-        let elsewhere = format!(r#"{{"layers":[{{"digest":"{digest}","urls":["http://169.254.169.254/"]}}]}}"#);
+        let elsewhere =
+            format!(r#"{{"layers":[{{"digest":"{digest}","urls":["http://169.254.169.254/"]}}]}}"#);
         assert!(named(elsewhere.as_bytes()).is_err());
         assert!(named(br#"{"layers":[{"digest":"sha256:../../x"}]}"#).is_err());
     }

@@ -57,7 +57,13 @@ struct Inner {
 
 impl Rights {
     /// Takes up what was noted before; what is past the grace goes.
-    pub(crate) fn new(upstream: Arc<Upstream>, store: Store, values: &Values, clock: Clock, grace_ms: i64) -> Self {
+    pub(crate) fn new(
+        upstream: Arc<Upstream>,
+        store: Store,
+        values: &Values,
+        clock: Clock,
+        grace_ms: i64,
+    ) -> Self {
         let now_ms = clock.now_ms();
         let mut noted = HashMap::new();
         for (key, value) in values.iter().filter(|(key, _)| key.starts_with(PREFIX)) {

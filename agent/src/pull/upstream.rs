@@ -149,9 +149,9 @@ impl Upstream {
                 value.set_sensitive(true);
                 request = request.header(AUTHORIZATION, value);
             }
-            let request = request
-                .body(Empty::new())
-                .map_err(|_| UpstreamError::Missing(format!("{repository}@{digest} is no name of an image")))?;
+            let request = request.body(Empty::new()).map_err(|_| {
+                UpstreamError::Missing(format!("{repository}@{digest} is no name of an image"))
+            })?;
             let answer = self.send(request).await?;
             match answer.status() {
                 StatusCode::OK => return Ok(answer),
@@ -206,7 +206,9 @@ impl Upstream {
         let now_ms = self.clock.now_ms();
         if !fresh {
             let tokens = self.tokens.lock();
-            if let Some(token) = tokens.get(&key).filter(|token| token.expires_at_ms > now_ms + TOKEN_MARGIN_MS) {
+            if let Some(token) =
+                tokens.get(&key).filter(|token| token.expires_at_ms > now_ms + TOKEN_MARGIN_MS)
+            {
                 return Ok(Some(token.authorization.clone()));
             }
         }
@@ -270,7 +272,9 @@ impl Upstream {
             return Err(UpstreamError::Away(format!("it answered {status}")));
         }
         if !status.is_success() {
-            return Err(UpstreamError::Denied(format!("{repository} is not for everybody, and the task has no execution role")));
+            return Err(UpstreamError::Denied(format!(
+                "{repository} is not for everybody, and the task has no execution role"
+            )));
         }
         let body = Limited::new(answer.into_body(), MAX_TOKEN_BYTES).collect().await;
         let body = body.map_err(|error| UpstreamError::Away(error.to_string()))?.to_bytes();

@@ -90,7 +90,11 @@ impl Log {
     }
 
     /// Appends records in order; with `sync`, durable when this returns.
-    pub(super) fn append(&mut self, records: Vec<(String, Option<Vec<u8>>)>, sync: bool) -> Result<(), String> {
+    pub(super) fn append(
+        &mut self,
+        records: Vec<(String, Option<Vec<u8>>)>,
+        sync: bool,
+    ) -> Result<(), String> {
         let mut bytes = Vec::new();
         for (key, value) in records {
             self.encode_record(&key, value.as_deref(), &mut bytes);
@@ -115,7 +119,8 @@ impl Log {
     }
 
     fn write(&mut self, bytes: &[u8], sync: bool) -> io::Result<()> {
-        let written = self.file.write_all(bytes).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
+        let written =
+            self.file.write_all(bytes).and_then(|()| if sync { self.file.sync_data() } else { Ok(()) });
         match written {
             Ok(()) => {
                 self.length += bytes.len() as u64;

@@ -53,8 +53,16 @@ pub(crate) struct Decided<'a> {
 }
 
 /// Keys of a host configuration that the agent alone sets, from the task's own members.
-const OWN_HOST_KEYS: [&str; 8] =
-    ["Binds", "CgroupParent", "CpuPeriod", "CpuQuota", "Links", "PortBindings", "PublishAllPorts", "VolumesFrom"];
+const OWN_HOST_KEYS: [&str; 8] = [
+    "Binds",
+    "CgroupParent",
+    "CpuPeriod",
+    "CpuQuota",
+    "Links",
+    "PortBindings",
+    "PublishAllPorts",
+    "VolumesFrom",
+];
 const OWN_KEYS: [&str; 4] = ["Env", "HostConfig", "Image", "NetworkingConfig"];
 
 pub(crate) fn build(
@@ -64,9 +72,12 @@ pub(crate) fn build(
     decided: &Decided<'_>,
 ) -> Result<Value, Failure> {
     let container = &context.task().containers[index];
-    let refuse = |reason: String| Failure::new("DockerClientConfigError", format!("container {}: {reason}", container.name));
+    let refuse = |reason: String| {
+        Failure::new("DockerClientConfigError", format!("container {}: {reason}", container.name))
+    };
     let mut body = Map::new();
-    let unprepared = container.mount_points.iter().find(|mount| !prepared.volumes.contains_key(&mount.source_volume));
+    let unprepared =
+        container.mount_points.iter().find(|mount| !prepared.volumes.contains_key(&mount.source_volume));
     if let Some(mount) = unprepared {
         return Err(refuse(format!("the volume {} was not prepared", mount.source_volume)));
     }
@@ -98,11 +109,7 @@ pub(crate) fn build(
     Ok(Value::Object(body))
 }
 
-fn base_host_config(
-    context: &TaskContext,
-    container: &Container,
-    prepared: &Prepared,
-) -> Map<String, Value> {
+fn base_host_config(context: &TaskContext, container: &Container, prepared: &Prepared) -> Map<String, Value> {
     let task = context.task();
     let engine_name = |name: &str| {
         let index = task.containers.iter().position(|other| other.name == name);
@@ -157,7 +164,9 @@ fn base_host_config(
     let volumes_from: Vec<String> = container
         .volumes_from
         .iter()
-        .map(|from| format!("{}{}", engine_name(&from.source_container), if from.read_only { ":ro" } else { "" }))
+        .map(|from| {
+            format!("{}{}", engine_name(&from.source_container), if from.read_only { ":ro" } else { "" })
+        })
         .collect();
     for (key, list) in [("Binds", binds), ("Links", links), ("VolumesFrom", volumes_from)] {
         if !list.is_empty() {
@@ -168,7 +177,12 @@ fn base_host_config(
 }
 
 /// Later ones win: the definition's, then secrets, then the agent's own.
-fn environment(container: &Container, index: usize, prepared: &Prepared, own: &[(String, String)]) -> Vec<String> {
+fn environment(
+    container: &Container,
+    index: usize,
+    prepared: &Prepared,
+    own: &[(String, String)],
+) -> Vec<String> {
     let mut variables: BTreeMap<&str, &str> =
         container.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     for ((_, name), value) in prepared.secrets.iter().filter(|((owner, _), _)| *owner == index) {
@@ -191,7 +205,8 @@ fn command(container: &Container) -> Result<Option<Vec<String>>, String> {
     if text.is_empty() {
         return Ok(container.command.clone());
     }
-    let overrides: Overrides = serde_json::from_str(text).map_err(|error| format!("malformed overrides: {error}"))?;
+    let overrides: Overrides =
+        serde_json::from_str(text).map_err(|error| format!("malformed overrides: {error}"))?;
     Ok(overrides.command.filter(|command| !command.is_empty()).or_else(|| container.command.clone()))
 }
 
@@ -220,7 +235,12 @@ fn overlay(target: &mut Map<String, Value>, text: &str, own: &[&str]) -> Result<
         serde_json::from_str(text).map_err(|error| format!("malformed Docker configuration: {error}"))?;
     for (key, value) in over {
         if own.contains(&key.as_str()) {
-            if !value.is_null() && value != json!([]) && value != json!({}) && value != json!(false) && value != json!("") {
+            if !value.is_null()
+                && value != json!([])
+                && value != json!({})
+                && value != json!(false)
+                && value != json!("")
+            {
                 return Err(format!("the Docker configuration may not set {key}"));
             }
             continue;
@@ -294,8 +314,11 @@ mod tests {
         web.environment = BTreeMap::from([("A".into(), "1".into()), ("ECS_AGENT_URI".into(), "mine".into())]);
         web.links = vec!["db:database".into()];
         web.volumes_from = vec![VolumeFrom { source_container: "db".into(), read_only: true }];
-        web.mount_points =
-            vec![MountPoint { source_volume: "data".into(), container_path: "/data".into(), read_only: true }];
+        web.mount_points = vec![MountPoint {
+            source_volume: "data".into(),
+            container_path: "/data".into(),
+            read_only: true,
+        }];
         let mut task = task(web);
         task.volumes = vec![scheduler_protocol::Volume { name: "data".into(), ..Default::default() }];
         let prepared = Prepared {
@@ -327,8 +350,9 @@ mod tests {
     fn the_docker_configuration_is_laid_over_but_not_over_what_is_the_agents() {
         let mut web = container();
         web.docker_config = DockerConfig {
-            config: json!({ "User": "1000", "Labels": { "team": "a", "berth.agent-id": "other" }, "Env": null })
-                .to_string(),
+            config:
+                json!({ "User": "1000", "Labels": { "team": "a", "berth.agent-id": "other" }, "Env": null })
+                    .to_string(),
             host_config: json!({ "MemoryReservation": 1000, "CapAdd": null, "Binds": [] }).to_string(),
             version: String::new(),
         };
@@ -338,9 +362,12 @@ mod tests {
         assert_eq!(made["Labels"]["team"], "a");
         assert_eq!(made["Labels"]["berth.agent-id"], "agent");
         assert_eq!(made["HostConfig"]["MemoryReservation"], 1000);
-        for (config, host_config) in
-            [("{}", r#"{"Binds":["/etc:/x"]}"#), (r#"{"Image":"x"}"#, "{}"), ("{}", r#"{"CgroupParent":"/"}"#), ("[]", "")]
-        {
+        for (config, host_config) in [
+            ("{}", r#"{"Binds":["/etc:/x"]}"#),
+            (r#"{"Image":"x"}"#, "{}"),
+            ("{}", r#"{"CgroupParent":"/"}"#),
+            ("[]", ""),
+        ] {
             web.docker_config.config = config.into();
             web.docker_config.host_config = host_config.into();
             assert!(body(task(web.clone()), &Prepared::default(), &[]).is_err(), "{config} {host_config}");

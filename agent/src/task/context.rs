@@ -52,7 +52,8 @@ impl TaskContext {
     pub(crate) fn new(accepted: Accepted, plan: Plan, state: TaskState) -> Self {
         let task = &accepted.task;
         let id = task.arn.rsplit('/').next().unwrap_or_default().to_owned();
-        let engine_names = task.containers.iter().map(|container| engine_name(task, &container.name)).collect();
+        let engine_names =
+            task.containers.iter().map(|container| engine_name(task, &container.name)).collect();
         let credentials = Credentials {
             application: task.role_credentials.clone(),
             execution: task.execution_role_credentials.clone(),

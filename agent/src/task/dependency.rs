@@ -64,7 +64,8 @@ fn single(plan: &Plan, state: &TaskState, dependency: Dependency, gate: Gate, no
         (Gate::Create, Condition::Create | Condition::Start) if over => return never_ran(),
         (Gate::Create, Condition::Create | Condition::Start) => false,
         (Gate::Start, Condition::Start) => {
-            let up = target.ran() && matches!(target.phase, Phase::Starting | Phase::Running | Phase::Stopping);
+            let up =
+                target.ran() && matches!(target.phase, Phase::Starting | Phase::Running | Phase::Stopping);
             if over && !target.ran() {
                 return never_ran();
             }

@@ -174,7 +174,8 @@ impl Driver {
     }
 
     fn handle(&mut self, event: Event) {
-        let health_before: Vec<Health> = self.state.containers.iter().map(|container| container.health).collect();
+        let health_before: Vec<Health> =
+            self.state.containers.iter().map(|container| container.health).collect();
         let before = std::mem::take(&mut self.state);
         let now_ms = self.host().clock.now_ms();
         let (state, effects) = machine::step(&self.context().plan, before.clone(), event, now_ms);
@@ -215,7 +216,12 @@ impl Driver {
             Effect::Stop(index) => drop(self.spawn(async move { performer.stop(index).await })),
             Effect::Report(what) => {
                 let change = report::render(self.context(), &self.state, &what, &self.host().cluster);
-                tracing::info!(task.arn = change.task, task.status = change.status, reason = change.reason, "the task changed");
+                tracing::info!(
+                    task.arn = change.task,
+                    task.status = change.status,
+                    reason = change.reason,
+                    "the task changed"
+                );
                 self.outbox.push_back(change);
             }
         }

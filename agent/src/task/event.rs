@@ -14,13 +14,31 @@ pub(crate) enum Event {
     /// The agent cannot run this task at all.
     Refused(String),
     Prepared(Result<(), Failure>),
-    Pulled { index: usize, result: Result<PulledImage, Failure> },
-    Created { index: usize, result: Result<CreatedContainer, Failure> },
-    Started { index: usize, result: Result<StartedContainer, Failure> },
-    Exited { index: usize, exit: Exit },
-    HealthChanged { index: usize, health: Health },
+    Pulled {
+        index: usize,
+        result: Result<PulledImage, Failure>,
+    },
+    Created {
+        index: usize,
+        result: Result<CreatedContainer, Failure>,
+    },
+    Started {
+        index: usize,
+        result: Result<StartedContainer, Failure>,
+    },
+    Exited {
+        index: usize,
+        exit: Exit,
+    },
+    HealthChanged {
+        index: usize,
+        health: Health,
+    },
     /// What the engine shows after the agent or the engine was away; `None`: there is no such container.
-    Observed { index: usize, seen: Option<Observed> },
+    Observed {
+        index: usize,
+        seen: Option<Observed>,
+    },
     /// Time has passed a deadline.
     Tick,
 }

@@ -269,7 +269,8 @@ impl Machine<'_> {
                 }
             }
             Phase::Running | Phase::Stopping => {
-                let failure = Failure::new("ContainerVanishedError", "the container was removed outside Berth");
+                let failure =
+                    Failure::new("ContainerVanishedError", "the container was removed outside Berth");
                 container.reason = Some(failure.reason());
                 container.finished_at_ms = Some(self.now_ms);
                 self.stopped(index);
@@ -288,7 +289,12 @@ impl Machine<'_> {
                 Desired::Stopped => self.advance_to_stopped(),
             }
             let moved = self.effects.len() > before
-                || self.state.containers.iter().zip(phases).any(|(container, phase)| container.phase != phase);
+                || self
+                    .state
+                    .containers
+                    .iter()
+                    .zip(phases)
+                    .any(|(container, phase)| container.phase != phase);
             if !moved {
                 break;
             }

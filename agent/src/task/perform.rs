@@ -53,12 +53,22 @@ impl Performer {
     }
 
     pub(crate) async fn prepare(&self) -> Event {
-        let result = prepare::prepare(&self.host, &self.context).await;
-        Event::Prepared(result.map(|prepared| *self.prepared.lock() = Arc::new(prepared)))
+        loop {
+            let result = prepare::prepare(&self.host, &self.context).await;
+            if result.is_ok() || !self.host.engine_was_away().await {
+                return Event::Prepared(result.map(|prepared| *self.prepared.lock() = Arc::new(prepared)));
+            }
+        }
     }
 
     pub(crate) async fn pull(&self, index: usize) -> Event {
-        Event::Pulled { index, result: self.host.images.ensure(&self.image_request(index)).await }
+        loop {
+            let result = self.host.images.ensure(&self.image_request(index)).await;
+            // A pull that an engine's restart cut off is begun again.
+            if result.is_ok() || !self.host.engine_was_away().await {
+                return Event::Pulled { index, result };
+            }
+        }
     }
 
     pub(crate) async fn create(&self, index: usize) -> Event {
@@ -169,7 +179,11 @@ impl Performer {
         let new = NewContainer { name: self.context.engine_names[index].clone(), body };
         let created_at_ms = self.host.clock.now_ms();
         let created = self.host.engine.create(new).await;
-        Ok(created.map(|runtime_id| CreatedContainer { runtime_id, network_bindings: bindings, created_at_ms }))
+        Ok(created.map(|runtime_id| CreatedContainer {
+            runtime_id,
+            network_bindings: bindings,
+            created_at_ms,
+        }))
     }
 
     /// The name is taken: by this very container, when an answer was lost, or by something else.
@@ -177,7 +191,8 @@ impl Performer {
         let name = &self.context.engine_names[index];
         let failed = |why: String| Failure::new(CANNOT_CREATE, why);
         let found = self.host.engine.container(name).await.map_err(|error| failed(error.to_string()))?;
-        let found = found.filter(|found| found.labels.get(TASK_LABEL).is_some_and(|arn| arn == self.context.arn()));
+        let found =
+            found.filter(|found| found.labels.get(TASK_LABEL).is_some_and(|arn| arn == self.context.arn()));
         let found = found.ok_or_else(|| failed(why.to_owned()))?;
         self.leases.lock()[index] = Some(self.host.ports.adopt(&found.observed.network_bindings));
         Ok(CreatedContainer {
@@ -227,7 +242,10 @@ impl Performer {
 }
 
 fn timed_out(what: &str) -> Failure {
-    Failure::new("DockerTimeoutError", format!("the engine did not finish the {what} of the container in time"))
+    Failure::new(
+        "DockerTimeoutError",
+        format!("the engine did not finish the {what} of the container in time"),
+    )
 }
 
 fn port_is_taken(error: &EngineError) -> bool {

@@ -112,7 +112,8 @@ impl Plan {
     }
 
     fn has_cycle(&self) -> bool {
-        let mut waiting: Vec<usize> = self.containers.iter().map(|container| container.dependencies.len()).collect();
+        let mut waiting: Vec<usize> =
+            self.containers.iter().map(|container| container.dependencies.len()).collect();
         let mut free: Vec<usize> = (0..waiting.len()).filter(|index| waiting[*index] == 0).collect();
         let mut seen = 0;
         while let Some(on) = free.pop() {
@@ -153,9 +154,9 @@ fn dependencies(
     index: &HashMap<&str, usize>,
 ) -> Result<Vec<Dependency>, String> {
     let find = |name: &str, field: &str| {
-        let on = *index
-            .get(name)
-            .ok_or_else(|| format!("{field} of container {} names {name}, which the task lacks", container.name))?;
+        let on = *index.get(name).ok_or_else(|| {
+            format!("{field} of container {} names {name}, which the task lacks", container.name)
+        })?;
         if task.containers[on].name == container.name {
             return Err(format!("{field} of container {name} names the container itself"));
         }
@@ -207,9 +208,18 @@ mod tests {
     fn container(name: &str, depends_on: &[(&str, ContainerCondition)]) -> Container {
         let depends_on = depends_on
             .iter()
-            .map(|(on, condition)| ContainerDependency { container_name: (*on).into(), condition: *condition })
+            .map(|(on, condition)| ContainerDependency {
+                container_name: (*on).into(),
+                condition: *condition,
+            })
             .collect();
-        Container { name: name.into(), image: "app".into(), essential: false, depends_on, ..Container::default() }
+        Container {
+            name: name.into(),
+            image: "app".into(),
+            essential: false,
+            depends_on,
+            ..Container::default()
+        }
     }
 
     fn task(containers: Vec<Container>) -> Task {
@@ -254,7 +264,8 @@ mod tests {
         essential.essential = true;
         let complete = task(vec![essential, container("app", &[("init", ContainerCondition::Complete)])]);
         assert!(Plan::from_task(&complete).unwrap_err().contains("essential"));
-        let healthy = task(vec![container("db", &[]), container("app", &[("db", ContainerCondition::Healthy)])]);
+        let healthy =
+            task(vec![container("db", &[]), container("app", &[("db", ContainerCondition::Healthy)])]);
         assert!(Plan::from_task(&healthy).unwrap_err().contains("no health check"));
         let absent = task(vec![container("app", &[("db", ContainerCondition::Start)])]);
         assert!(Plan::from_task(&absent).unwrap_err().contains("which the task lacks"));

@@ -105,8 +105,9 @@ async fn source(host: &Host, context: &TaskContext, volume: &Volume) -> Result<V
 async fn secrets(host: &Host, context: &TaskContext) -> Result<BTreeMap<(usize, String), String>, Failure> {
     let mut values = BTreeMap::new();
     let containers = context.task().containers.iter().enumerate();
-    let wanted: Vec<(usize, &SecretReference)> =
-        containers.flat_map(|(index, container)| container.secrets.iter().map(move |secret| (index, secret))).collect();
+    let wanted: Vec<(usize, &SecretReference)> = containers
+        .flat_map(|(index, container)| container.secrets.iter().map(move |secret| (index, secret)))
+        .collect();
     if wanted.is_empty() {
         return Ok(values);
     }
@@ -128,11 +129,15 @@ async fn secrets(host: &Host, context: &TaskContext) -> Result<BTreeMap<(usize, 
 /// `name`, an ARN, or for a secret `ARN:json-key:version-stage:version-id`.
 async fn fetch(client: &Client, secret: &SecretReference) -> Result<String, String> {
     if secret.provider == "ssm" {
-        let name = secret.value_from.split_once(":parameter").map_or(secret.value_from.as_str(), |(_, name)| name);
+        let name =
+            secret.value_from.split_once(":parameter").map_or(secret.value_from.as_str(), |(_, name)| name);
         let input = json!({ "Name": name, "WithDecryption": true });
         let answer = client.call("ssm", "AmazonSSM", "GetParameter", &input).await;
         let answer = answer.map_err(|error| error.to_string())?;
-        return answer["Parameter"]["Value"].as_str().map(str::to_owned).ok_or_else(|| "it has no value".into());
+        return answer["Parameter"]["Value"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| "it has no value".into());
     }
     let parts: Vec<&str> = secret.value_from.split(':').collect();
     let (id, options) = if parts.len() > 7 { parts.split_at(7) } else { (parts.as_slice(), &[][..]) };

@@ -15,7 +15,9 @@ pub(crate) fn check(task: &Task) -> Result<(), String> {
     }
     match task.network_mode.as_str() {
         "" | "bridge" | "host" | "none" => {}
-        "awsvpc" => return Err("network mode awsvpc is not supported on this host: use bridge, host or none".into()),
+        "awsvpc" => {
+            return Err("network mode awsvpc is not supported on this host: use bridge, host or none".into());
+        }
         other => return Err(format!("network mode {other} is not known")),
     }
     for (field, value) in [("pidMode", &task.pid_mode), ("ipcMode", &task.ipc_mode)] {
@@ -48,7 +50,9 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
             None | Some("" | "task" | "shared") => Ok(()),
             Some(other) => Err(format!("volume {}: scope {other} is not known", volume.name)),
         },
-        other => Err(format!("volume {}: volumes of type {other} are not supported by this agent", volume.name)),
+        other => {
+            Err(format!("volume {}: volumes of type {other} are not supported by this agent", volume.name))
+        }
     }
 }
 
@@ -84,7 +88,10 @@ fn check_container(task: &Task, container: &Container) -> Result<(), String> {
             return Err(format!("mountPoints name the volume {}, which the task lacks", mount.source_volume));
         }
         if !mount.container_path.starts_with('/') || mount.container_path.contains(':') {
-            return Err(format!("containerPath {} is no absolute path without a colon", mount.container_path));
+            return Err(format!(
+                "containerPath {} is no absolute path without a colon",
+                mount.container_path
+            ));
         }
     }
     Ok(())

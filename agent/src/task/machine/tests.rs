@@ -188,10 +188,7 @@ fn ignored_exit_codes_and_wanted_stops_do_not_restart() {
 #[test]
 fn a_stop_during_the_pull_ends_it() {
     let (mut life, _) = Life::begin(plan(vec![container(true, &[])]));
-    assert_eq!(
-        life.event(Event::StopRequested),
-        [Effect::AbandonPull(0), Effect::Report(Report::Stopped)]
-    );
+    assert_eq!(life.event(Event::StopRequested), [Effect::AbandonPull(0), Effect::Report(Report::Stopped)]);
     assert_eq!(life.event(pulled(0)), []);
 }
 
@@ -348,7 +345,9 @@ impl Simulation {
 
 fn target(effect: &Effect) -> Option<usize> {
     match effect {
-        Effect::Pull(index) | Effect::Create(index) | Effect::Start(index) | Effect::Stop(index) => Some(*index),
+        Effect::Pull(index) | Effect::Create(index) | Effect::Start(index) | Effect::Stop(index) => {
+            Some(*index)
+        }
         _ => None,
     }
 }

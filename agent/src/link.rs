@@ -1,0 +1,152 @@
+//! The agent's side of the scheduler's protocol: registration, control connection, telemetry, reports.
+//!
+//! The agent calls, the scheduler never does. A connection that ends is made again with jittered pauses, and
+//! what runs on the host goes on running meanwhile.
+
+mod acs;
+mod api;
+mod backoff;
+mod register;
+mod socket;
+mod tcs;
+
+use std::sync::Arc;
+
+use registry_aws::Credentials;
+use registry_runtime::Shutdown;
+use scheduler_protocol::{DiscoverPollEndpointRequest, DiscoverPollEndpointResponse};
+use serde::{Deserialize, Serialize};
+
+use crate::host::Host;
+use crate::manager::Manager;
+use crate::store::Values;
+use acs::Timeline;
+pub(crate) use api::Api;
+use backoff::Backoff;
+pub(crate) use register::Registration;
+use socket::SocketError;
+
+const INSTANCE_KEY: &str = "instance";
+
+/// Which container instance this host is; kept for as long as the state is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Instance {
+    cluster: String,
+    container_instance_arn: String,
+}
+
+/// What both connections need to know.
+struct Session {
+    host: Arc<Host>,
+    manager: Manager,
+    credentials: Credentials,
+    container_instance_arn: String,
+    docker_version: String,
+    endpoints: DiscoverPollEndpointResponse,
+}
+
+pub(crate) struct Link {
+    pub(crate) host: Arc<Host>,
+    pub(crate) manager: Manager,
+    pub(crate) api: Arc<Api>,
+    pub(crate) credentials: Credentials,
+    pub(crate) registration: Registration,
+}
+
+impl Link {
+    /// Registers and stays connected until the agent shuts down.
+    pub(crate) async fn run(self, values: &Values, shutdown: Shutdown) {
+        let saved: Instance =
+            values.get(INSTANCE_KEY).and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+        let mut instance = if saved.cluster == self.host.cluster { saved } else { Instance::default() };
+        let timeline = Timeline::new(&self.host.store, values);
+        let mut first = true;
+        let mut backoff = Backoff::new();
+        loop {
+            tokio::select! {
+                () = shutdown.begun() => return,
+                () = self.register(&mut instance) => {}
+            }
+            // Connected again and again under one registration, until the scheduler refuses the instance.
+            loop {
+                let ended = tokio::select! {
+                    () = shutdown.begun() => return,
+                    ended = self.connect_once(&instance, &timeline, &mut first, &mut backoff) => ended,
+                };
+                let refused = matches!(ended, Err(SocketError::Refused(_)));
+                match ended {
+                    Ok(()) => tracing::info!("the scheduler closed the connection"),
+                    Err(error) => tracing::warn!(%error, "the scheduler cannot be reached"),
+                }
+                tokio::select! {
+                    () = shutdown.begun() => return,
+                    () = backoff.pause() => {}
+                }
+                if refused {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn register(&self, instance: &mut Instance) {
+        let mut backoff = Backoff::new();
+        loop {
+            let known = Some(instance.container_instance_arn.clone()).filter(|arn| !arn.is_empty());
+            let request = self.registration.request(&self.host, known);
+            match self.api.register(&request).await {
+                Ok(answer) => {
+                    let arn = answer.container_instance.container_instance_arn;
+                    tracing::info!(container_instance.arn = arn, "registered");
+                    *instance = Instance { cluster: self.host.cluster.clone(), container_instance_arn: arn };
+                    let bytes = serde_json::to_vec(&instance).expect("strings have a JSON form");
+                    if let Err(error) = self.host.store.put_durably(INSTANCE_KEY, bytes).await {
+                        tracing::error!(%error, "the instance's identity could not be saved");
+                    }
+                    return;
+                }
+                Err(error) => tracing::warn!(%error, "the host could not be registered"),
+            }
+            backoff.pause().await;
+        }
+    }
+
+    async fn connect_once(
+        &self,
+        instance: &Instance,
+        timeline: &Timeline,
+        first: &mut bool,
+        backoff: &mut Backoff,
+    ) -> Result<(), SocketError> {
+        let request = DiscoverPollEndpointRequest {
+            container_instance: Some(instance.container_instance_arn.clone()),
+            cluster: Some(self.host.cluster.clone()),
+        };
+        let mut endpoints =
+            self.api.discover(&request).await.map_err(|error| SocketError::Away(error.to_string()))?;
+        for endpoint in [&mut endpoints.endpoint, &mut endpoints.telemetry_endpoint] {
+            if endpoint.is_empty() {
+                *endpoint = self.host.server_url.clone();
+            }
+        }
+        let session = Session {
+            host: self.host.clone(),
+            manager: self.manager.clone(),
+            credentials: self.credentials.clone(),
+            container_instance_arn: instance.container_instance_arn.clone(),
+            docker_version: self.registration.docker_version(),
+            endpoints,
+        };
+        let control = acs::connect(&session, *first).await?;
+        *first = false;
+        backoff.reset();
+        self.api.connected();
+        tokio::select! {
+            ended = acs::run(&session, timeline, control) => ended,
+            () = tcs::run(&session) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
