@@ -304,9 +304,10 @@ async fn not_found_on_one_replica_is_no_answer() {
 async fn deletion_reaches_every_replica_or_says_so() {
     let (stores, content_store) = three().await;
     let sealed = push(&content_store, &Bytes::from_static(b"bytes")).await.unwrap();
-    stores[1].fail_after(0, Fault::Offline);
+    stores[0].fail_after(0, Fault::Offline);
     assert!(content_store.delete(sealed.row.file_id).await.is_err());
-    stores[1].fail_after(0, None);
+    assert!(stores[1..].iter().all(|store| store.memory.bytes(sealed.row.file_id).is_none()));
+    stores[0].fail_after(0, None);
     content_store.delete(sealed.row.file_id).await.unwrap();
     assert!(stores.iter().all(|store| store.memory.bytes(sealed.row.file_id).is_none()));
 }

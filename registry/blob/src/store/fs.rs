@@ -11,10 +11,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use tokio::time::{Instant, sleep};
 
 use super::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, StoreError};
 use crate::file_id::FileId;
@@ -22,6 +24,9 @@ use crate::replicate::ReplicaId;
 use reader::FsReader;
 use root::Root;
 use writer::FsWriter;
+
+/// How long an object may stay locked by the last write of a writer that was dropped.
+const LAST_WRITE: Duration = Duration::from_millis(500);
 
 /// One replica in a directory of a filesystem. Clones share it.
 #[derive(Clone)]
@@ -88,9 +93,14 @@ impl BlobStore for FsStore {
     }
 
     async fn resume(&self, file_id: FileId, len: u64) -> Result<Box<dyn ObjectWriter>, StoreError> {
-        let root = Arc::clone(&self.root);
-        let writer = blocking(move || FsWriter::resume(root, file_id, len)).await?;
-        Ok(Box::new(writer))
+        let started = Instant::now();
+        loop {
+            let root = Arc::clone(&self.root);
+            match blocking(move || FsWriter::resume(root, file_id, len)).await {
+                Err(StoreError::Busy) if started.elapsed() < LAST_WRITE => sleep(LAST_WRITE / 50).await,
+                resumed => return Ok(Box::new(resumed?)),
+            }
+        }
     }
 
     async fn open(&self, file_id: FileId) -> Result<Arc<dyn ObjectReader>, StoreError> {

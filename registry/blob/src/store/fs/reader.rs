@@ -2,16 +2,21 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use rustix::fs::{Advice, fadvise};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::blocking;
 use crate::buffer::Buffer;
 use crate::store::{ObjectReader, StoreError};
+
+/// Reads of at least this many bytes are taken for parts of a sequential one.
+const READ_AHEAD_FROM: u64 = 256 * 1024;
 
 pub(super) struct FsReader {
     file: Arc<File>,
@@ -66,7 +71,15 @@ impl ObjectReader for FsReader {
     ) -> Result<Buffer, StoreError> {
         let file = Arc::clone(&self.file);
         blocking(move || match file.read_exact_at(&mut buffer[from..to], offset) {
-            Ok(()) => Ok(buffer),
+            Ok(()) => {
+                let read = (to - from) as u64;
+                if read >= READ_AHEAD_FROM {
+                    // Only advice: whoever reads a large stretch of a cold file wants the next one too,
+                    // and then finds it in the page cache.
+                    let _ = fadvise(&*file, offset + read, NonZeroU64::new(read), Advice::WillNeed);
+                }
+                Ok(buffer)
+            }
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(StoreError::Short),
             Err(error) => Err(StoreError::Io(error)),
         })
