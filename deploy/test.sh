@@ -45,6 +45,29 @@ tools() {
 
 tests() { (set -o pipefail; cargo test --locked --workspace --no-fail-fast -- "$@" 2>&1 | tee -a "$log"); }
 
+# The README's first command, twice: the second run finds everything as it should be and prints the same.
+first_command() {
+    local dir first second address
+    dir=$(mktemp -d)
+    export BERTH_DATA=$dir/data BERTH_LISTEN=127.0.0.1:5099
+    first=$("$root/deploy/up.sh") || { stop_first_command "$dir"; return 1; }
+    printf '%s\n' "$first"
+    address=$(sed -n 's/^address *//p' <<<"$first" | head -n1)
+    second=$("$root/deploy/up.sh") && curl -fsS "$address" | grep -q 'It runs' && [ "$first" = "$second" ]
+    local status=$?
+    [ $status = 0 ] || printf 'the second run printed:\n%s\n' "$second"
+    stop_first_command "$dir"
+    [ $status = 0 ] && printf 'test result: ok. 1 passed; 0 failed; 0 ignored;\n' >>"$log"
+    return $status
+}
+
+stop_first_command() {
+    "$root/deploy/down.sh"
+    docker ps -aq --filter label=com.amazonaws.ecs.task-definition-family=hello | xargs -r docker rm -f >/dev/null
+    rm -rf "$1"
+    unset BERTH_DATA BERTH_LISTEN
+}
+
 cd "$root"
 mkdir -p target
 part "install tools" tools
@@ -52,6 +75,7 @@ part "format" cargo fmt --all --check
 part "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 part "build" cargo test --locked --workspace --no-run --quiet
 part "tests" tests
+part "the first command, twice" first_command
 if [ -n "$all" ]; then
     part "long tests" tests --ignored
     part "benchmarks" cargo bench --locked --workspace

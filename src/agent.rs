@@ -69,5 +69,5 @@ pub(crate) async fn run(arguments: AgentArguments) -> Result<()> {
     };
     let shutdown = Shutdown::new();
     shutdown.listen_for_signals()?;
-    Ok(::agent::run(config, shutdown.token()).await?)
+    Ok(::agent::run(config, shutdown).await?)
 }

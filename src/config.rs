@@ -43,8 +43,6 @@ pub(crate) struct Config {
     pub(crate) shutdown_grace: u64,
     /// Seconds of silence after which an instance is lost.
     pub(crate) instance_lease: u64,
-    /// Role that pulls images of tasks without an execution role.
-    pub(crate) default_execution_role: Option<String>,
     /// The administrator's first access key; used at the first start only.
     pub(crate) bootstrap_access_key_id: Option<String>,
     pub(crate) bootstrap_secret_access_key: Option<SecretString>,
@@ -69,7 +67,6 @@ impl Default for Config {
             sparse_manifests: false,
             shutdown_grace: 10,
             instance_lease: 30,
-            default_execution_role: None,
             bootstrap_access_key_id: None,
             bootstrap_secret_access_key: None,
             agent: AgentSettings::default(),
@@ -116,7 +113,11 @@ impl Settings {
     }
 
     pub(crate) fn replicas(&self) -> Vec<PathBuf> {
-        if self.config.replicas.is_empty() { vec![self.data.join("content")] } else { self.config.replicas.clone() }
+        if self.config.replicas.is_empty() {
+            vec![self.data.join("content")]
+        } else {
+            self.config.replicas.clone()
+        }
     }
 
     pub(crate) fn bootstrap(&self) -> Result<Option<BootstrapKey>> {
@@ -141,7 +142,8 @@ impl Settings {
 /// `ADDRESS:PORT`; a name such as `localhost` stands for its first address.
 fn listen_address(text: &str) -> Result<SocketAddr> {
     use std::net::ToSocketAddrs;
-    let mut addresses = text.to_socket_addrs().with_context(|| format!("listen: {text} is not ADDRESS:PORT"))?;
+    let mut addresses =
+        text.to_socket_addrs().with_context(|| format!("listen: {text} is not ADDRESS:PORT"))?;
     addresses.next().with_context(|| format!("listen: {text} has no address"))
 }
 
@@ -164,7 +166,9 @@ mod tests {
         let mut loaded = 0;
         for entry in std::fs::read_dir(examples).unwrap() {
             let path = entry.unwrap().path();
-            if let Err(error) = registry_runtime::config::load_from::<Config>(Some(&path), "BERTH_", &|_| None) {
+            if let Err(error) =
+                registry_runtime::config::load_from::<Config>(Some(&path), "BERTH_", &|_| None)
+            {
                 panic!("{error}");
             }
             loaded += 1;

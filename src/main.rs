@@ -7,7 +7,6 @@ mod config;
 mod dispatch;
 mod images;
 mod names;
-mod policy;
 mod serve;
 mod up;
 

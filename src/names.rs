@@ -26,7 +26,12 @@ pub(crate) struct OwnImage {
 pub(crate) struct InvalidName(String);
 
 impl Names {
-    pub(crate) fn new(advertise: Option<&str>, registry_names: &[String], port: u16, account_id: AccountId) -> Self {
+    pub(crate) fn new(
+        advertise: Option<&str>,
+        registry_names: &[String],
+        port: u16,
+        account_id: AccountId,
+    ) -> Self {
         let hosts = advertise.into_iter().map(str::to_owned).chain(registry_names.iter().cloned()).collect();
         Self { hosts, port, account_id }
     }
@@ -53,7 +58,8 @@ impl Names {
             let (name, port) = host.rsplit_once(':')?;
             let port: u16 = port.parse().ok()?;
             let name = name.trim_start_matches('[').trim_end_matches(']');
-            let is_loopback = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            let is_loopback =
+                name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
             Some(is_loopback && port == self.port)
         };
         let ecr = || {
@@ -70,7 +76,12 @@ mod tests {
     use super::Names;
 
     fn names() -> Names {
-        Names::new(Some("registry.example:443"), &["images.internal".to_owned()], 5000, "000000000000".parse().unwrap())
+        Names::new(
+            Some("registry.example:443"),
+            &["images.internal".to_owned()],
+            5000,
+            "000000000000".parse().unwrap(),
+        )
     }
 
     #[test]
@@ -84,7 +95,10 @@ mod tests {
             ("000000000000.dkr.ecr.eu-west-1.amazonaws.com/app:1", "app", "1"),
         ] {
             let own = names().parse(image).unwrap().unwrap_or_else(|| panic!("{image}"));
-            assert_eq!((own.repository.as_str(), own.reference.to_string().as_str()), (repository, reference));
+            assert_eq!(
+                (own.repository.as_str(), own.reference.to_string().as_str()),
+                (repository, reference)
+            );
         }
     }
 

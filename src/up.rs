@@ -35,7 +35,7 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
         protected_paths,
         settings: agent_settings,
     };
-    let agent = tokio::spawn(::agent::run(config, shutdown.token()));
+    let agent = tokio::spawn(::agent::run(config, shutdown.clone()));
     let served = serving.until_stopped().await;
     agent.await.context("the agent ended by a panic")?.context("the agent ended")?;
     served
@@ -46,6 +46,6 @@ async fn join(serving: &Serving, data_dir: &Path) -> Result<JoinedConfig> {
     if let Some(joined) = ::agent::joined(data_dir)? {
         return Ok(joined);
     }
-    let token = serving.scheduler.create_join_token(CLUSTER).await.context("cannot make a join token")?;
+    let token = serving.scheduler.local_join_token(CLUSTER).await.context("cannot make a join token")?;
     Ok(::agent::join(&serving.endpoint, &token, data_dir).await?)
 }

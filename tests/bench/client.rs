@@ -23,7 +23,12 @@ impl Connection {
     pub(crate) fn open(host: &str, authorization: Option<String>) -> Self {
         let stream = TcpStream::connect(host).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::with_capacity(1 << 18, stream), host: host.to_owned(), authorization, buffer: vec![0; 1 << 18] }
+        Self {
+            stream: BufReader::with_capacity(1 << 18, stream),
+            host: host.to_owned(),
+            authorization,
+            buffer: vec![0; 1 << 18],
+        }
     }
 
     /// GET that must answer `status`.
@@ -62,8 +67,11 @@ impl Connection {
     }
 
     fn send(&mut self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
-        let authorization =
-            self.authorization.as_ref().map(|value| format!("Authorization: {value}\r\n")).unwrap_or_default();
+        let authorization = self
+            .authorization
+            .as_ref()
+            .map(|value| format!("Authorization: {value}\r\n"))
+            .unwrap_or_default();
         let accept = "Accept: application/vnd.oci.image.manifest.v1+json, */*\r\n";
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\n{accept}{authorization}{headers}Content-Length: {}\r\n\r\n",
@@ -79,7 +87,8 @@ impl Connection {
     fn answer(&mut self) -> Answer {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
-        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+        let status =
+            line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{line}"));
         let (mut length, mut chunked, mut location) = (0, false, None);
         loop {
             line.clear();
@@ -155,6 +164,11 @@ pub(crate) fn digest_of(seed: u64, bytes: &[u8]) -> String {
 /// What `make` gives, computed once for each name.
 pub(crate) fn once(name: &str, make: impl FnOnce() -> String) -> String {
     static MADE: OnceLock<Mutex<HashMap<String, String>>> = OnceLock::new();
-    let mut made = MADE.get_or_init(Mutex::default).lock().unwrap();
-    made.entry(name.to_owned()).or_insert_with(make).clone()
+    let made = MADE.get_or_init(Mutex::default);
+    let known = made.lock().unwrap().get(name).cloned();
+    // Not under the lock: what is made may need another name's value.
+    known.unwrap_or_else(|| {
+        let value = make();
+        made.lock().unwrap().entry(name.to_owned()).or_insert(value).clone()
+    })
 }

@@ -48,7 +48,13 @@ impl Peer {
         })
     }
 
-    fn start(name: &str, path: &str, file: &str, arguments: &[&str], config: impl Fn(&Path, u16) -> String) -> Self {
+    fn start(
+        name: &str,
+        path: &str,
+        file: &str,
+        arguments: &[&str],
+        config: impl Fn(&Path, u16) -> String,
+    ) -> Self {
         assert!(Path::new(path).exists(), "{path} is missing; deploy/test.sh installs docker-registry");
         let data = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -5,7 +5,12 @@
 //! `cargo bench --bench registry -- --peer distribution=/path/to/registry --peer zot=/path/to/zot`.
 //! `--rounds N` and `--only TEXT` choose how often and which. Berth runs with encryption, authentication and
 //! durable writes on; the peers as their defaults are: plain, open, and as durable as they are.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark prints, and fails by panicking"
+)]
 
 mod client;
 mod peer;
@@ -32,11 +37,41 @@ struct Workload {
 const MIB: usize = 1 << 20;
 
 const WORKLOADS: &[Workload] = &[
-    Workload { name: "manifest GET by tag", requests: 20_000, connections: 8, bytes: 0, request: manifest_by_tag },
-    Workload { name: "manifest GET by digest", requests: 20_000, connections: 8, bytes: 0, request: manifest_by_digest },
-    Workload { name: "blob GET 1 MiB", requests: 2_000, connections: 4, bytes: MIB as u64, request: blob_1_mib },
-    Workload { name: "blob GET 100 MiB", requests: 40, connections: 2, bytes: 100 * MIB as u64, request: blob_100_mib },
-    Workload { name: "push 10 MiB blobs", requests: 60, connections: 4, bytes: 10 * MIB as u64, request: push_10_mib },
+    Workload {
+        name: "manifest GET by tag",
+        requests: 20_000,
+        connections: 8,
+        bytes: 0,
+        request: manifest_by_tag,
+    },
+    Workload {
+        name: "manifest GET by digest",
+        requests: 20_000,
+        connections: 8,
+        bytes: 0,
+        request: manifest_by_digest,
+    },
+    Workload {
+        name: "blob GET 1 MiB",
+        requests: 2_000,
+        connections: 4,
+        bytes: MIB as u64,
+        request: blob_1_mib,
+    },
+    Workload {
+        name: "blob GET 100 MiB",
+        requests: 40,
+        connections: 2,
+        bytes: 100 * MIB as u64,
+        request: blob_100_mib,
+    },
+    Workload {
+        name: "push 10 MiB blobs",
+        requests: 60,
+        connections: 4,
+        bytes: 10 * MIB as u64,
+        request: push_10_mib,
+    },
     Workload { name: "manifest PUT", requests: 1_000, connections: 8, bytes: 0, request: manifest_put },
     Workload { name: "tag list of 500", requests: 2_000, connections: 8, bytes: 0, request: tag_list },
 ];

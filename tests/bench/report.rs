@@ -63,9 +63,13 @@ impl Report {
 
     pub(crate) fn print(&self) {
         let reference = self.servers.get(1);
-        println!("{:<24} {:<16} {:>16} {:>10} {:>10} {:>10} {:>10}", "", "", "server CPU", "of peer", "req/s", "p50 ms", "p99 ms");
+        println!(
+            "{:<24} {:<16} {:>16} {:>10} {:>10} {:>10} {:>10}",
+            "", "", "server CPU", "of peer", "req/s", "p50 ms", "p99 ms"
+        );
         for (workload, row) in &self.rows {
-            let reference = reference.and_then(|name| row.get(name)).map(|rounds| median(rounds, |figures| figures.cpu));
+            let reference =
+                reference.and_then(|name| row.get(name)).map(|rounds| median(rounds, |figures| figures.cpu));
             for server in &self.servers {
                 let Some(rounds) = row.get(server) else { continue };
                 let cpu = median(rounds, |figures| figures.cpu);

@@ -2,7 +2,12 @@
 //! starting the same containers at once through the raw Docker API: on the same engine, in turns.
 //!
 //! `cargo bench --bench run_task [-- --rounds N]`. The image is present, and its rights are known.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a benchmark prints, and fails by panicking"
+)]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -38,7 +43,8 @@ async fn compare(rounds: usize) {
     let definition = json!({"family": "app", "executionRoleArn": ROLE, "containerDefinitions": containers});
     ecs.call("RegisterTaskDefinition", definition).await;
     eventually("the host is connected", || {
-        let described = test_support::aws(&server, ["ecs", "describe-clusters", "--clusters", "default"]).ok()?;
+        let described =
+            test_support::aws(&server, ["ecs", "describe-clusters", "--clusters", "default"]).ok()?;
         (described["clusters"][0]["registeredContainerInstancesCount"] == 1).then_some(())
     });
     // The first task pulls, and warms what both sides use.
@@ -53,7 +59,12 @@ async fn compare(rounds: usize) {
             raw.push(raw_docker(&engine, &image_id, count));
         }
         let (ours, raw) = (median(ours), median(raw));
-        println!("{count:<10} {:>14.3} {:>14.3} {:>10.2}", ours.as_secs_f64(), raw.as_secs_f64(), ours.as_secs_f64() / raw.as_secs_f64());
+        println!(
+            "{count:<10} {:>14.3} {:>14.3} {:>10.2}",
+            ours.as_secs_f64(),
+            raw.as_secs_f64(),
+            ours.as_secs_f64() / raw.as_secs_f64()
+        );
     }
 }
 
@@ -69,7 +80,8 @@ struct Ecs {
 
 impl Ecs {
     fn new(server: &Server) -> Self {
-        let credentials = Credentials::new(server.access_key_id().to_owned(), server.secret().to_owned(), None);
+        let credentials =
+            Credentials::new(server.access_key_id().to_owned(), server.secret().to_owned(), None);
         Self { client: Client::new(server.endpoint(), "us-east-1", credentials).unwrap() }
     }
 
@@ -80,7 +92,8 @@ impl Ecs {
     /// Runs `count` tasks (two calls at once for more than ten) and stops them again; the time until all ran.
     async fn run(&self, count: usize) -> Duration {
         let begin = Instant::now();
-        let (first, second) = tokio::join!(self.run_task(count.min(10)), self.run_task(count.saturating_sub(10)));
+        let (first, second) =
+            tokio::join!(self.run_task(count.min(10)), self.run_task(count.saturating_sub(10)));
         let arns: Vec<Value> = first.into_iter().chain(second).collect();
         assert_eq!(arns.len(), count);
         let taken = loop {
@@ -157,6 +170,9 @@ fn request(socket: &str, method: &str, path: &str, body: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.split(' ').nth(1).is_some_and(|status| status.starts_with('2')), "{method} {path}: {answer}");
+    assert!(
+        head.split(' ').nth(1).is_some_and(|status| status.starts_with('2')),
+        "{method} {path}: {answer}"
+    );
     body.to_owned()
 }

@@ -51,7 +51,11 @@ fn no_canary_lies_in_clear() {
     );
     assert_eq!(pushed.status, 201, "{pushed:?}");
     let definition = r#"[{"name":"a","image":"a","memory":16,"environment":[{"name":"SECRET","value":"CANARY-in-the-environment-93bd"}]}]"#;
-    aws(&server, ["ecs", "register-task-definition", "--family", "canary", "--container-definitions", definition]).unwrap();
+    aws(
+        &server,
+        ["ecs", "register-task-definition", "--family", "canary", "--container-definitions", definition],
+    )
+    .unwrap();
     // An upload that is left open keeps its last bytes sealed too.
     let open = http.post("/v2/canary/blobs/uploads/", &[], b"");
     let location = open.header("location").unwrap();
@@ -67,7 +71,12 @@ fn no_canary_lies_in_clear() {
         for path in files(server.data()).iter().filter(|path| !path.ends_with("credentials")) {
             let bytes = std::fs::read(path).unwrap_or_default();
             for canary in canaries {
-                assert!(!contains(&bytes, canary), "{} holds {}", path.display(), String::from_utf8_lossy(canary));
+                assert!(
+                    !contains(&bytes, canary),
+                    "{} holds {}",
+                    path.display(),
+                    String::from_utf8_lossy(canary)
+                );
             }
         }
     };
@@ -88,7 +97,10 @@ fn a_flipped_bit_is_never_served() {
     let blob: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
     server.http().push_blob("flip", &blob);
     let body = manifest(&blob, "flip");
-    assert_eq!(server.http().put("/v2/flip/manifests/1", &[("content-type", OCI_MANIFEST)], &body).status, 201);
+    assert_eq!(
+        server.http().put("/v2/flip/manifests/1", &[("content-type", OCI_MANIFEST)], &body).status,
+        201
+    );
     let objects = objects(&server);
     assert_eq!(objects.len(), 2);
     for object in objects {
@@ -152,7 +164,11 @@ fn acknowledged_pushes_survive_kill_9() {
     server.http().push_blob("kill", b"config");
     for round in 0..5 {
         let body = manifest(b"config", &format!("round {round}"));
-        let put = server.http().put(&format!("/v2/kill/manifests/r{round}"), &[("content-type", OCI_MANIFEST)], &body);
+        let put = server.http().put(
+            &format!("/v2/kill/manifests/r{round}"),
+            &[("content-type", OCI_MANIFEST)],
+            &body,
+        );
         assert_eq!(put.status, 201);
         server.kill();
         server.start_again();
@@ -180,7 +196,8 @@ fn an_upload_goes_on_after_kill_9() {
     let digest = sha256(&blob);
     let separator = if location.contains('?') { '&' } else { '?' };
     let finished = eventually("the upload can be finished", || {
-        let answer = server.http().put(&format!("{location}{separator}digest=sha256:{digest}"), &[], &blob[150_001..]);
+        let answer =
+            server.http().put(&format!("{location}{separator}digest=sha256:{digest}"), &[], &blob[150_001..]);
         (answer.status != 409).then_some(answer)
     });
     assert_eq!(finished.status, 201, "{finished:?}");

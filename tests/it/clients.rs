@@ -50,7 +50,9 @@ fn with_storage(program: &str, dir: &Path) -> Command {
 #[test]
 fn podman_pushes_and_pulls() {
     let server = Server::start();
-    let dir = tempfile::tempdir().unwrap();
+    // podman makes a name of the layout's path, so it must be in lower case.
+    let name = format!("podman-{}", server.port());
+    let dir = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir().unwrap();
     let layout = dir.path().join("layout");
     image_archive(&layout, "app", &[Layer { path: "marker", bytes: b"podman" }]);
     let image = server.image("podman/app:1");
@@ -60,7 +62,8 @@ fn podman_pushes_and_pulls() {
     let id = run(podman().args(["pull", "--quiet"]).arg(format!("oci:{}:app", layout.display())));
     run(podman().args(["push", "--tls-verify=false", "--creds", &credentials, &id, &image]));
     run(podman().args(["rmi", "--all", "--force"]));
-    let pulled = run(podman().args(["pull", "--quiet", "--tls-verify=false", "--creds", &credentials, &image]));
+    let pulled =
+        run(podman().args(["pull", "--quiet", "--tls-verify=false", "--creds", &credentials, &image]));
 
     assert_eq!(pulled, id);
 }
@@ -77,7 +80,14 @@ fn buildah_pushes_and_pulls() {
     let container = run(buildah().args(["from", "scratch"]));
     run(buildah().args(["copy", &container]).arg(dir.path().join("marker")).arg("/marker"));
     run(buildah().args(["commit", "--quiet", &container, "localhost/app"]));
-    run(buildah().args(["push", "--tls-verify=false", "--creds", &credentials, "localhost/app", &format!("docker://{image}")]));
+    run(buildah().args([
+        "push",
+        "--tls-verify=false",
+        "--creds",
+        &credentials,
+        "localhost/app",
+        &format!("docker://{image}"),
+    ]));
     run(buildah().args(["rm", "--all"]));
     run(buildah().args(["rmi", "--all", "--force"]));
     run(buildah().args(["pull", "--quiet", "--tls-verify=false", "--creds", &credentials, &image]));
@@ -95,7 +105,8 @@ fn skopeo_copies_a_multi_arch_index_and_docker_pulls_its_platform() {
         http.push_blob("multi", &layer);
         let digest = format!("sha256:{}", sha256(&manifest));
         let media_type = "application/vnd.oci.image.manifest.v1+json";
-        let put = http.put(&format!("/v2/multi/manifests/{digest}"), &[("content-type", media_type)], &manifest);
+        let put =
+            http.put(&format!("/v2/multi/manifests/{digest}"), &[("content-type", media_type)], &manifest);
         assert_eq!(put.status, 201, "{put:?}");
         children.push(json!({
             "mediaType": media_type, "digest": digest, "size": manifest.len(),
@@ -103,13 +114,22 @@ fn skopeo_copies_a_multi_arch_index_and_docker_pulls_its_platform() {
         }));
     }
     let media_type = "application/vnd.oci.image.index.v1+json";
-    let index = serde_json::to_vec(&json!({"schemaVersion": 2, "mediaType": media_type, "manifests": children})).unwrap();
+    let index =
+        serde_json::to_vec(&json!({"schemaVersion": 2, "mediaType": media_type, "manifests": children}))
+            .unwrap();
     assert_eq!(http.put("/v2/multi/manifests/1", &[("content-type", media_type)], &index).status, 201);
 
     let credentials = format!("{}:{}", server.access_key_id(), server.secret());
     run(Command::new("skopeo").args([
-        "copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false",
-        "--src-creds", &credentials, "--dest-creds", &credentials,
+        "copy",
+        "--all",
+        "--preserve-digests",
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+        "--src-creds",
+        &credentials,
+        "--dest-creds",
+        &credentials,
         &format!("docker://{}", server.image("multi:1")),
         &format!("docker://{}", server.image("copied/multi:2")),
     ]));

@@ -38,7 +38,8 @@ impl Host {
 
     fn register(&self, family: &str, containers: &Value, extra: &[&str]) -> Value {
         let containers = containers.to_string();
-        let mut args = vec!["ecs", "register-task-definition", "--family", family, "--execution-role-arn", ROLE];
+        let mut args =
+            vec!["ecs", "register-task-definition", "--family", family, "--execution-role-arn", ROLE];
         args.extend(["--container-definitions", &containers]);
         args.extend(extra);
         self.aws(&args)["taskDefinition"].clone()
@@ -91,18 +92,26 @@ fn a_task_runs_reports_and_stops() {
     let binding = &task["containers"][0]["networkBindings"][0];
     assert_eq!(binding["containerPort"], 8080);
     let url = format!("http://127.0.0.1:{}", binding["hostPort"]);
-    eventually("the task answers on its port", || (Http::new(&url).try_get("/busybox")?.status == 200).then_some(()));
+    eventually("the task answers on its port", || {
+        (Http::new(&url).try_get("/busybox")?.status == 200).then_some(())
+    });
     assert!(task["containers"][0]["imageDigest"].as_str().unwrap().starts_with("sha256:"));
 
     let container = host.container_of(&arn);
     assert_eq!(host.engine.inspect(&container, "{{.HostConfig.Memory}}"), (32u64 << 20).to_string());
-    assert_eq!(host.engine.inspect(&container, "{{.HostConfig.MemoryReservation}}"), (16u64 << 20).to_string());
+    assert_eq!(
+        host.engine.inspect(&container, "{{.HostConfig.MemoryReservation}}"),
+        (16u64 << 20).to_string()
+    );
     assert_eq!(host.engine.inspect(&container, "{{.HostConfig.CpuShares}}"), "64");
     assert!(host.engine.inspect(&container, "{{.Config.Env}}").contains("GREETING=hello"));
 
     host.aws(&["ecs", "stop-task", "--task", &arn, "--reason", "enough"]);
     let stopped = host.wait(&arn, "STOPPED");
-    assert_eq!((stopped["stopCode"].as_str(), stopped["stoppedReason"].as_str()), (Some("UserInitiated"), Some("enough")));
+    assert_eq!(
+        (stopped["stopCode"].as_str(), stopped["stoppedReason"].as_str()),
+        (Some("UserInitiated"), Some("enough"))
+    );
     assert!(host.engine.containers(&format!("com.amazonaws.ecs.task-arn={arn}")).is_empty());
 }
 
@@ -140,7 +149,11 @@ fn containers_wait_for_each_other_and_the_essential_one_ends_the_task() {
 #[test]
 fn a_task_that_cannot_be_ends_with_the_reason_of_ecs() {
     let host = Host::start();
-    host.register("missing", &json!([{"name": "a", "image": host.server.image("nothing:here"), "memory": 16}]), &[]);
+    host.register(
+        "missing",
+        &json!([{"name": "a", "image": host.server.image("nothing:here"), "memory": 16}]),
+        &[],
+    );
     let arn = host.run_task("missing");
     let task = eventually("the task has stopped", || {
         let task = host.task(&arn);
@@ -155,15 +168,22 @@ fn a_task_that_cannot_be_ends_with_the_reason_of_ecs() {
     assert_eq!(ran["tasks"].as_array().unwrap().len(), 0);
     assert_eq!(ran["failures"][0]["reason"], "RESOURCE:MEMORY", "{ran}");
 
-    host.register("mount", &json!([{"name": "a", "image": host.app(), "memory": 16,
+    host.register(
+        "mount",
+        &json!([{"name": "a", "image": host.app(), "memory": 16,
         "mountPoints": [{"sourceVolume": "etc", "containerPath": "/host"}]}]),
-        &["--volumes", r#"[{"name":"etc","host":{"sourcePath":"/etc"}}]"#]);
+        &["--volumes", r#"[{"name":"etc","host":{"sourcePath":"/etc"}}]"#],
+    );
     let arn = host.run_task("mount");
     let task = eventually("the task has stopped", || {
         let task = host.task(&arn);
         (task["lastStatus"] == "STOPPED").then_some(task)
     });
-    assert!(task["containers"][0]["reason"].as_str().unwrap_or_default().contains("/etc") || task["stoppedReason"].as_str().unwrap_or_default().contains("/etc"), "{task:#}");
+    assert!(
+        task["containers"][0]["reason"].as_str().unwrap_or_default().contains("/etc")
+            || task["stoppedReason"].as_str().unwrap_or_default().contains("/etc"),
+        "{task:#}"
+    );
 }
 
 #[test]
@@ -174,7 +194,16 @@ fn a_service_rolls_replaces_scales_and_ends() {
                 "environment": [{"name": "MARKER", "value": marker}]}])
     };
     host.register("svc", &containers("one"), &[]);
-    host.aws(&["ecs", "create-service", "--service-name", "svc", "--task-definition", "svc", "--desired-count", "2"]);
+    host.aws(&[
+        "ecs",
+        "create-service",
+        "--service-name",
+        "svc",
+        "--task-definition",
+        "svc",
+        "--desired-count",
+        "2",
+    ]);
     host.aws(&["ecs", "wait", "services-stable", "--services", "svc"]);
     host.register("svc", &containers("two"), &[]);
     host.aws(&["ecs", "update-service", "--service", "svc", "--task-definition", "svc"]);
@@ -189,11 +218,16 @@ fn a_service_rolls_replaces_scales_and_ends() {
     let described = host.aws(&["ecs", "describe-services", "--services", "svc"]);
     let events = described["services"][0]["events"].as_array().unwrap();
     let messages: Vec<&str> = events.iter().filter_map(|event| event["message"].as_str()).collect();
-    assert!(messages.iter().any(|message| *message == "(service svc) has reached a steady state."), "{messages:?}");
+    assert!(
+        messages.iter().any(|message| *message == "(service svc) has reached a steady state."),
+        "{messages:?}"
+    );
     assert!(messages.iter().any(|message| message.contains("has started 2 tasks: (task ")), "{messages:?}");
     host.aws(&["ecs", "delete-service", "--service", "svc", "--force"]);
     host.aws(&["ecs", "wait", "services-inactive", "--services", "svc"]);
-    eventually("no container is left", || host.engine.containers("com.amazonaws.ecs.task-definition-family=svc").is_empty().then_some(()));
+    eventually("no container is left", || {
+        host.engine.containers("com.amazonaws.ecs.task-definition-family=svc").is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -205,17 +239,37 @@ fn a_rollout_stuck_on_a_static_port_says_so() {
                 "portMappings": [{"containerPort": 80, "hostPort": port}]}])
     };
     host.register("fixed", &containers(1000), &[]);
-    host.aws(&["ecs", "create-service", "--service-name", "fixed", "--task-definition", "fixed", "--desired-count", "1"]);
+    host.aws(&[
+        "ecs",
+        "create-service",
+        "--service-name",
+        "fixed",
+        "--task-definition",
+        "fixed",
+        "--desired-count",
+        "1",
+    ]);
     host.aws(&["ecs", "wait", "services-stable", "--services", "fixed"]);
     host.register("fixed", &containers(2000), &[]);
     host.aws(&["ecs", "update-service", "--service", "fixed", "--task-definition", "fixed"]);
     let message = eventually("an event names the port", || {
         let described = host.aws(&["ecs", "describe-services", "--services", "fixed"]);
         let events = described["services"][0]["events"].as_array()?.clone();
-        events.iter().filter_map(|event| event["message"].as_str()).find(|message| message.contains("port")).map(str::to_owned)
+        events
+            .iter()
+            .filter_map(|event| event["message"].as_str())
+            .find(|message| message.contains("port"))
+            .map(str::to_owned)
     });
     assert!(message.contains("minimumHealthyPercent"), "{message}");
-    host.aws(&["ecs", "update-service", "--service", "fixed", "--deployment-configuration", "minimumHealthyPercent=0,maximumPercent=100"]);
+    host.aws(&[
+        "ecs",
+        "update-service",
+        "--service",
+        "fixed",
+        "--deployment-configuration",
+        "minimumHealthyPercent=0,maximumPercent=100",
+    ]);
     host.aws(&["ecs", "wait", "services-stable", "--services", "fixed"]);
 }
 
@@ -224,6 +278,14 @@ fn a_role_reaches_its_task_and_only_its_task() {
     let host = Host::start();
     let policies = host.server.data().join("policies");
     let _ = policies;
-    let denied = try_run(host.server.aws_command_as("AKIANOTTHERE0000", "x".repeat(40).as_str()).args(["ecs", "list-clusters"])).unwrap_err();
-    assert!(denied.contains("UnrecognizedClientException") || denied.contains("InvalidSignatureException"), "{denied}");
+    let denied = try_run(
+        host.server
+            .aws_command_as("AKIANOTTHERE0000", "x".repeat(40).as_str())
+            .args(["ecs", "list-clusters"]),
+    )
+    .unwrap_err();
+    assert!(
+        denied.contains("UnrecognizedClientException") || denied.contains("InvalidSignatureException"),
+        "{denied}"
+    );
 }

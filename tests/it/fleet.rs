@@ -38,7 +38,8 @@ impl Fleet {
 
     fn connected_instances(&self) -> Vec<String> {
         let listed = self.aws(&["ecs", "list-container-instances"]);
-        let arns: Vec<&str> = listed["containerInstanceArns"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let arns: Vec<&str> =
+            listed["containerInstanceArns"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         if arns.is_empty() {
             return Vec::new();
         }
@@ -46,15 +47,24 @@ impl Fleet {
         args.extend(&arns);
         let described = self.aws(&args);
         let instances = described["containerInstances"].as_array().unwrap();
-        let connected = instances.iter().filter(|instance| instance["agentConnected"] == true && instance["status"] == "ACTIVE");
+        let connected = instances
+            .iter()
+            .filter(|instance| instance["agentConnected"] == true && instance["status"] == "ACTIVE");
         connected.map(|instance| instance["containerInstanceArn"].as_str().unwrap().to_owned()).collect()
     }
 
     fn register(&self, family: &str, image: &str) {
-        let container = json!([{"name": "app", "image": image, "cpu": 32, "memory": 16, "command": ["sleep", "100000"]}]);
+        let container =
+            json!([{"name": "app", "image": image, "cpu": 32, "memory": 16, "command": ["sleep", "100000"]}]);
         self.aws(&[
-            "ecs", "register-task-definition", "--family", family, "--execution-role-arn", ROLE,
-            "--container-definitions", &container.to_string(),
+            "ecs",
+            "register-task-definition",
+            "--family",
+            family,
+            "--execution-role-arn",
+            ROLE,
+            "--container-definitions",
+            &container.to_string(),
         ]);
     }
 
@@ -91,7 +101,16 @@ fn a_fleet_survives_the_loss_of_each_part() {
     let mut fleet = Fleet::start();
     let minute = Duration::from_secs(60);
     fleet.register("app", &fleet.server.image("app:1"));
-    fleet.aws(&["ecs", "create-service", "--service-name", "app", "--task-definition", "app", "--desired-count", "4"]);
+    fleet.aws(&[
+        "ecs",
+        "create-service",
+        "--service-name",
+        "app",
+        "--task-definition",
+        "app",
+        "--desired-count",
+        "4",
+    ]);
     fleet.aws(&["ecs", "wait", "services-stable", "--services", "app"]);
     let before = fleet.settled("app", minute);
     for engine in &fleet.engines {
@@ -100,7 +119,11 @@ fn a_fleet_survives_the_loss_of_each_part() {
 
     // A container: it alone is replaced.
     let victim = before.keys().next().unwrap().clone();
-    let engine = fleet.engines.iter().find(|engine| engine.containers("com.amazonaws.ecs.task-arn").contains(&victim)).unwrap();
+    let engine = fleet
+        .engines
+        .iter()
+        .find(|engine| engine.containers("com.amazonaws.ecs.task-arn").contains(&victim))
+        .unwrap();
     run(engine.docker().args(["kill", &victim]));
     let after = eventually_within(minute, "the killed container is replaced", || {
         let now = fleet.containers();
@@ -123,7 +146,9 @@ fn a_fleet_survives_the_loss_of_each_part() {
     fleet.server.kill();
     std::thread::sleep(Duration::from_secs(5));
     fleet.server.start_again();
-    eventually_within(minute, "both hosts are connected again", || (fleet.connected_instances().len() == 2).then_some(()));
+    eventually_within(minute, "both hosts are connected again", || {
+        (fleet.connected_instances().len() == 2).then_some(())
+    });
     assert_eq!(fleet.settled("app", minute), after);
 
     // A host that goes away: its tasks come up on the other, once its lease has run out.
@@ -143,14 +168,22 @@ fn a_fleet_survives_the_loss_of_each_part() {
 #[test]
 fn tasks_run_wherever_the_image_is_named_from() {
     let fleet = Fleet::start();
-    let names = [fleet.server.image("app:1"), "000000000000.dkr.ecr.us-east-1.amazonaws.com/app:1".to_owned()];
+    let names =
+        [fleet.server.image("app:1"), "000000000000.dkr.ecr.us-east-1.amazonaws.com/app:1".to_owned()];
     let instances = fleet.connected_instances();
     let mut tasks = Vec::new();
     for (index, name) in names.iter().enumerate() {
         let family = format!("named{index}");
         fleet.register(&family, name);
         for instance in &instances {
-            let started = fleet.aws(&["ecs", "start-task", "--task-definition", &family, "--container-instances", instance]);
+            let started = fleet.aws(&[
+                "ecs",
+                "start-task",
+                "--task-definition",
+                &family,
+                "--container-instances",
+                instance,
+            ]);
             assert_eq!(started["failures"].as_array().unwrap().len(), 0, "{started}");
             assert_eq!(started["tasks"][0]["containers"][0]["image"], name.as_str());
             tasks.push(started["tasks"][0]["taskArn"].as_str().unwrap().to_owned());
@@ -175,12 +208,32 @@ fn tasks_run_wherever_the_image_is_named_from() {
 fn a_drained_host_empties_itself_and_a_token_works_once() {
     let fleet = Fleet::start();
     fleet.register("app", &fleet.server.image("app:1"));
-    fleet.aws(&["ecs", "create-service", "--service-name", "app", "--task-definition", "app", "--desired-count", "2"]);
+    fleet.aws(&[
+        "ecs",
+        "create-service",
+        "--service-name",
+        "app",
+        "--task-definition",
+        "app",
+        "--desired-count",
+        "2",
+    ]);
     fleet.aws(&["ecs", "wait", "services-stable", "--services", "app"]);
     let instances = fleet.connected_instances();
-    fleet.aws(&["ecs", "update-container-instances-state", "--status", "DRAINING", "--container-instances", &instances[0]]);
+    fleet.aws(&[
+        "ecs",
+        "update-container-instances-state",
+        "--status",
+        "DRAINING",
+        "--container-instances",
+        &instances[0],
+    ]);
     eventually_within(Duration::from_secs(60), "one host has both tasks", || {
-        let counts: Vec<usize> = fleet.engines.iter().map(|engine| engine.containers("com.amazonaws.ecs.task-arn").len()).collect();
+        let counts: Vec<usize> = fleet
+            .engines
+            .iter()
+            .map(|engine| engine.containers("com.amazonaws.ecs.task-arn").len())
+            .collect();
         (counts.contains(&0) && counts.contains(&2)).then_some(())
     });
 

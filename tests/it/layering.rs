@@ -38,7 +38,14 @@ const IMPURE: &[&str] = &["tokio", "axum", "hyper", "rusqlite", "getrandom", "ra
 
 /// Every package of the workspace with the names of its normal dependencies.
 fn packages() -> BTreeMap<String, BTreeSet<String>> {
-    let output = run(Command::new("cargo").args(["metadata", "--no-deps", "--format-version", "1", "--locked", "--offline"]));
+    let output = run(Command::new("cargo").args([
+        "metadata",
+        "--no-deps",
+        "--format-version",
+        "1",
+        "--locked",
+        "--offline",
+    ]));
     let metadata: Value = serde_json::from_str(&output).unwrap();
     let normal = |package: &Value| {
         let dependencies = package["dependencies"].as_array().unwrap();
@@ -54,7 +61,10 @@ fn rooms_use_only_the_rooms_they_may() {
     let packages = packages();
     let rooms: BTreeSet<&String> = packages.keys().collect();
     for (room, uses) in packages.iter().filter(|(room, _)| *room != "berth") {
-        let (_, allowed) = EDGES.iter().find(|(name, _)| name == room).unwrap_or_else(|| panic!("{room} is not in the table"));
+        let (_, allowed) = EDGES
+            .iter()
+            .find(|(name, _)| name == room)
+            .unwrap_or_else(|| panic!("{room} is not in the table"));
         let allowed: BTreeSet<&str> = allowed.split_whitespace().collect();
         for used in uses.iter().filter(|used| rooms.contains(used)) {
             assert!(allowed.contains(used.as_str()), "{room} must not use {used}");
@@ -65,7 +75,17 @@ fn rooms_use_only_the_rooms_they_may() {
 #[test]
 fn pure_rooms_link_nothing_impure() {
     for room in PURE {
-        let tree = run(Command::new("cargo").args(["tree", "--offline", "--locked", "-p", room, "-e", "normal", "--prefix", "none"]));
+        let tree = run(Command::new("cargo").args([
+            "tree",
+            "--offline",
+            "--locked",
+            "-p",
+            room,
+            "-e",
+            "normal",
+            "--prefix",
+            "none",
+        ]));
         for line in tree.lines() {
             let name = line.split(' ').next().unwrap();
             assert!(!IMPURE.contains(&name), "{room} links {name}");
@@ -75,7 +95,16 @@ fn pure_rooms_link_nothing_impure() {
 
 #[test]
 fn docker_is_seen_in_one_place_only() {
-    let found = run(Command::new("grep").args(["-rlE", "--include=*.rs", r"\bbollard::", "agent/src", "src", "registry", "scheduler", "policies"]));
+    let found = run(Command::new("grep").args([
+        "-rlE",
+        "--include=*.rs",
+        r"\bbollard::",
+        "agent/src",
+        "src",
+        "registry",
+        "scheduler",
+        "policies",
+    ]));
     for path in found.lines() {
         assert!(path.starts_with("agent/src/engine/docker"), "{path} uses bollard");
     }
@@ -84,6 +113,16 @@ fn docker_is_seen_in_one_place_only() {
 
 #[test]
 fn the_agent_links_no_database() {
-    let tree = run(Command::new("cargo").args(["tree", "--offline", "--locked", "-p", "agent", "-e", "normal", "--prefix", "none"]));
+    let tree = run(Command::new("cargo").args([
+        "tree",
+        "--offline",
+        "--locked",
+        "-p",
+        "agent",
+        "-e",
+        "normal",
+        "--prefix",
+        "none",
+    ]));
     assert!(!tree.lines().any(|line| line.starts_with("rusqlite ")), "the agent links SQLite");
 }

@@ -1,5 +1,9 @@
 //! The real binary against real clients: docker, podman, buildah, skopeo, the AWS CLI and raw HTTP.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking, with the place it happened")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, with the place it happened"
+)]
 
 mod at_rest;
 mod bad_input;

@@ -63,8 +63,8 @@ fn unknown_configuration_key_is_named_with_its_line() {
     let data = tempfile::tempdir().unwrap();
     let config = data.path().join("berth.toml");
     std::fs::write(&config, "region = \"us-east-1\"\nlisten_adress = \"127.0.0.1:1\"\n").unwrap();
-    let mut command = Server::start().berth(["serve", "--config"]);
-    let error = try_run(command.arg(&config)).unwrap_err();
+    let mut command = Server::start().berth(["serve"]);
+    let error = try_run(command.arg("--config").arg(&config)).unwrap_err();
     assert!(error.contains("listen_adress") && error.contains("berth.toml"), "{error}");
 }
 
@@ -120,10 +120,21 @@ fn help_teaches_every_command() {
 #[test]
 fn every_api_refuses_strangers_and_unknown_operations() {
     let server = Server::start();
-    for target in ["AmazonEC2ContainerServiceV20141113.ListClusters", "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories", "Berth_20261101.CreateJoinToken"] {
-        let answer = server.anonymous().post("/", &[("x-amz-target", target), ("content-type", "application/x-amz-json-1.1")], b"{}");
+    for target in [
+        "AmazonEC2ContainerServiceV20141113.ListClusters",
+        "AmazonEC2ContainerRegistry_V20150921.DescribeRepositories",
+        "Berth_20261101.CreateJoinToken",
+    ] {
+        let answer = server.anonymous().post(
+            "/",
+            &[("x-amz-target", target), ("content-type", "application/x-amz-json-1.1")],
+            b"{}",
+        );
         assert_eq!(answer.status, 400, "{target}: {answer:?}");
-        assert!(answer.json()["__type"].as_str().unwrap().contains("MissingAuthenticationToken"), "{answer:?}");
+        assert!(
+            answer.json()["__type"].as_str().unwrap().contains("MissingAuthenticationToken"),
+            "{answer:?}"
+        );
     }
     let error = aws(&server, ["ecs", "describe-capacity-providers"]).unwrap_err();
     assert!(error.contains("UnsupportedFeatureException") || error.contains("not supported"), "{error}");

@@ -63,7 +63,7 @@ impl Connection {
             None => read_endpoint(&data)?,
         };
         let credentials = match (&self.access_key_id, &self.secret_access_key) {
-            (Some(id), Some(secret)) => Credentials::new(id.clone(), secret.clone(), self.session_token.clone()),
+            (Some(id), Some(secret)) => credentials(id, secret, self.session_token.clone()),
             (Some(_), None) => bail!("an access key id without its secret: set AWS_SECRET_ACCESS_KEY too"),
             _ => read_credentials(&data.join("credentials"))?,
         };
@@ -85,6 +85,12 @@ fn read_endpoint(data: &Path) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
+fn credentials(id: &str, secret: &str, session_token: Option<String>) -> Credentials {
+    let mut credentials = Credentials::new(id, secret);
+    credentials.session_token = session_token;
+    credentials
+}
+
 /// Reads the access key out of a file in the format of AWS's shared credentials.
 fn read_credentials(path: &Path) -> Result<Credentials> {
     let text = std::fs::read_to_string(path).with_context(|| {
@@ -98,7 +104,7 @@ fn read_credentials(path: &Path) -> Result<Credentials> {
         pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
     };
     match (field("aws_access_key_id"), field("aws_secret_access_key")) {
-        (Some(id), Some(secret)) => Ok(Credentials::new(id, secret, field("aws_session_token"))),
+        (Some(id), Some(secret)) => Ok(credentials(&id, &secret, field("aws_session_token"))),
         _ => bail!("{} holds no aws_access_key_id and aws_secret_access_key", path.display()),
     }
 }

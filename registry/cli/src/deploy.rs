@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::connection::{Api, Connection, Output};
 
@@ -64,7 +65,8 @@ struct File {
 
 impl File {
     fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut value: Value =
             serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
         let mut member = |name: &str| match value[name].take() {
@@ -75,7 +77,7 @@ impl File {
         let service = member("service")?;
         let name = service["serviceName"].as_str().context("\"service\" has no \"serviceName\"")?.to_owned();
         let cluster = service["cluster"].as_str().unwrap_or("default").to_owned();
-        let source = registry_aws::sha256_hex(task_definition.to_string().as_bytes());
+        let source = hex::encode(Sha256::digest(task_definition.to_string()));
         Ok(Self { task_definition, service, name, cluster, source })
     }
 
@@ -108,7 +110,12 @@ impl File {
         Ok(arn.context("the answer holds no taskDefinitionArn")?.to_owned())
     }
 
-    async fn create_or_update(&self, api: &Api, existing: Option<&Value>, task_definition: &str) -> Result<()> {
+    async fn create_or_update(
+        &self,
+        api: &Api,
+        existing: Option<&Value>,
+        task_definition: &str,
+    ) -> Result<()> {
         let Some(existing) = existing else {
             let mut input = self.service.clone();
             input["taskDefinition"] = task_definition.into();
@@ -116,11 +123,15 @@ impl File {
             return Ok(());
         };
         let desired = &self.service["desiredCount"];
-        if existing["taskDefinition"] == task_definition && (desired.is_null() || existing["desiredCount"] == *desired) {
+        if existing["taskDefinition"] == task_definition
+            && (desired.is_null() || existing["desiredCount"] == *desired)
+        {
             return Ok(());
         }
-        let mut input = json!({ "cluster": self.cluster, "service": self.name, "taskDefinition": task_definition });
-        for member in ["desiredCount", "deploymentConfiguration", "placementStrategy", "placementConstraints"] {
+        let mut input =
+            json!({ "cluster": self.cluster, "service": self.name, "taskDefinition": task_definition });
+        for member in ["desiredCount", "deploymentConfiguration", "placementStrategy", "placementConstraints"]
+        {
             if !self.service[member].is_null() {
                 input[member] = self.service[member].clone();
             }
@@ -140,15 +151,21 @@ impl File {
             }
             if Instant::now() > deadline {
                 let events = service["events"].as_array().cloned().unwrap_or_default();
-                let newest: Vec<&str> = events.iter().take(5).filter_map(|event| event["message"].as_str()).collect();
-                bail!("the service is not stable after {} s. Its newest events:\n{}", limit.as_secs(), newest.join("\n"));
+                let newest: Vec<&str> =
+                    events.iter().take(5).filter_map(|event| event["message"].as_str()).collect();
+                bail!(
+                    "the service is not stable after {} s. Its newest events:\n{}",
+                    limit.as_secs(),
+                    newest.join("\n")
+                );
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
 
     async fn tasks(&self, api: &Api) -> Result<Value> {
-        let listed = api.ecs("ListTasks", &json!({ "cluster": self.cluster, "serviceName": self.name })).await?;
+        let listed =
+            api.ecs("ListTasks", &json!({ "cluster": self.cluster, "serviceName": self.name })).await?;
         if listed["taskArns"].as_array().is_none_or(Vec::is_empty) {
             return Ok(json!([]));
         }
@@ -170,7 +187,12 @@ fn print_text(service: &Value, tasks: &Value) {
     for task in tasks.as_array().into_iter().flatten() {
         println!("task       {}", last(&task["taskArn"]));
         for container in task["containers"].as_array().into_iter().flatten() {
-            println!("container  {}  {}  {}", text(&container["name"]), text(&container["runtimeId"]), text(&container["imageDigest"]));
+            println!(
+                "container  {}  {}  {}",
+                text(&container["name"]),
+                text(&container["runtimeId"]),
+                text(&container["imageDigest"])
+            );
             for binding in container["networkBindings"].as_array().into_iter().flatten() {
                 let address = match binding["bindIP"].as_str() {
                     None | Some("" | "0.0.0.0" | "::") => "127.0.0.1",

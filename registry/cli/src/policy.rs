@@ -54,7 +54,8 @@ fn collect(root: &Path, dir: &Path, files: &mut Vec<Value>) -> Result<()> {
             collect(root, &path, files)?;
             continue;
         }
-        let content = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let content =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let relative = path.strip_prefix(root).context("a file below the directory")?;
         files.push(json!({ "path": relative.to_string_lossy(), "content": content }));
     }

@@ -33,10 +33,8 @@ pub fn run_with_input(command: &mut Command, input: &[u8]) -> String {
 
 /// Runs a command; its standard output, or what it printed when it failed.
 pub fn try_run(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{}", missing(command, &error)));
+    let output =
+        command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{}", missing(command, &error)));
     text_of(&output)
 }
 

@@ -32,7 +32,8 @@ impl Engine {
         SHARED.get_or_init(|| {
             let engine = Self { host: None, private: None };
             if try_run(engine.docker().arg("version")).is_err() {
-                run(Command::new("sh").args(["-c", "setsid nohup dockerd >/var/log/dockerd.log 2>&1 </dev/null &"]));
+                run(Command::new("sh")
+                    .args(["-c", "setsid nohup dockerd >/var/log/dockerd.log 2>&1 </dev/null &"]));
                 engine.wait_until_it_answers();
             }
             engine
@@ -109,7 +110,8 @@ impl Engine {
 
     /// Ids of the containers that run and bear `label`.
     pub fn containers(&self, label: &str) -> Vec<String> {
-        let output = run(self.docker().args(["ps", "--no-trunc", "--quiet", "--filter", &format!("label={label}")]));
+        let output =
+            run(self.docker().args(["ps", "--no-trunc", "--quiet", "--filter", &format!("label={label}")]));
         output.lines().map(str::to_owned).collect()
     }
 
@@ -138,10 +140,11 @@ impl Drop for Engine {
         if self.private.is_none() {
             return;
         }
-        let _ = try_run(Command::new("sh").args([
-            "-c",
-            "docker ps -aq | xargs -r docker rm -f -v",
-        ]).env("DOCKER_HOST", self.host.as_deref().unwrap_or_default()));
+        let _ = try_run(
+            Command::new("sh")
+                .args(["-c", "docker ps -aq | xargs -r docker rm -f -v"])
+                .env("DOCKER_HOST", self.host.as_deref().unwrap_or_default()),
+        );
         let Some(private) = self.private.as_mut() else { return };
         if let Some(daemon) = private.daemon.as_mut() {
             daemon.terminate();

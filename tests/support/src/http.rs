@@ -45,7 +45,10 @@ impl Http {
 
     /// The same client with `Authorization: Basic`.
     pub fn basic(&self, user: &str, password: &str) -> Self {
-        Self { authorization: Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))), ..self.clone() }
+        Self {
+            authorization: Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))),
+            ..self.clone()
+        }
     }
 
     /// The value of the `Authorization` header this client sends.
@@ -91,7 +94,13 @@ impl Http {
         self.try_send("GET", path, &[], b"").ok()
     }
 
-    fn try_send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response, ureq::Error> {
+    fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Response, ureq::Error> {
         let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.base) };
         let mut request = ureq::http::Request::builder().method(method).uri(url);
         if let Some(authorization) = &self.authorization {
@@ -109,7 +118,10 @@ impl Http {
         let mut headers: BTreeMap<String, String> = BTreeMap::new();
         for (name, value) in response.headers() {
             let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            headers.entry(name.as_str().to_owned()).and_modify(|all| *all = format!("{all},{value}")).or_insert(value);
+            headers
+                .entry(name.as_str().to_owned())
+                .and_modify(|all| *all = format!("{all},{value}"))
+                .or_insert(value);
         }
         let body = response.body_mut().with_config().limit(1 << 31).read_to_vec()?;
         Ok(Response { status: response.status().as_u16(), headers, body })

@@ -57,7 +57,13 @@ impl ServerBuilder {
     }
 
     pub fn start(self) -> Server {
-        let mut server = Server { builder: self, process: None, endpoint: String::new(), access_key_id: String::new(), secret: String::new() };
+        let mut server = Server {
+            builder: self,
+            process: None,
+            endpoint: String::new(),
+            access_key_id: String::new(),
+            secret: String::new(),
+        };
         server.launch();
         server
     }
@@ -95,7 +101,10 @@ impl Server {
         let _ = std::fs::remove_file(data.join("endpoint"));
         let mut command = Command::new(binary());
         command.arg(self.builder.command).arg("--data").arg(data).args(["--listen", &self.builder.listen]);
-        command.arg("--config").arg(&config).envs(self.builder.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .arg("--config")
+            .arg(&config)
+            .envs(self.builder.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::start(&mut command, &self.log_path());
         self.endpoint = eventually_within(Duration::from_secs(20), "the server answers /readyz", || {
             if let Some(status) = process.exited() {
@@ -223,7 +232,13 @@ impl Server {
     pub fn docker_as(&self, engine: &Engine, user: &str, password: &str) -> Command {
         let config = self.data().join(format!("docker-{user}"));
         let mut login = engine.docker();
-        login.arg("--config").arg(&config).args(["login", "--username", user, "--password-stdin", self.authority()]);
+        login.arg("--config").arg(&config).args([
+            "login",
+            "--username",
+            user,
+            "--password-stdin",
+            self.authority(),
+        ]);
         run_with_input(&mut login, password.as_bytes());
         let mut command = engine.docker();
         command.arg("--config").arg(&config);

@@ -1,0 +1,152 @@
+//! The front door: which service a request is for.
+//!
+//! `/v2`, `/token` to the registry; `/ws`, `/join` to the scheduler; `POST /` to the AWS services and Berth's own
+//! operations, told apart by `X-Amz-Target`, or by the signature's scope for Query requests. Nothing here
+//! decides anything: every service asks the gate itself.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use policies_identity::{AwsApi, Identity, RequestContext, serve_aws};
+use registry_aws::AwsError;
+use registry_runtime::{Clock, Peer};
+use serde_json::json;
+
+/// The AWS-style services behind `POST /`.
+pub(crate) struct Services {
+    pub(crate) identity: Identity,
+    /// Those told apart by `X-Amz-Target`.
+    pub(crate) json: Vec<Arc<dyn AwsApi>>,
+    /// Those told apart by the scope of the signature; the first answers what is not signed.
+    pub(crate) query: Vec<Arc<dyn AwsApi>>,
+}
+
+/// Whether requests are served yet, for `/readyz`.
+#[derive(Clone, Default)]
+pub(crate) struct Ready(Arc<AtomicBool>);
+
+impl Ready {
+    pub(crate) fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+}
+
+/// The whole of what the listener serves: `rooms` are the routes that are told apart by path.
+pub(crate) fn router(front: Front, services: Services, rooms: Router, ready: Ready) -> Router {
+    let aws = Router::new().route("/", post(aws)).with_state(Arc::new(services));
+    Router::new()
+        .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route("/readyz", get(readyz).with_state(ready))
+        .merge(aws)
+        .merge(rooms)
+        .layer(middleware::from_fn_with_state(Arc::new(front), enter))
+}
+
+async fn readyz(State(ready): State<Ready>) -> Response {
+    if ready.0.load(Ordering::Acquire) {
+        Json(json!({ "status": "ready" })).into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "starting" }))).into_response()
+    }
+}
+
+/// Who a request comes from, and which forwarded headers count.
+pub(crate) struct Front {
+    pub(crate) clock: Clock,
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub(crate) trusted_proxies: Vec<IpAddr>,
+}
+
+/// Leaves the circumstances of the request for the rooms behind. Servers speak to each other on a listener of
+/// their own: whoever pretends to be one here is refused.
+async fn enter(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
+    if request.headers().keys().any(|name| name.as_str().starts_with("x-berth-")) {
+        return (StatusCode::BAD_REQUEST, "x-berth- headers are not accepted\n").into_response();
+    }
+    match front.context(&request) {
+        Some(context) => request.extensions_mut().insert(context),
+        None => return (StatusCode::BAD_REQUEST, "the Host header is not a host name\n").into_response(),
+    };
+    next.run(request).await
+}
+
+impl Front {
+    /// `None` when the request has no valid host.
+    fn context(&self, request: &Request) -> Option<RequestContext> {
+        let text = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
+        let host = authority.or(text(header::HOST)).filter(|host| is_host(host))?;
+        let Peer(peer) = request.extensions().get::<Peer>()?;
+        let mut source_ip = peer.ip();
+        let mut secure_transport = false;
+        if self.trusted_proxies.contains(&source_ip) {
+            secure_transport = text(HeaderName::from_static("x-forwarded-proto")) == Some("https");
+            let forwarded = text(HeaderName::from_static("x-forwarded-for")).unwrap_or_default();
+            // The proxy appends the address it saw; what stands before it is the client's own claim.
+            if let Some(client) = forwarded.rsplit(',').next().and_then(|address| address.trim().parse().ok())
+            {
+                source_ip = client;
+            }
+        }
+        Some(RequestContext {
+            request_id: registry_runtime::random_id(),
+            source_ip,
+            secure_transport,
+            user_agent: text(header::USER_AGENT).map(str::to_owned),
+            host: Some(host.to_owned()),
+            now_ms: self.clock.now_ms(),
+        })
+    }
+}
+
+/// A host name or address, with or without a port, that can be quoted in a header and a URL.
+fn is_host(text: &str) -> bool {
+    let allowed =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    !text.is_empty() && text.len() <= 261 && text.bytes().all(allowed)
+}
+
+async fn aws(State(services): State<Arc<Services>>, request: Request) -> Response {
+    match services.find(&request) {
+        Some(api) => serve_aws(&services.identity, api.as_ref(), request).await,
+        None => {
+            AwsError::unknown_operation().to_json_response(&registry_runtime::random_id()).map(Body::from)
+        }
+    }
+}
+
+/// The service in `Credential=KEY/DATE/REGION/SERVICE/aws4_request`. Nothing is believed of it: the service it
+/// names verifies the signature.
+fn signing_name(authorization: &str) -> Option<&str> {
+    let (_, credential) = authorization.split_once("Credential=")?;
+    let scope = credential.split(',').next()?;
+    scope.split('/').nth(3)
+}
+
+impl Services {
+    fn find(&self, request: &Request) -> Option<&Arc<dyn AwsApi>> {
+        let Some(target) = request.headers().get("x-amz-target") else {
+            let content_type = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
+            if !content_type.starts_with("application/x-www-form-urlencoded") {
+                return None;
+            }
+            let authorization =
+                request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let service = authorization.and_then(signing_name).unwrap_or_default();
+            return self.query.iter().find(|api| api.signing_name() == service).or(self.query.first());
+        };
+        let (prefix, operation) = target.to_str().ok()?.rsplit_once('.')?;
+        let mut of_prefix = self.json.iter().filter(|api| api.target_prefix() == prefix);
+        // Berth's own operations live in several rooms under one target; unknown ones go to any, to be refused.
+        let knows = |api: &&Arc<dyn AwsApi>| api.operations().contains(&operation);
+        of_prefix.clone().find(knows).or_else(|| of_prefix.next())
+    }
+}
