@@ -23,6 +23,9 @@ use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
 use crate::tags::{may_move, move_tag};
 
+/// How often a push looks again after another push of the same manifest replaced its object.
+const ATTEMPTS: usize = 5;
+
 /// A manifest to be stored.
 #[derive(Clone, Debug)]
 pub struct ManifestPush<'a> {
@@ -71,25 +74,31 @@ impl Registry {
         let (digest, tags) = self.names(&push)?;
         let target = PreparedTarget::new(push.target, self.now_ms());
         self.check_before_storing(&target, &parsed, &digest, &tags).await?;
-        let stored = self.store(&target, push.principal, &digest, &push.bytes).await?;
-        let commit = Commit {
-            target: target.clone(),
-            parsed: Arc::clone(&parsed),
-            size: push.bytes.len() as u64,
-            digest: digest.clone(),
-            tags: tags.clone(),
-            stored: stored.clone(),
-            require_contents: self.inner.config.require_contents,
-            sealer: Arc::clone(&self.inner.sealer),
-            now_ms: self.now_ms(),
-        };
-        let committed = self.inner.metadata.write(move |tx| commit.run(tx)).await;
-        if let (Err(_), Stored::New(_, uid)) = (&committed, &stored) {
-            self.discard(uid, 1).await;
+        for _ in 0..ATTEMPTS {
+            let stored = self.store(&target, push.principal, &digest, &push.bytes).await?;
+            let commit = Commit {
+                target: target.clone(),
+                parsed: Arc::clone(&parsed),
+                size: push.bytes.len() as u64,
+                digest: digest.clone(),
+                tags: tags.clone(),
+                stored: stored.clone(),
+                require_contents: self.inner.config.require_contents,
+                sealer: Arc::clone(&self.inner.sealer),
+                now_ms: self.now_ms(),
+            };
+            let committed = self.inner.metadata.write(move |tx| commit.run(tx)).await;
+            if let (Err(_), Stored::New(_, uid)) = (&committed, &stored) {
+                self.discard(uid, 1).await;
+            }
+            if let Some(Committed { created, changed }) = committed? {
+                let key = (target.repository().domain.clone(), digest.clone());
+                self.inner.manifests.insert(key, push.bytes);
+                let subject = parsed.subject.clone();
+                return Ok(PushedManifest { digest, subject, tags, created, changed });
+            }
         }
-        let (created, changed) = committed?;
-        self.inner.manifests.insert((target.repository().domain.clone(), digest.clone()), push.bytes);
-        Ok(PushedManifest { digest, subject: parsed.subject.clone(), tags, created, changed })
+        Err(CoreError::unavailable("a manifest was replaced again and again while it was pushed"))
     }
 
     /// The digest and all tags of a push.
@@ -211,31 +220,35 @@ struct Commit {
     now_ms: i64,
 }
 
+/// What a push changed.
+struct Committed {
+    created: bool,
+    changed: bool,
+}
+
 impl Commit {
-    /// Whether the manifest is new, and whether anything changed.
-    fn run(&self, tx: &Tx<'_>) -> Result<(bool, bool), CoreError> {
+    /// `None`, with nothing written, when the object that was read back is no longer the manifest's.
+    fn run(&self, tx: &Tx<'_>) -> Result<Option<Committed>, CoreError> {
+        if let Stored::Verified(file_id) = &self.stored {
+            let key = blobs::key(tx, &self.target.repository().domain, &self.digest)?;
+            if key.is_none_or(|key| key.file_id != *file_id) {
+                return Ok(None);
+            }
+        }
         let repository = self.target.resolve(tx)?;
         let image_size = check_contents(tx, &repository, &self.parsed.contents, self.require_contents)?;
-        match &self.stored {
-            Stored::New(content, upload) => {
-                if !uploads::delete(tx, upload, 1)? {
-                    return Err(CoreError::unavailable("the push of a manifest took longer than its lease"));
-                }
-                content.commit(tx, self.now_ms)?;
+        if let Stored::New(content, upload) = &self.stored {
+            if !uploads::delete(tx, upload, 1)? {
+                return Err(CoreError::unavailable("the push of a manifest took longer than its lease"));
             }
-            Stored::Verified(file_id) => {
-                let key = blobs::key(tx, &repository.domain, &self.digest)?;
-                if key.is_none_or(|key| key.file_id != *file_id) {
-                    return Err(CoreError::unavailable("a manifest was replaced while it was pushed"));
-                }
-            }
+            content.commit(tx, self.now_ms)?;
         }
         let created = self.insert(tx, &repository, image_size)?;
         let mut changed = created;
         for tag in &self.tags {
             changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?;
         }
-        Ok((created, changed))
+        Ok(Some(Committed { created, changed }))
     }
 
     fn insert(&self, tx: &Tx<'_>, repository: &Repository, image_size: u64) -> Result<bool, CoreError> {

@@ -1,0 +1,86 @@
+//! Many pushes, pulls, deletions and the collector at once: whatever is visible can be read, byte for byte.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use registry_types::{MediaType, Reference};
+use serde_json::json;
+
+use super::support::{ALICE, World, sha256};
+use crate::{CoreError, ManifestPush, PushTarget, RegistryConfig, Repository};
+
+/// The content of layer `n`: several records long.
+fn layer(n: usize) -> Vec<u8> {
+    (0..150_000 + n).map(|i| (i * (n + 3) % 251) as u8).collect()
+}
+
+/// Pushes an image of two layers and tags it.
+async fn push(world: &World, repository: &Repository, n: usize) -> Result<(), CoreError> {
+    let layers = [layer(n % 4), layer(n % 3)];
+    let config = world.push(repository, b"{}").await?;
+    let mut descriptors = Vec::new();
+    for layer in &layers {
+        let digest = world.push(repository, layer).await?;
+        descriptors.push(json!({ "mediaType": "application/x", "digest": digest, "size": layer.len() }));
+    }
+    let manifest = json!({
+        "schemaVersion": 2,
+        "config": { "mediaType": "application/x", "digest": config, "size": 2 },
+        "layers": descriptors,
+    });
+    let push = ManifestPush {
+        target: &PushTarget::Existing(repository.clone()),
+        principal: ALICE,
+        reference: format!("t{}", n % 2).parse().unwrap(),
+        tags: Vec::new(),
+        content_type: MediaType::OCI_MANIFEST,
+        bytes: Bytes::from(manifest.to_string()),
+    };
+    world.registry.put_manifest(push).await.map(drop)
+}
+
+/// Reads an image by tag, with everything that its manifest names.
+async fn pull(world: &World, repository: &Repository, n: usize) -> Result<(), CoreError> {
+    let reference: Reference = format!("t{}", n % 2).parse().unwrap();
+    let manifest = world.registry.manifest(repository, &reference).await?;
+    assert_eq!(sha256(&manifest.bytes), manifest.digest);
+    let document: serde_json::Value = serde_json::from_slice(&manifest.bytes).unwrap();
+    for layer in document["layers"].as_array().unwrap() {
+        let digest = layer["digest"].as_str().unwrap().parse().unwrap();
+        let content = world.read(repository, &digest).await?;
+        assert_eq!(sha256(&content), digest);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_is_visible_can_be_read_while_everything_moves() {
+    // Objects go at once: readers that are overtaken must find the object in its place.
+    let config = RegistryConfig { garbage_drain_ms: 0, ..RegistryConfig::default() };
+    let world = Arc::new(World::new(config).await);
+    let repository = world.repository("app").await;
+    for n in 0..2 {
+        push(&world, &repository, n).await.unwrap();
+    }
+    let mut tasks = Vec::new();
+    for worker in 0..6usize {
+        let (world, repository) = (Arc::clone(&world), repository.clone());
+        tasks.push(tokio::spawn(async move {
+            for round in 0..25usize {
+                let n = worker * 7 + round;
+                let result = match worker {
+                    0 | 1 => push(&world, &repository, n).await,
+                    2..=4 => pull(&world, &repository, n).await,
+                    _ => world.registry.collect_garbage().await.map(drop),
+                };
+                if let Err(error) = result {
+                    panic!("worker {worker}, round {round}: {error}: {error:?}");
+                }
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    pull(&world, &repository, 0).await.unwrap();
+}
