@@ -138,6 +138,48 @@ async fn opening(content: &ContentStore, large: &Bytes, label: &str) {
     .await;
 }
 
+/// A push much larger than what it may take in memory, before anything large is allocated.
+async fn bounded_memory(content: &ContentStore) {
+    let chunk: Bytes =
+        (0..MIB).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>().into();
+    let mut hash = Sha256::new();
+    (0..1024).for_each(|_| hash.update(&chunk));
+    let digest = Digest::from_hash(Algorithm::Sha256, &hash.finalize());
+    let before = peak_memory_mib();
+    let domain = Domain::new(Domain::DEFAULT);
+    let mut upload = content.begin(&domain, "upload", Algorithm::Sha256).await.expect("begins");
+    for _ in 0..1024 {
+        upload.write(chunk.clone()).await.expect("writes");
+    }
+    let sealed = upload.finish(&digest).await.expect("finishes");
+    println!("{:48} {:7.1} MiB", "fs: memory that a push of 1 GiB adds", peak_memory_mib() - before);
+    content.delete(sealed.row.file_id).await.expect("deletes");
+}
+
+/// The most memory this process ever had.
+fn peak_memory_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux has it");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+}
+
+/// Reads of a file that is not in the page cache.
+async fn cold(content: &ContentStore, large: &Bytes, root: &Path) {
+    let sealed = push(content, large, &sha256(large), MIB).await;
+    let name = sealed.row.file_id.to_string();
+    let path = root.join("objects").join(&name[..1]).join(&name[1..2]).join(&name);
+    measure("fs: sequential, cold, 256 MiB", large.len(), 3, || async {
+        let file = std::fs::File::open(&path).expect("opens");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("evicts");
+        let blob = content.open(&sealed.row, &sealed.digest).await.expect("opens");
+        let mut stream = blob.stream(0..blob.len());
+        while let Some(piece) = stream.next().await {
+            std::hint::black_box(piece.expect("verifies"));
+        }
+    })
+    .await;
+}
+
 async fn floors(large: &Bytes, folder: &Path) {
     measure("floor: SHA-256 alone", large.len(), 3, || async {
         std::hint::black_box(sha256(large));
@@ -177,16 +219,20 @@ fn main() {
     let folder = folder.expect("a folder to work in");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
+    let root = folder.path().join("replica");
+    let id = ReplicaId::new("local");
+    FsStore::initialize(&root, "bench", &id).expect("a new replica");
+    let files = runtime.block_on(store_over(Arc::new(FsStore::open(&root, "bench", &id))));
+    let content = files.clone();
+    let first = async { tokio::spawn(async move { bounded_memory(&content).await }).await };
+    runtime.block_on(first).expect("no panic");
     let large: Bytes =
         (0..256 * MIB).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>().into();
     let work = async move {
         floors(&large, folder.path()).await;
-        let root = folder.path().join("replica");
-        let id = ReplicaId::new("local");
-        FsStore::initialize(&root, "bench", &id).expect("a new replica");
-        let files = store_over(Arc::new(FsStore::open(&root, "bench", &id))).await;
         sealing(&files, &large, "fs").await;
         opening(&files, &large, "fs").await;
+        cold(&files, &large, &root).await;
         let memory = store_over(Arc::new(MemoryStore::default())).await;
         opening(&memory, &large, "memory").await;
     };

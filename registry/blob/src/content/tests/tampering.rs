@@ -189,7 +189,7 @@ async fn bytes_of_further_records_are_guarded() {
 }
 
 #[tokio::test]
-#[ignore = "the long form: four million flips of 64 KiB, minutes in a release build"]
+#[ignore = "the long form: four million flips of 64 KiB take a minute"]
 async fn every_bit_of_every_record_is_guarded() {
     for len in SIZES {
         flip_records(len, |_, _| 0xff).await;

@@ -150,3 +150,24 @@ async fn store_works_where_openat2_does_not() {
     store.create(ID).await.unwrap().commit(Bytes::from_static(b"bytes")).await.unwrap();
     assert_eq!(store.open(ID).await.unwrap().len(), 5);
 }
+
+#[tokio::test]
+async fn cold_file_is_read_all_the_same() {
+    let (folder, store) = new_store();
+    let bytes: Vec<u8> = (0..3_000_000).map(|i: u32| (i * 31 >> 7) as u8).collect();
+    store.create(ID).await.unwrap().commit(bytes.clone().into()).await.unwrap();
+    let path = folder.path().join("objects/a/7").join(ID.to_string());
+    let file = std::fs::File::open(path).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let reader = store.open(ID).await.unwrap();
+    let mut found = Vec::new();
+    while found.len() < bytes.len() {
+        let len = (bytes.len() - found.len()).min(1_000_000);
+        let mut buffer = Buffer::new(len);
+        let filled = reader.try_read_at(found.len() as u64, &mut buffer).unwrap();
+        let offset = (found.len() + filled) as u64;
+        let buffer = reader.read_at(offset, buffer, filled, len).await.unwrap();
+        found.extend_from_slice(&buffer);
+    }
+    assert!(found == bytes);
+}
