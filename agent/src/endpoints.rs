@@ -24,7 +24,7 @@ use serde_json::json;
 use crate::engine::Engine;
 use crate::task::context::TaskContext;
 
-pub(crate) use address::{EndpointAddress, serve_at};
+pub(crate) use address::serve_at;
 
 const HOST: &str = "http://169.254.170.2";
 

@@ -92,7 +92,16 @@ pub(crate) async fn run_on(
     engine: Arc<dyn Engine>,
     shutdown: Shutdown,
 ) -> Result<(), AgentError> {
-    let (store, values) = Store::open(&config.data_dir)?;
+    // What an earlier agent of this process has spawned lets go of the folder a moment after it ended.
+    let mut opened = Store::open(&config.data_dir);
+    for _ in 0..200 {
+        if opened.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        opened = Store::open(&config.data_dir);
+    }
+    let (store, values) = opened?;
     let saved = values.get(IDENTITY_KEY).and_then(|bytes| serde_json::from_slice(bytes).ok());
     let identity = saved.unwrap_or_else(|| Identity { agent_id: random_id(), ..Identity::default() });
     let info = engine.info().await.expect("the test's engine answers");
@@ -143,6 +152,7 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     own_paths.push(config.data_dir.clone());
     own_paths.extend(info.root.clone());
     own_paths.extend(info.socket.clone());
+    let state = store.clone();
     let host = Arc::new(Host {
         images: Images::new(engine.clone(), rights, grants, pull_port, clock.clone()),
         engine,
@@ -167,6 +177,7 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     manager.restore(&values);
     let link = Link { host, manager: manager.clone(), api, credentials: config.credentials, registration };
     tokio::join!(manager.follow_engine(), link.run(&values, shutdown));
+    state.flush().await?;
     if pull_endpoint.await.is_err() {
         tracing::error!("the pull endpoint ended in a panic");
     }

@@ -19,13 +19,14 @@ use log::Log;
 /// Every live value by its key, as found on disk.
 pub(crate) type Values = BTreeMap<String, Vec<u8>>;
 
+/// Put so that everything before it is synced.
+const FLUSHED_KEY: &str = "flushed";
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     writes: mpsc::UnboundedSender<Write>,
     path: Arc<PathBuf>,
-    /// Held for as long as the agent lives: two agents on one folder would fight over the host.
-    _lock: Arc<std::fs::File>,
 }
 
 struct Write {
@@ -48,9 +49,13 @@ impl Store {
         let (writes, queue) = mpsc::unbounded_channel();
         std::thread::Builder::new()
             .name("agent-state".into())
-            .spawn(move || append(log, queue))
+            .spawn(move || {
+                append(log, queue);
+                // Held until the last write: two agents on one folder would fight over the host.
+                drop(lock);
+            })
             .map_err(|source| AgentError::io(&path, source))?;
-        Ok((Self { writes, path: Arc::new(path), _lock: Arc::new(lock) }, values))
+        Ok((Self { writes, path: Arc::new(path) }, values))
     }
 
     /// Puts a value without waiting for the disk.
@@ -64,6 +69,11 @@ impl Store {
         self.send(key, Some(value), Some(durable));
         let answer = done.await.unwrap_or_else(|_| Err("the agent is shutting down".into()));
         answer.map_err(|reason| AgentError::State { path: (*self.path).clone(), reason })
+    }
+
+    /// Returns once everything that was put before is durable.
+    pub(crate) async fn flush(&self) -> Result<(), AgentError> {
+        self.put_durably(FLUSHED_KEY, Vec::new()).await
     }
 
     pub(crate) fn delete(&self, key: &str) {

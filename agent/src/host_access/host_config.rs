@@ -86,14 +86,18 @@ pub(super) fn judge(gate: &Gate, host: &Map<String, Value>) -> Result<(), String
             "PidMode" => match value.as_str().unwrap_or_default() {
                 "host" => namespace(gate, HostNamespace::Pid, "pid")?,
                 other => {
-                    return Err(format!("wants the PID namespace {other}, which this agent does not support"));
+                    return Err(format!(
+                        "wants the PID namespace {other}, which this agent does not support"
+                    ));
                 }
             },
             "IpcMode" => match value.as_str().unwrap_or_default() {
                 "none" | "private" => {}
                 "host" => namespace(gate, HostNamespace::Ipc, "ipc")?,
                 other => {
-                    return Err(format!("wants the IPC namespace {other}, which this agent does not support"));
+                    return Err(format!(
+                        "wants the IPC namespace {other}, which this agent does not support"
+                    ));
                 }
             },
             "Sysctls" => sysctls(host, value)?,

@@ -36,7 +36,7 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> EngineContainer 
                 .health
                 .as_ref()
                 .and_then(|health| health.status)
-                .map_or(Health::Unknown, |status| self::health(&status.to_string())),
+                .map_or(Health::Unknown, |status| self::health(status.as_ref())),
             run: run(&state),
         },
     }
