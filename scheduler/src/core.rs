@@ -5,6 +5,7 @@ use std::sync::Arc;
 use policies_identity::Identity;
 use registry_aws::AwsError;
 use registry_runtime::{Clock, Sealer};
+use tokio_util::sync::CancellationToken;
 
 use crate::agents::{Liveness, Sessions};
 use crate::config::SchedulerConfig;
@@ -25,6 +26,8 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) sessions: Sessions,
     pub(crate) liveness: Liveness,
+    /// Cancelled when the server stops: connections end, so that agents look for it again.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl Core {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use parking_lot::Mutex;
 use policies_identity::{AwsApi, Identity};
 use registry_aws::AwsError;
 use registry_runtime::{Clock, Sealer, Shutdown, worker};
 use registry_sql::Database;
 use scheduler_protocol::{JOIN_PATH, WEBSOCKET_PATH};
+use tokio_util::sync::CancellationToken;
 
 use crate::agents::{Liveness, Sessions, create_token, join, websocket};
 use crate::config::SchedulerConfig;
@@ -38,11 +40,17 @@ pub enum SchedulerError {
     Refused(AwsError),
 }
 
+/// What [`Scheduler::start`] sets to work, once.
+struct Workers {
+    clerk: Clerk,
+    reconciler: Arc<Reconciler>,
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Scheduler {
     core: Arc<Core>,
-    clerk: Arc<parking_lot::Mutex<Option<(Clerk, Arc<Reconciler>)>>>,
+    workers: Arc<Mutex<Option<Workers>>>,
 }
 
 impl Scheduler {
@@ -61,16 +69,34 @@ impl Scheduler {
         let (sessions, liveness) = (Sessions::default(), Liveness::new(clock.clone()));
         let reconciler = Reconciler::new(config.clone(), liveness.clone(), sessions.clone());
         let names = Names { region: config.region.clone(), account: config.account_id.clone() };
-        let core = Core { config, names, ledger, store, identity, images, sealer, clock, sessions, liveness };
-        let clerk = Arc::new(parking_lot::Mutex::new(Some((clerk, reconciler))));
-        Ok(Scheduler { core: Arc::new(core), clerk })
+        let stopping = CancellationToken::new();
+        let core = Core {
+            config,
+            names,
+            ledger,
+            store,
+            identity,
+            images,
+            sealer,
+            clock,
+            sessions,
+            liveness,
+            stopping,
+        };
+        let workers = Arc::new(Mutex::new(Some(Workers { clerk, reconciler })));
+        Ok(Scheduler { core: Arc::new(core), workers })
     }
 
     /// Starts the workers; to be called once the listener takes connections. A second call does nothing.
     pub fn start(&self, shutdown: &Shutdown) {
-        let Some((clerk, reconciler)) = self.clerk.lock().take() else { return };
+        let Some(Workers { clerk, reconciler }) = self.workers.lock().take() else { return };
         self.core.liveness.begin();
         tokio::spawn(clerk.run(reconciler, TICK, shutdown.clone()));
+        let (begun, stopping) = (shutdown.clone(), self.core.stopping.clone());
+        tokio::spawn(async move {
+            begun.begun().await;
+            stopping.cancel();
+        });
         let core = Arc::clone(&self.core);
         worker::spawn("resolve missing images", IMAGES_AGAIN, shutdown, move || {
             let core = Arc::clone(&core);

@@ -109,6 +109,7 @@ impl Session {
 
     async fn work(&mut self, registration: &Registration) -> Result<std::convert::Infallible, Over> {
         let (nudged, closed) = (registration.nudged(), registration.closed());
+        let stopping = self.control.core.stopping.clone();
         let lease = self.control.core.config.lease;
         let mut heartbeats = interval((lease / 3).clamp(Duration::from_millis(50), LONGEST_HEARTBEAT));
         let mut rechecks = interval(RECHECK);
@@ -123,6 +124,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = closed.cancelled() => return Err(self.close("the connection is not wanted any more").await),
+                () = stopping.cancelled() => return Err(self.close("the server is stopping").await),
                 () = nudged.notified() => self.deliver().await?,
                 frame = self.control.socket.recv() => self.receive(frame).await?,
                 _ = heartbeats.tick() => self.beat(lease).await?,

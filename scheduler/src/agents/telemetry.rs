@@ -45,6 +45,7 @@ impl Telemetry {
         };
         loop {
             let reply = tokio::select! {
+                () = self.core.stopping.cancelled() => break,
                 frame = self.socket.recv() => {
                     heard = Instant::now();
                     match frame {

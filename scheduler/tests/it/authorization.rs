@@ -1,0 +1,149 @@
+//! Every operation has an authorization case; PassRole and the host's keys hold where tasks come from.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use policies_identity::{Check, RequestContext, Resource};
+use serde_json::{Value, json};
+
+use crate::support::{Agent, Behaviour, Server, eventually};
+
+async fn checks(server: &Server, operation: &str, input: Value) -> Vec<Check> {
+    let ctx = RequestContext {
+        request_id: "r".into(),
+        source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        secure_transport: false,
+        user_agent: None,
+        host: None,
+        now_ms: 0,
+    };
+    let api = server.scheduler.ecs_api();
+    api.checks(&ctx, &server.identity.anonymous(), operation, &input).await.unwrap()
+}
+
+fn key<'a>(check: &'a Check, name: &str) -> Option<&'a policies::ContextValue> {
+    check.context.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+#[tokio::test]
+async fn every_operation_has_an_authorization_case_that_fails_closed() {
+    let server = Server::start().await;
+    let hostile = json!({"cluster": "a b", "taskDefinition": 7, "services": "x", "tags": 1, "overrides": []});
+    for operation in server.scheduler.ecs_api().operations() {
+        for input in [json!({}), json!([]), hostile.clone()] {
+            let checks = checks(&server, operation, input).await;
+            assert!(!checks.is_empty(), "{operation}");
+            assert_eq!(checks[0].action, format!("ecs:{operation}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn roles_are_passed_after_overrides_in_every_operation_that_leads_to_tasks() {
+    let server = Server::start().await;
+    let role = |name: &str| format!("arn:aws:iam::000000000000:role/{name}");
+    let definition = json!({"family": "web", "taskRoleArn": role("t"), "executionRoleArn": "e",
+        "containerDefinitions": [{"name": "main", "image": "busybox", "memory": 16}]});
+    let passed = |checks: &[Check]| -> Vec<String> {
+        checks
+            .iter()
+            .filter(|check| check.action == "iam:PassRole")
+            .map(|check| match &check.resource {
+                Resource::Arn(arn) => arn.as_str().to_owned(),
+                Resource::Any => "*".into(),
+            })
+            .collect()
+    };
+    let both = vec![role("e"), role("t")];
+    assert_eq!(passed(&checks(&server, "RegisterTaskDefinition", definition.clone()).await), both);
+    server.ecs("RegisterTaskDefinition", definition).await;
+    server.ecs("CreateService", json!({"serviceName": "web", "taskDefinition": "web"})).await;
+    let overridden = json!({"taskDefinition": "web", "overrides": {"taskRoleArn": role("other")}});
+    for (operation, input, expected) in [
+        ("RunTask", json!({"taskDefinition": "web"}), both.clone()),
+        ("RunTask", overridden.clone(), vec![role("e"), role("other")]),
+        ("StartTask", overridden, vec![role("e"), role("other")]),
+        ("CreateService", json!({"serviceName": "x", "taskDefinition": "web:1"}), both.clone()),
+        ("UpdateService", json!({"service": "web", "taskDefinition": "web"}), both.clone()),
+        ("UpdateService", json!({"service": "web", "desiredCount": 3}), both.clone()),
+    ] {
+        let checks = checks(&server, operation, input).await;
+        assert_eq!(passed(&checks), expected, "{operation}");
+        assert!(key(&checks[0], "ecs:cluster").is_some(), "{operation}");
+        let service = checks.iter().filter(|check| check.action == "iam:PassRole");
+        for check in service {
+            let expected = policies::ContextValue::One("ecs-tasks.amazonaws.com".into());
+            assert_eq!(key(check, "iam:PassedToService"), Some(&expected));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_opens_the_host_is_told_to_the_policies() {
+    let server = Server::start().await;
+    let definition = json!({"family": "root", "pidMode": "host", "volumes": [{"name": "v", "host": {"sourcePath": "/etc/../root"}}],
+        "containerDefinitions": [{"name": "main", "image": "busybox", "memory": 16, "privileged": true}]});
+    server.ecs("RegisterTaskDefinition", definition.clone()).await;
+    server.ecs("CreateService", json!({"serviceName": "root", "taskDefinition": "root"})).await;
+    for (operation, input) in [
+        ("RegisterTaskDefinition", definition),
+        ("RunTask", json!({"taskDefinition": "root"})),
+        ("StartTask", json!({"taskDefinition": "root:1"})),
+        ("CreateService", json!({"serviceName": "x", "taskDefinition": "root"})),
+        ("UpdateService", json!({"service": "root"})),
+    ] {
+        let checks = checks(&server, operation, input).await;
+        let value = |name| format!("{:?}", key(&checks[0], name));
+        assert!(value("ecs:privileged").contains("true"), "{operation}");
+        assert!(value("berth:HostPaths").contains("/root"), "{operation}");
+        assert!(value("berth:HostNamespaces").contains("pid"), "{operation}");
+        assert_eq!(value("berth:Devices"), "None", "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn unsupported_operations_are_authorized_and_then_named() {
+    let server = Server::start().await;
+    let error = server.refused("ExecuteCommand", json!({})).await;
+    assert_eq!(error.code, "UnsupportedFeatureException");
+    assert!(error.message.contains("ExecuteCommand"));
+    assert_eq!(server.refused("NoSuchThing", json!({})).await.code, "UnknownOperationException");
+    let agent = Agent::join(&server, Behaviour::Obeys).await;
+    let denied = crate::support::refused(&agent.client, "ExecuteCommand", json!({})).await;
+    assert_eq!(denied.code, "AccessDeniedException");
+}
+
+#[tokio::test]
+async fn credentials_of_roles_reach_the_tasks_host_and_nobody_untrusted() {
+    let server = Server::start().await;
+    let mut agent = Agent::enrol(&server, json!({})).await;
+    let able = json!({"attributes": [{"name": "com.amazonaws.ecs.capability.task-iam-role"}]});
+    agent.register(able).await.unwrap();
+    agent.connect(Behaviour::Obeys).await.unwrap();
+    let definition = |family: &str, role: &str| {
+        json!({"family": family, "executionRoleArn": role,
+            "containerDefinitions": [{"name": "main", "image": "busybox", "memory": 16}]})
+    };
+    server.ecs("RegisterTaskDefinition", definition("good", "ecsTaskExecutionRole")).await;
+    server.ecs("RegisterTaskDefinition", definition("bad", "noSuchRole")).await;
+    server.ecs("RunTask", json!({"taskDefinition": "good"})).await;
+    let task = eventually("the payload", || async { agent.log.lock().payloads.first().cloned() }).await;
+    let credentials = task.execution_role_credentials.unwrap();
+    assert_eq!(credentials.role_arn, "arn:aws:iam::000000000000:role/ecsTaskExecutionRole");
+    assert_eq!(credentials.credentials_id.len(), 64);
+    let answer = server.ecs("RunTask", json!({"taskDefinition": "bad"})).await;
+    let arn = answer["tasks"][0]["taskArn"].as_str().unwrap().to_owned();
+    let task = eventually("the failure", || async {
+        Some(server.task(&arn).await).filter(|task| task["lastStatus"] == "STOPPED")
+    })
+    .await;
+    assert!(
+        task["stoppedReason"].as_str().unwrap().starts_with("ECS was unable to assume the role"),
+        "{task}"
+    );
+    // A new connection gets them again, under the same id.
+    agent.vanish();
+    agent.connect(Behaviour::Obeys).await.unwrap();
+    let again =
+        eventually("fresh credentials", || async { agent.log.lock().credentials.first().cloned() }).await;
+    assert_eq!(again.role_credentials.credentials_id, credentials.credentials_id);
+}
