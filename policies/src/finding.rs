@@ -57,6 +57,11 @@ impl<'t> Findings<'t> {
         self.push(at, Severity::Warning, message.into());
     }
 
+    /// Adds findings that already have their places in the same text.
+    pub fn extend(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.found.extend(findings);
+    }
+
     pub fn has_errors(&self) -> bool {
         self.found.iter().any(|finding| finding.severity == Severity::Error)
     }

@@ -1,7 +1,9 @@
 //! The APIs that identity itself serves.
 
+mod berth;
 mod iam;
 mod sts;
 
+pub use berth::BerthIdentity;
 pub use iam::Iam;
 pub use sts::Sts;

@@ -5,6 +5,8 @@
 //! same transaction, so that every server notices within 250 ms.
 
 pub(crate) mod account;
+pub(crate) mod files;
+pub(crate) mod generations;
 pub(crate) mod keys;
 pub(crate) mod load;
 mod migrations;

@@ -26,6 +26,16 @@ pub(crate) fn role() -> String {
     with_prefix::<17>("AROA")
 }
 
+/// `AGPA…`, 21 characters.
+pub(crate) fn group() -> String {
+    with_prefix::<17>("AGPA")
+}
+
+/// `ANPA…`, 21 characters.
+pub(crate) fn managed_policy() -> String {
+    with_prefix::<17>("ANPA")
+}
+
 /// 40 characters, 240 random bits.
 pub(crate) fn secret_access_key() -> SecretString {
     STANDARD_NO_PAD.encode(random_bytes::<30>()).into()

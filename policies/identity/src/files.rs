@@ -1,0 +1,27 @@
+//! Policy files: a directory that says who there is and who may do what.
+//!
+//! The directory is declarative: what it names exists, with exactly the rights it states, and what it no
+//! longer names is gone. It is checked whole and published whole, as one generation in one transaction;
+//! a set with an error in it changes nothing.
+
+mod check;
+mod fields;
+mod finding;
+mod model;
+mod plan;
+mod publish;
+mod read;
+mod resolve;
+mod scan;
+mod secrets;
+mod simulate;
+mod watch;
+
+pub use check::{check, check_texts};
+pub use finding::FileFinding;
+pub use model::{
+    GroupFile, InlinePolicy, KeyFile, ManagedFile, PolicyFiles, RepositoryFile, RoleFile, UserFile,
+};
+pub use publish::{Generation, PublishError};
+pub use simulate::{Question, SimulateError, Simulation, StatementReport, simulate};
+pub use watch::{FilesStatus, PolicyWatch};

@@ -1,0 +1,113 @@
+//! A checked policy directory. Everything in it is sound, and every reference in it leads somewhere.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use policies::Policy;
+use registry_types::{AccountId, RepositoryName};
+
+use super::finding::FileFinding;
+
+/// A set of policy files that passed the check.
+#[derive(Debug)]
+pub struct PolicyFiles {
+    /// The account that the directory is written for.
+    pub account: AccountId,
+    pub users: Vec<UserFile>,
+    pub groups: Vec<GroupFile>,
+    pub roles: Vec<RoleFile>,
+    pub policies: Vec<ManagedFile>,
+    pub repositories: Vec<RepositoryFile>,
+    /// What is questionable and nevertheless in use.
+    pub warnings: Vec<FileFinding>,
+    /// SHA-256 over names and contents of all files, in hex.
+    pub content_sha256: String,
+    /// The texts by name: a JSON object.
+    pub(super) texts: String,
+}
+
+/// `users/PATH/NAME.json`
+#[derive(Debug)]
+pub struct UserFile {
+    pub file: String,
+    pub name: String,
+    /// `/`, or `/team/`: the folders between `users/` and the file.
+    pub path: String,
+    /// Names of groups of this set.
+    pub groups: Vec<String>,
+    /// ARNs of policies of this set, or shipped ones.
+    pub attached: Vec<String>,
+    pub inline: Vec<InlinePolicy>,
+    /// ARN.
+    pub boundary: Option<String>,
+    pub tags: Vec<(String, String)>,
+    pub access_keys: Vec<KeyFile>,
+}
+
+/// `groups/PATH/NAME.json`
+#[derive(Debug)]
+pub struct GroupFile {
+    pub file: String,
+    pub name: String,
+    pub path: String,
+    pub attached: Vec<String>,
+    pub inline: Vec<InlinePolicy>,
+}
+
+/// `roles/PATH/NAME.json`
+#[derive(Debug)]
+pub struct RoleFile {
+    pub file: String,
+    pub name: String,
+    pub path: String,
+    pub description: String,
+    pub trust_policy: InlinePolicy,
+    pub max_session_s: i64,
+    pub attached: Vec<String>,
+    pub inline: Vec<InlinePolicy>,
+    pub boundary: Option<String>,
+    pub tags: Vec<(String, String)>,
+}
+
+/// `policies/PATH/NAME.json`
+#[derive(Debug)]
+pub struct ManagedFile {
+    pub file: String,
+    pub name: String,
+    pub path: String,
+    pub arn: String,
+    pub document: String,
+    pub policy: Arc<Policy>,
+}
+
+/// `repositories/NAME.json`, where NAME may have folders: the policy of that repository.
+#[derive(Debug)]
+pub struct RepositoryFile {
+    pub file: String,
+    pub repository: RepositoryName,
+    pub document: String,
+    pub policy: Arc<Policy>,
+}
+
+/// A document inside another file. Lines of its statements count in that file.
+#[derive(Debug)]
+pub struct InlinePolicy {
+    pub name: String,
+    pub document: String,
+    pub policy: Arc<Policy>,
+}
+
+/// An access key. Its secret lies in a file outside the directory, and is read when the set is published.
+#[derive(Debug)]
+pub struct KeyFile {
+    pub access_key_id: String,
+    pub secret_file: PathBuf,
+    pub active: bool,
+    /// Where the directory names the secret's file: line and column.
+    pub(super) place: (u32, u32),
+}
+
+/// Line and column of a byte offset, for findings made later.
+pub(super) fn place(text: &str, at: usize) -> (u32, u32) {
+    policies::json::position(text, at)
+}

@@ -1,0 +1,160 @@
+//! Berth's own operations that belong to identity: publishing policy files, and telling which set is in effect.
+
+mod operation;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use registry_aws::AwsError;
+use registry_aws::timestamp::epoch_seconds;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::AwsApi;
+use crate::caller::Caller;
+use crate::check::Check;
+use crate::context::RequestContext;
+use crate::files::{FileFinding, PolicyWatch, PublishError, check_texts};
+use crate::identity::Identity;
+use crate::store;
+use operation::Operation;
+
+/// A whole set of policy files; a large one has thousands.
+const LARGEST_SET: usize = 16 * 1024 * 1024;
+
+/// `Berth_20261101`, as far as identity serves it.
+#[derive(Clone)]
+pub struct BerthIdentity {
+    identity: Identity,
+    watch: Option<PolicyWatch>,
+}
+
+impl BerthIdentity {
+    pub fn new(identity: Identity) -> Self {
+        Self { identity, watch: None }
+    }
+
+    /// Tells about the directory that is being watched, too.
+    #[must_use]
+    pub fn with_watch(mut self, watch: PolicyWatch) -> Self {
+        self.watch = Some(watch);
+        self
+    }
+}
+
+#[derive(Deserialize)]
+struct PublishPolicies {
+    files: Vec<File>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    path: String,
+    content: String,
+}
+
+#[async_trait]
+impl AwsApi for BerthIdentity {
+    fn signing_name(&self) -> &'static str {
+        "berth"
+    }
+
+    fn target_prefix(&self) -> &'static str {
+        "Berth_20261101"
+    }
+
+    fn operations(&self) -> &'static [&'static str] {
+        Operation::NAMES
+    }
+
+    fn body_limit(&self) -> usize {
+        LARGEST_SET
+    }
+
+    async fn checks(
+        &self,
+        _ctx: &RequestContext,
+        _caller: &Caller,
+        operation: &str,
+        _input: &Value,
+    ) -> Result<Vec<Check>, AwsError> {
+        Ok(vec![Check::any(Operation::parse(operation)?.action())])
+    }
+
+    async fn call(
+        &self,
+        _ctx: &RequestContext,
+        caller: &Caller,
+        operation: &str,
+        input: Value,
+    ) -> Result<Value, AwsError> {
+        match Operation::parse(operation)? {
+            Operation::DescribePolicyGeneration => self.describe_policy_generation().await,
+            Operation::PublishPolicies => self.publish_policies(caller, input).await,
+        }
+    }
+}
+
+impl BerthIdentity {
+    async fn publish_policies(&self, caller: &Caller, input: Value) -> Result<Value, AwsError> {
+        let request = PublishPolicies::deserialize(input)
+            .map_err(|error| AwsError::serialization(format!("The request is malformed: {error}.")))?;
+        let mut texts = BTreeMap::new();
+        // A directory may hold a README; what counts are the same files as on the disk.
+        for file in request.files.into_iter().filter(|file| file.path.ends_with(".json")) {
+            if let Some(twice) = texts.insert(file.path.clone(), file.content).map(|_| file.path) {
+                return Err(AwsError::invalid_parameter(format!("The file {twice} stands in the set twice.")));
+            }
+        }
+        let checked = tokio::task::spawn_blocking(move || check_texts(&texts)).await;
+        let files = checked.map_err(|_| AwsError::server())?.map_err(|findings| invalid(&findings))?;
+        let warnings = json!(files.warnings);
+        match self.identity.publish(Arc::new(files), caller.arn()).await {
+            Ok(generation) => Ok(json!({
+                "generation": generation.number,
+                "changed": generation.changed,
+                "warnings": warnings,
+            })),
+            Err(PublishError::Findings(findings)) => Err(invalid(&findings)),
+            Err(PublishError::Busy) => Err(AwsError::throttling()),
+            Err(PublishError::Identity(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "policy files were not published");
+                Err(AwsError::server())
+            }
+        }
+    }
+
+    async fn describe_policy_generation(&self) -> Result<Value, AwsError> {
+        let newest = self.identity.inner().database.read(|tx| store::generations::newest(tx)).await;
+        let newest = newest.map_err(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "the policy generation cannot be read");
+            AwsError::server()
+        })?;
+        let mut answer = json!({ "securityGeneration": self.identity.security_generation() });
+        match newest {
+            Some(newest) => {
+                answer["generation"] = newest.number.into();
+                answer["publishedAt"] = epoch_seconds(newest.published_ms);
+                answer["publishedBy"] = newest.published_by.into();
+                answer["contentSha256"] = newest.content_sha256.into();
+            }
+            None => answer["generation"] = 0.into(),
+        }
+        if let Some(watch) = &self.watch {
+            let status = watch.status();
+            answer["problems"] = json!(status.problems);
+            answer["warnings"] = json!(status.warnings);
+        }
+        Ok(answer)
+    }
+}
+
+/// Every finding in one message, a line each, as `berth policy check` prints them.
+fn invalid(findings: &[FileFinding]) -> AwsError {
+    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    AwsError::client("InvalidPolicyFilesException", lines.join("\n"))
+}
