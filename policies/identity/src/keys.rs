@@ -1,5 +1,7 @@
 //! Changes to access keys and principals. Each acts here at once, and on other servers within a second.
 
+use registry_types::Arn;
+
 use crate::credentials::AccessKey;
 use crate::error::IdentityError;
 use crate::first_start::seal_key;
@@ -64,6 +66,30 @@ impl Identity {
     pub async fn delete_access_key(&self, access_key_id: &str) -> Result<(), IdentityError> {
         let id = access_key_id.to_owned();
         self.change(move |tx| store::keys::delete(tx, &id), access_key_id).await
+    }
+
+    /// Ends every session and token that was made with the credentials of a user or role; its long-lived
+    /// access keys stay. What a role's own policies allow is not touched.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such user or role; the database's.
+    pub async fn end_sessions(&self, principal: &Arn) -> Result<(), IdentityError> {
+        let uid = {
+            let directory = self.inner().directory.load();
+            let name = principal.resource().rsplit('/').next().unwrap_or_default();
+            let user = directory.user_by_name(name).filter(|user| &*user.arn == principal.as_str());
+            let found = user.or_else(|| directory.role_by_arn(principal.as_str()));
+            found.map(|found| found.uid.to_string())
+        };
+        let Some(uid) = uid else { return Err(IdentityError::NotFound(principal.to_string())) };
+        self.inner()
+            .database
+            .write(move |tx| {
+                store::principals::raise_generation(tx, &uid)?;
+                store::bump(tx)
+            })
+            .await?;
+        self.refresh().await
     }
 
     async fn change(

@@ -13,17 +13,7 @@ use crate::{AssumeRole, CallerKind, Scope, TemporaryCredentials};
 async fn session(fixture: &Fixture) -> TemporaryCredentials {
     let trusted = trust(r#""AWS":"arn:aws:iam::000000000000:user/administrator""#, "{}");
     let role_arn = fixture.role("deployer", &trusted, ALLOW_ALL).await;
-    let request = AssumeRole {
-        role_arn,
-        session_name: "ci".to_owned(),
-        duration_s: None,
-        policy: None,
-        policy_arns: Vec::new(),
-        external_id: None,
-        tags: Vec::new(),
-        transitive_tag_keys: Vec::new(),
-        source_identity: None,
-    };
+    let request = AssumeRole::new(role_arn, "ci");
     let caller = fixture.caller(&fixture.administrator).await;
     fixture.identity.assume_role(&fixture.ctx(), &caller, &request).await.unwrap()
 }
@@ -124,17 +114,8 @@ async fn a_session_needs_its_token_its_key_and_its_secret() {
 
 async fn session_of(fixture: &Fixture) -> TemporaryCredentials {
     let caller = fixture.caller(&fixture.administrator).await;
-    let request = AssumeRole {
-        role_arn: "arn:aws:iam::000000000000:role/deployer".parse().unwrap(),
-        session_name: "other".to_owned(),
-        duration_s: Some(900),
-        policy: None,
-        policy_arns: Vec::new(),
-        external_id: None,
-        tags: Vec::new(),
-        transitive_tag_keys: Vec::new(),
-        source_identity: None,
-    };
+    let role_arn = "arn:aws:iam::000000000000:role/deployer".parse().unwrap();
+    let request = AssumeRole { duration_s: Some(900), ..AssumeRole::new(role_arn, "other") };
     fixture.identity.assume_role(&fixture.ctx(), &caller, &request).await.unwrap()
 }
 

@@ -143,7 +143,7 @@ async fn what_a_group_gave_is_gone_with_the_membership() {
 }
 
 #[tokio::test]
-async fn a_change_of_trust_ends_the_sessions_of_a_role() {
+async fn the_sessions_of_a_role_or_user_can_be_ended_at_once() {
     let fixture = Fixture::new().await;
     let trusted = crate::testing::trust(r#""Service":"ecs-tasks.amazonaws.com""#, "{}");
     let role = fixture.role("web", &trusted, ALLOW_ALL).await;
@@ -151,10 +151,18 @@ async fn a_change_of_trust_ends_the_sessions_of_a_role() {
     let task_role = crate::TaskRole { role_arn: &role, task_arn: &task };
     let credentials = fixture.identity.task_credentials(task_role).await.unwrap();
     let session = fixture.session(&credentials).await;
-    let uid = session.principal_uid().to_owned();
-    fixture.write(move |tx| store::principals::raise_generation(tx, &uid)).await;
+    fixture.identity.end_sessions(&role).await.unwrap();
     let denied = fixture.identity.authorize(&fixture.ctx(), &session, "PutImage", &check()).unwrap_err();
     assert_eq!(denied.kind(), DeniedKind::Revoked);
+
+    let key = fixture.user("alice", ALLOW_ALL).await;
+    let made = fixture.make(&key).await;
+    let user = made.caller.to_arn().unwrap();
+    fixture.identity.end_sessions(&user).await.unwrap();
+    assert_eq!(fixture.works(&fixture.identity, &made), [false; 3]);
+    assert_eq!(fixture.works(&fixture.identity, &fixture.make(&key).await), [true; 3], "the key stays");
+    let nobody = "arn:aws:iam::000000000000:user/nobody".parse().unwrap();
+    assert!(fixture.identity.end_sessions(&nobody).await.is_err());
 }
 
 #[tokio::test]

@@ -163,6 +163,21 @@ impl Identity {
 }
 
 impl AssumeRole {
+    /// A request with nothing but what it needs.
+    pub fn new(role_arn: Arn, session_name: impl Into<String>) -> Self {
+        Self {
+            role_arn,
+            session_name: session_name.into(),
+            duration_s: None,
+            policy: None,
+            policy_arns: Vec::new(),
+            external_id: None,
+            tags: Vec::new(),
+            transitive_tag_keys: Vec::new(),
+            source_identity: None,
+        }
+    }
+
     fn validate(&self) -> Result<(), AwsError> {
         let is_word =
             |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_=,.@-".contains(&byte));

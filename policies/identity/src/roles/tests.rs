@@ -11,17 +11,7 @@ use crate::{
 };
 
 fn request(role_arn: &Arn) -> AssumeRole {
-    AssumeRole {
-        role_arn: role_arn.clone(),
-        session_name: "session".to_owned(),
-        duration_s: None,
-        policy: None,
-        policy_arns: Vec::new(),
-        external_id: None,
-        tags: Vec::new(),
-        transitive_tag_keys: Vec::new(),
-        source_identity: None,
-    }
+    AssumeRole::new(role_arn.clone(), "session")
 }
 
 fn trust_user(name: &str, conditions: &str) -> String {

@@ -41,15 +41,6 @@ pub(crate) fn insert(tx: &Tx<'_>, key: &NewAccessKey, now_ms: i64) -> Result<(),
     Ok(())
 }
 
-/// Whether an access key id is taken.
-pub(crate) fn exists(tx: &Tx<'_>, access_key_id: &str) -> Result<bool, Error> {
-    let row = tx.query_optional(
-        "SELECT user_uid FROM identity_access_keys WHERE access_key_id = $1",
-        params![access_key_id],
-    )?;
-    Ok(row.is_some())
-}
-
 /// Enables or disables a key. Disabling ends what was made with it, for good. False when there is no such key.
 pub(crate) fn set_active(tx: &Tx<'_>, access_key_id: &str, active: bool) -> Result<bool, Error> {
     let changed = tx.execute(

@@ -130,22 +130,6 @@ pub(crate) fn find_user(tx: &Tx<'_>, name: &str) -> Result<Option<Found>, Error>
     row.map(found).transpose()
 }
 
-pub(crate) fn find_group(tx: &Tx<'_>, name: &str) -> Result<Option<Found>, Error> {
-    let row = tx.query_optional(
-        "SELECT uid, owner FROM identity_groups WHERE name_key = $1",
-        params![name_key(name)],
-    )?;
-    row.map(found).transpose()
-}
-
-pub(crate) fn find_role(tx: &Tx<'_>, name: &str) -> Result<Option<Found>, Error> {
-    let row = tx.query_optional(
-        "SELECT uid, owner FROM identity_roles WHERE name_key = $1",
-        params![name_key(name)],
-    )?;
-    row.map(found).transpose()
-}
-
 /// Deletes a user with its keys, memberships and policies.
 pub(crate) fn delete_user(tx: &Tx<'_>, uid: &str) -> Result<(), Error> {
     tx.execute("DELETE FROM identity_access_keys WHERE user_uid = $1", params![uid])?;
