@@ -1,11 +1,12 @@
 //! Buffers for the bulk of the data, used again and again.
 //!
 //! A megabyte fresh from the allocator costs 256 page faults, more than opening what is read into it.
-//! The pool keeps a few idle buffers of two sizes; in use there are as many as there are readers and
-//! writers.
+//! Large buffers in use are counted: past a budget, readers and writers make do with one record at a time,
+//! so that a crowd of slow clients holds little memory.
 
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,9 +17,11 @@ use crate::format::{HEADER_LEN, RECORD_STRIDE};
 pub(crate) const SPAN_RECORDS: usize = 16;
 /// Size of a large buffer: a header and a span of records.
 pub(crate) const LARGE: usize = HEADER_LEN + SPAN_RECORDS * RECORD_STRIDE;
-/// Size of a small buffer: one record.
-pub(crate) const SMALL: usize = RECORD_STRIDE;
+/// Size of a small buffer: a header and one record.
+pub(crate) const SMALL: usize = HEADER_LEN + RECORD_STRIDE;
 
+/// Large buffers that may be in use before new spans are small ones, about as many MiB.
+const LARGE_BUDGET: usize = 32;
 /// Idle buffers kept: 8 MiB of large ones, 2 MiB of small ones.
 const IDLE_LARGE: usize = 8;
 const IDLE_SMALL: usize = 32;
@@ -28,23 +31,42 @@ const IDLE_SMALL: usize = 32;
 pub(crate) struct Pool {
     large: Mutex<Vec<Vec<u8>>>,
     small: Mutex<Vec<Vec<u8>>>,
+    large_in_use: AtomicUsize,
 }
 
 impl Pool {
+    /// Records that the next span of a reader may have.
+    pub(crate) fn span_records(&self) -> u64 {
+        if self.large_in_use.load(Ordering::Relaxed) < LARGE_BUDGET { SPAN_RECORDS as u64 } else { 1 }
+    }
+
+    /// A buffer for the next span of a writer.
+    pub(crate) fn take_span(self: &Arc<Self>) -> Buffer {
+        self.take(if self.span_records() > 1 { LARGE } else { SMALL })
+    }
+
     /// A buffer of at least `len` bytes, with whatever it held before. Past [`LARGE`] (the footer of an
     /// upload in very many pieces) it is none of the pool's.
     pub(crate) fn take(self: &Arc<Self>, len: usize) -> Buffer {
         if len > LARGE {
             return Buffer::new(len);
         }
-        let (idle, size) = if len <= SMALL { (&self.small, SMALL) } else { (&self.large, LARGE) };
+        let (idle, size) = if len <= SMALL {
+            (&self.small, SMALL)
+        } else {
+            self.large_in_use.fetch_add(1, Ordering::Relaxed);
+            (&self.large, LARGE)
+        };
         let bytes = idle.lock().pop().unwrap_or_else(|| vec![0; size]);
         Buffer { bytes, pool: Some(Arc::clone(self)) }
     }
 
     fn give_back(&self, bytes: Vec<u8>) {
         let (idle, most) = match bytes.len() {
-            LARGE => (&self.large, IDLE_LARGE),
+            LARGE => {
+                self.large_in_use.fetch_sub(1, Ordering::Relaxed);
+                (&self.large, IDLE_LARGE)
+            }
             SMALL => (&self.small, IDLE_SMALL),
             _ => return,
         };
@@ -108,7 +130,7 @@ impl Drop for Buffer {
 mod tests {
     use std::sync::Arc;
 
-    use super::{IDLE_LARGE, LARGE, Pool, SMALL};
+    use super::{IDLE_LARGE, LARGE, LARGE_BUDGET, Pool, SMALL};
 
     #[test]
     fn buffer_returns_with_the_last_of_its_bytes() {
@@ -131,5 +153,15 @@ mod tests {
         let many: Vec<_> = (0..IDLE_LARGE + 3).map(|_| pool.take(LARGE)).collect();
         drop(many);
         assert_eq!(pool.large.lock().len(), IDLE_LARGE);
+    }
+
+    #[test]
+    fn past_the_budget_spans_are_small_until_buffers_come_back() {
+        let pool = Arc::new(Pool::default());
+        let mut large: Vec<_> = (0..LARGE_BUDGET).map(|_| pool.take_span()).collect();
+        assert!(large.iter().all(|buffer| buffer.len() == LARGE));
+        assert_eq!((pool.span_records(), pool.take_span().len()), (1, SMALL));
+        drop(large.pop().unwrap().freeze(0..10));
+        assert_eq!((pool.span_records(), pool.take_span().len()), (16, LARGE));
     }
 }

@@ -182,10 +182,12 @@ impl Replicated {
         *self.replicas[index].suspect_until.lock() = Some(Instant::now() + SUSPECT_FOR);
     }
 
-    /// Logs a replica's failure, and leaves a hanging one out for a while.
+    /// Logs a replica's failure, and leaves a hanging one out for a while. What is an answer is none.
     fn note_failure(&self, index: usize, error: &StoreError) {
-        if matches!(error, StoreError::TimedOut) {
-            self.suspect(index);
+        match error {
+            StoreError::NotFound | StoreError::Exists | StoreError::Busy | StoreError::Short => return,
+            StoreError::TimedOut => self.suspect(index),
+            StoreError::Offline(_) | StoreError::Io(_) => {}
         }
         warn!(
             replica.id = %self.replicas[index].id,

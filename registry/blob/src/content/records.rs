@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::buffer::{Pool, SPAN_RECORDS};
+use crate::buffer::Pool;
 use crate::cipher::Cipher;
 use crate::error::BlobError;
 use crate::file_id::FileId;
@@ -38,7 +38,7 @@ impl Records {
         end: u64,
         tried: &mut Tried,
     ) -> Result<(Bytes, u64), BlobError> {
-        let end = end.min(first + SPAN_RECORDS as u64);
+        let end = end.min(first + pool.span_records());
         let offset = record_offset(first);
         let len = (self.stored(end - 1).end - offset) as usize;
         loop {

@@ -1,4 +1,4 @@
-//! Plaintext in, sealed records out, in one large buffer at a time.
+//! Plaintext in, sealed records out, one buffer at a time.
 //!
 //! The open record's plaintext lies where it will be sealed: a byte is copied once between the socket
 //! and the file. A record is sealed as soon as it is full; only the last one of a blob is shorter.
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::buffer::{Buffer, LARGE, Pool};
+use crate::buffer::{Buffer, Pool};
 use crate::cipher::{Cipher, NONCE_LEN, random};
 use crate::error::BlobError;
 use crate::file_id::FileId;
@@ -68,7 +68,7 @@ impl Sealing {
             return;
         }
         let at = self.sealed_len + NONCE_LEN + self.open_len;
-        let buffer = self.buffer.get_or_insert_with(|| self.pool.take(LARGE));
+        let buffer = self.buffer.get_or_insert_with(|| self.pool.take_span());
         buffer[at..at + plaintext.len()].copy_from_slice(plaintext);
         self.open_len += plaintext.len();
     }
@@ -104,7 +104,7 @@ impl Sealing {
 
     /// Whether the buffer has no room for another record.
     pub(super) fn is_full(&self) -> bool {
-        self.sealed_len + RECORD_STRIDE > LARGE
+        self.buffer.as_ref().is_some_and(|buffer| self.sealed_len + RECORD_STRIDE > buffer.len())
     }
 
     /// Takes what is sealed; the open record goes on in a buffer of its own.
@@ -122,7 +122,7 @@ impl Sealing {
     /// Everything sealed, then `end`: in one piece where it fits.
     pub(super) fn take_with(&mut self, end: &[u8]) -> (Bytes, Bytes) {
         debug_assert_eq!(self.open_len, 0);
-        match self.buffer.as_mut().filter(|_| self.sealed_len + end.len() <= LARGE) {
+        match self.buffer.as_mut().filter(|buffer| self.sealed_len + end.len() <= buffer.len()) {
             Some(buffer) => {
                 buffer[self.sealed_len..self.sealed_len + end.len()].copy_from_slice(end);
                 self.sealed_len += end.len();

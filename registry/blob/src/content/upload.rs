@@ -40,6 +40,8 @@ pub struct Upload {
     writers: Option<WriteSet>,
     /// The object may be there from an attempt that was given up.
     resumed: bool,
+    /// Bytes worked on since other tasks had their turn.
+    worked: usize,
     /// Set while a call is under way: one that failed or was dropped leaves the upload unusable.
     failed: bool,
 }
@@ -64,6 +66,7 @@ impl Upload {
             inner,
             writers: None,
             resumed: false,
+            worked: 0,
             failed: false,
         })
     }
@@ -95,6 +98,7 @@ impl Upload {
             inner,
             writers,
             resumed: true,
+            worked: 0,
             failed: false,
         })
     }
@@ -116,7 +120,6 @@ impl Upload {
             return Err(BlobError::TooLarge { limit: MAX_TOTAL_LEN });
         }
         let mut rest = chunk.as_ref();
-        let mut worked = 0;
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.len().min(self.sealing.room()));
             rest = after;
@@ -130,9 +133,9 @@ impl Upload {
                     self.writers().await?.append(sealed).await?;
                 }
             }
-            worked += piece.len();
-            if worked >= WORK_BETWEEN_YIELDS {
-                worked = 0;
+            self.worked += piece.len();
+            if self.worked >= WORK_BETWEEN_YIELDS {
+                self.worked = 0;
                 tokio::task::yield_now().await;
             }
         }

@@ -75,6 +75,36 @@ async fn pieces_of_any_size_make_the_same_blob() {
 }
 
 #[tokio::test]
+async fn crowd_of_slow_clients_goes_record_by_record() {
+    let store = store_over(&MemoryStore::default()).await;
+    let bytes = content(700_000);
+    let digest = digest_of(&bytes, Algorithm::Sha256);
+    let mut uploads = Vec::new();
+    for _ in 0..40 {
+        let mut upload = store.begin(&domain(), "upload", Algorithm::Sha256).await.unwrap();
+        upload.write(bytes.slice(..300_000)).await.unwrap();
+        uploads.push(upload);
+    }
+    let mut streams = Vec::new();
+    for mut upload in uploads {
+        upload.write(bytes.slice(300_000..)).await.unwrap();
+        let sealed = upload.finish(&digest).await.unwrap();
+        let mut stream = store.open(&sealed.row, &digest).await.unwrap().stream(0..700_000);
+        let first = stream.next().await.unwrap().unwrap();
+        streams.push((first, stream));
+    }
+    let lens: Vec<usize> = streams.iter().map(|(first, _)| first.len()).collect();
+    assert!(lens.contains(&700_000) && lens.contains(&65_536), "{lens:?}");
+    for (first, mut stream) in streams {
+        let mut pulled = first.to_vec();
+        while let Some(piece) = stream.next().await {
+            pulled.extend_from_slice(&piece.unwrap());
+        }
+        assert!(pulled == bytes);
+    }
+}
+
+#[tokio::test]
 async fn wrong_digest_is_refused_with_the_right_one() {
     let store = store_over(&MemoryStore::default()).await;
     for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {

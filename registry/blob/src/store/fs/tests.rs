@@ -126,8 +126,9 @@ async fn append_that_was_dropped_half_way_fails_the_writer() {
     }
     // Whether the poll got through or not, no byte is ever left out in the middle.
     let committed = writer.commit(Bytes::from(vec![3; 10])).await;
-    let len = store.open(ID).await.unwrap().len();
-    assert!(committed.is_err() || len == (1 << 20) + 20);
+    if committed.is_ok() {
+        assert_eq!(store.open(ID).await.unwrap().len(), (1 << 20) + 20);
+    }
 }
 
 #[tokio::test]
@@ -154,7 +155,7 @@ async fn store_works_where_openat2_does_not() {
 #[tokio::test]
 async fn cold_file_is_read_all_the_same() {
     let (folder, store) = new_store();
-    let bytes: Vec<u8> = (0..3_000_000).map(|i: u32| (i * 31 >> 7) as u8).collect();
+    let bytes: Vec<u8> = (0..3_000_000).map(|i: u32| ((i * 31) >> 7) as u8).collect();
     store.create(ID).await.unwrap().commit(bytes.clone().into()).await.unwrap();
     let path = folder.path().join("objects/a/7").join(ID.to_string());
     let file = std::fs::File::open(path).unwrap();
