@@ -25,3 +25,6 @@ pub use model::{
 pub use publish::{Generation, PublishError};
 pub use simulate::{Question, SimulateError, Simulation, StatementReport, simulate};
 pub use watch::{FilesStatus, PolicyWatch};
+
+#[cfg(test)]
+mod tests;

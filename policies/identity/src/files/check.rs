@@ -73,17 +73,19 @@ fn check_set(texts: &Texts, root: Option<&Path>) -> Result<PolicyFiles, Vec<File
     findings.sort();
     findings.dedup();
     match resolved {
-        Some((account, users, groups, roles)) if !findings.iter().any(FileFinding::is_error) => Ok(PolicyFiles {
-            account,
-            users: resolve::finish_users(users, set.users),
-            groups: resolve::finish_groups(groups, set.groups),
-            roles: resolve::finish_roles(roles, set.roles),
-            policies: set.policies,
-            repositories: set.repositories,
-            warnings: findings,
-            content_sha256: content_sha256(texts),
-            texts: serde_json::to_string(texts).expect("texts are strings under strings"),
-        }),
+        Some((account, users, groups, roles)) if !findings.iter().any(FileFinding::is_error) => {
+            Ok(PolicyFiles {
+                account,
+                users: resolve::finish_users(users, set.users),
+                groups: resolve::finish_groups(groups, set.groups),
+                roles: resolve::finish_roles(roles, set.roles),
+                policies: set.policies,
+                repositories: set.repositories,
+                warnings: findings,
+                content_sha256: content_sha256(texts),
+                texts: serde_json::to_string(texts).expect("texts are strings under strings"),
+            })
+        }
         _ => Err(findings),
     }
 }
@@ -137,7 +139,8 @@ impl<'t> Checker<'t, '_> {
             "groups" | "policies" => 128,
             "repositories" => usize::MAX,
             _ => {
-                let message = "belongs to no folder that Berth knows: users, groups, roles, policies, repositories";
+                let message =
+                    "belongs to no folder that Berth knows: users, groups, roles, policies, repositories";
                 self.findings.push(FileFinding::whole(file, message));
                 return;
             }
@@ -182,10 +185,15 @@ impl<'t> Checker<'t, '_> {
             _ => {
                 // A managed policy may serve as a boundary too: the smaller quota of the two holds.
                 let limit = PolicyKind::Boundary.size_limit();
-                let Some(inline) = read::document(&source, node, PolicyKind::Identity, &name, findings) else { return };
+                let Some(inline) = read::document(&source, node, PolicyKind::Identity, &name, findings)
+                else {
+                    return;
+                };
                 let size = inline.policy.size();
                 if size > limit {
-                    let message = format!("a policy has at most {limit} characters without white space; this one has {size}");
+                    let message = format!(
+                        "a policy has at most {limit} characters without white space; this one has {size}"
+                    );
                     findings.error(node.start, message);
                 }
                 let arn = account.map(|account| format!("arn:aws:iam::{account}:policy{path}{name}"));
@@ -210,7 +218,12 @@ impl<'t> Checker<'t, '_> {
         if let (Some(repository), Some(inline)) = (repository, document) {
             let policy: Arc<Policy> = inline.policy;
             let file = source.file.to_owned();
-            self.set.repositories.push(RepositoryFile { file, repository, document: inline.document, policy });
+            self.set.repositories.push(RepositoryFile {
+                file,
+                repository,
+                document: inline.document,
+                policy,
+            });
         }
     }
 }

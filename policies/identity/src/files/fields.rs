@@ -30,7 +30,9 @@ impl<'n, 'f, 't> Fields<'n, 'f, 't> {
     }
 
     pub(super) fn node(&mut self, name: &'static str) -> Option<&'n Node> {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
         self.members.iter().find(|member| member.key == name).map(|member| &member.value)
     }
 
@@ -100,8 +102,10 @@ impl<'n, 'f, 't> Fields<'n, 'f, 't> {
             if self.asked.contains(&name) {
                 continue;
             }
-            if ["secret", "secretaccesskey", "secretkey", "password"].contains(&name.to_lowercase().as_str()) {
-                let message = "a secret never stands in a policy file: name a file outside with \"secretFile\"";
+            if ["secret", "secretaccesskey", "secretkey", "password"].contains(&name.to_lowercase().as_str())
+            {
+                let message =
+                    "a secret never stands in a policy file: name a file outside with \"secretFile\"";
                 self.findings.error(member.key_at, message);
                 continue;
             }

@@ -40,7 +40,11 @@ struct Planner<'a> {
 }
 
 /// The changes in an order in which they can be made.
-pub(super) fn plan(files: &PolicyFiles, stored: &Stored, means: &Means<'_>) -> Result<Vec<Change>, Vec<FileFinding>> {
+pub(super) fn plan(
+    files: &PolicyFiles,
+    stored: &Stored,
+    means: &Means<'_>,
+) -> Result<Vec<Change>, Vec<FileFinding>> {
     let mut planner = Planner {
         files,
         stored,
@@ -99,11 +103,13 @@ impl Planner<'_> {
     /// A policy that somebody outside the files is attached to, or bounded by, cannot be taken away: it may
     /// hold a Deny.
     fn keep_what_others_use(&mut self, arn: &str, name: &str) {
-        let principals = [("user", &self.stored.users), ("group", &self.stored.groups), ("role", &self.stored.roles)];
+        let principals =
+            [("user", &self.stored.users), ("group", &self.stored.groups), ("role", &self.stored.roles)];
         for (kind, stored) in principals {
             for principal in stored.values().filter(|principal| principal.owner != FILES) {
                 let attachment = (principal.uid.clone(), arn.to_owned());
-                let used = principal.boundary.as_deref() == Some(arn) || self.stored.attachments.contains(&attachment);
+                let used = principal.boundary.as_deref() == Some(arn)
+                    || self.stored.attachments.contains(&attachment);
                 if used {
                     let message = format!(
                         "the policy {name:?} is gone from the files, but the {kind} {:?} still uses it: detach it first",
@@ -217,8 +223,13 @@ impl Planner<'_> {
                         let version = stored.row_version + 1;
                         let bytes = version.to_be_bytes();
                         let aad = keys::aad(id, user_uid, &bytes);
-                        let secret = self.means.sealer.seal(keys::SECRET_COLUMN, &aad, secret.expose().as_bytes());
-                        self.changes.push(Change::ReplaceSecret { access_key_id: id.clone(), secret, version });
+                        let secret =
+                            self.means.sealer.seal(keys::SECRET_COLUMN, &aad, secret.expose().as_bytes());
+                        self.changes.push(Change::ReplaceSecret {
+                            access_key_id: id.clone(),
+                            secret,
+                            version,
+                        });
                     }
                     if stored.active != key.active {
                         let (access_key_id, active) = (id.clone(), key.active);
@@ -344,15 +355,13 @@ impl Planner<'_> {
     }
 
     fn taken(&mut self, file: &str, kind: &str, name: &str) {
-        let message = format!("the {kind} {name:?} exists already, outside the policy files: delete it there first");
+        let message =
+            format!("the {kind} {name:?} exists already, outside the policy files: delete it there first");
         self.findings.push(FileFinding::whole(file, message));
     }
 }
 
-fn gone(
-    stored: &HashMap<String, StoredPrincipal>,
-    wanted: &HashSet<String>,
-) -> impl Iterator<Item = String> {
+fn gone(stored: &HashMap<String, StoredPrincipal>, wanted: &HashSet<String>) -> impl Iterator<Item = String> {
     let gone = stored.iter().filter(|(name, stored)| stored.owner == FILES && !wanted.contains(*name));
     gone.map(|(_, stored)| stored.uid.clone())
 }

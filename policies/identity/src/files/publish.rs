@@ -15,8 +15,8 @@ use super::scan::{MARKER, Texts};
 use super::secrets;
 use crate::error::IdentityError;
 use crate::identity::Identity;
-use crate::store::files::NewGeneration;
 use crate::store;
+use crate::store::files::NewGeneration;
 
 /// The set that is in effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,16 +52,22 @@ impl Identity {
     ///
     /// # Errors
     /// Findings about the files, none of them published then; or the database's.
-    pub async fn publish(&self, files: Arc<PolicyFiles>, published_by: &str) -> Result<Generation, PublishError> {
+    pub async fn publish(
+        &self,
+        files: Arc<PolicyFiles>,
+        published_by: &str,
+    ) -> Result<Generation, PublishError> {
         if files.account != *self.account_id() {
-            let message = format!("written for the account {}; this Berth is {}", files.account, self.account_id());
+            let message =
+                format!("written for the account {}; this Berth is {}", files.account, self.account_id());
             return Err(PublishError::Findings(vec![FileFinding::whole(MARKER, message)]));
         }
         let read = Arc::clone(&files);
         let secrets = tokio::task::spawn_blocking(move || secrets::read(&read)).await;
         let secrets = secrets.map_err(|_| PublishError::Busy)?.map_err(PublishError::Findings)?;
         for _ in 0..ATTEMPTS {
-            let stored = self.inner().database.read(|tx| store::files::load(tx)).await.map_err(IdentityError::from)?;
+            let stored =
+                self.inner().database.read(|tx| store::files::load(tx)).await.map_err(IdentityError::from)?;
             let means = Means {
                 account: self.account_id(),
                 region: self.region(),
@@ -103,3 +109,6 @@ impl Identity {
         Ok(texts.and_then(|texts| check_texts(&texts).ok()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,12 @@ const MOST_GROUPS: usize = 10;
 const MOST_TAGS: usize = 50;
 const MOST_KEYS: usize = 2;
 
-pub(super) fn user(source: &Source<'_>, root: Option<&Path>, node: &Node, findings: &mut Findings<'_>) -> Option<RawUser> {
+pub(super) fn user(
+    source: &Source<'_>,
+    root: Option<&Path>,
+    node: &Node,
+    findings: &mut Findings<'_>,
+) -> Option<RawUser> {
     let mut fields = Fields::of(node, "a user", findings)?;
     let groups = fields.strings("groups");
     if groups.len() > MOST_GROUPS {
@@ -125,7 +130,9 @@ pub(super) fn document(
 fn rights(source: &Source<'_>, fields: &mut Fields<'_, '_, '_>, most_inline: usize) -> Rights {
     let policies = fields.strings("policies");
     if policies.len() > MOST_ATTACHED {
-        fields.findings.error(policies[MOST_ATTACHED].at, format!("at most {MOST_ATTACHED} policies are attached"));
+        fields
+            .findings
+            .error(policies[MOST_ATTACHED].at, format!("at most {MOST_ATTACHED} policies are attached"));
     }
     let mut inline: Vec<InlinePolicy> = Vec::new();
     let Some(node) = fields.node("inlinePolicies") else { return Rights { policies, inline } };
@@ -164,11 +171,15 @@ fn tags(fields: &mut Fields<'_, '_, '_>) -> Vec<(String, String)> {
     let mut tags: Vec<(String, String)> = Vec::new();
     for member in members {
         let Some(value) = member.value.as_str() else {
-            fields.findings.error(member.value.start, format!("a tag's value is a string, not {}", member.value.kind()));
+            fields
+                .findings
+                .error(member.value.start, format!("a tag's value is a string, not {}", member.value.kind()));
             continue;
         };
         if member.key.is_empty() || member.key.chars().count() > 128 || value.chars().count() > 256 {
-            fields.findings.error(member.key_at, "a tag has a key of 1 to 128 and a value of up to 256 characters");
+            fields
+                .findings
+                .error(member.key_at, "a tag has a key of 1 to 128 and a value of up to 256 characters");
         }
         if tags.iter().any(|(known, _)| known.eq_ignore_ascii_case(&member.key)) {
             fields.findings.error(member.key_at, format!("a second tag {:?}", member.key));

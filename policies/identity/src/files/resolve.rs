@@ -45,24 +45,34 @@ impl Resolver {
         debug_assert!(set.policies.iter().all(|policy| policy.arn.contains(account.as_str())));
         let groups = set.groups.iter().map(|raw| (raw.name.to_lowercase(), raw.name.clone())).collect();
         let policies = set.policies.iter();
-        let policies = policies.map(|file| (file.name.to_lowercase(), (file.name.clone(), file.arn.clone()))).collect();
+        let policies =
+            policies.map(|file| (file.name.to_lowercase(), (file.name.clone(), file.arn.clone()))).collect();
         Resolver { groups, policies }
     }
 
     pub(super) fn resolve(&self, set: &RawSet<'_>, findings: &mut Vec<FileFinding>) -> Lists {
         let users = set.users.iter().map(|raw| {
-            let mut resolved = self.rights(&raw.source, &raw.content.rights, raw.content.boundary.as_ref(), findings);
+            let mut resolved =
+                self.rights(&raw.source, &raw.content.rights, raw.content.boundary.as_ref(), findings);
             for group in &raw.content.groups {
                 match self.groups.get(&group.text.to_lowercase()) {
                     Some(name) if *name == group.text => resolved.groups.push(name.clone()),
-                    Some(name) => report(&raw.source, group, format!("the group is written {name:?}"), findings),
-                    None => report(&raw.source, group, format!("there is no groups/…/{}.json", group.text), findings),
+                    Some(name) => {
+                        report(&raw.source, group, format!("the group is written {name:?}"), findings)
+                    }
+                    None => report(
+                        &raw.source,
+                        group,
+                        format!("there is no groups/…/{}.json", group.text),
+                        findings,
+                    ),
                 }
             }
             resolved
         });
         let users = users.collect();
-        let groups = set.groups.iter().map(|raw| self.rights(&raw.source, &raw.content, None, findings)).collect();
+        let groups =
+            set.groups.iter().map(|raw| self.rights(&raw.source, &raw.content, None, findings)).collect();
         let roles = set.roles.iter();
         let roles = roles
             .map(|raw| self.rights(&raw.source, &raw.content.rights, raw.content.boundary.as_ref(), findings))
@@ -96,7 +106,12 @@ impl Resolver {
         if text.starts_with("arn:") {
             let known = managed::by_arn(text).is_some() || self.policies.values().any(|(_, arn)| arn == text);
             if !known {
-                report(source, named, "no file of policies/ and no shipped policy has this ARN".to_owned(), findings);
+                report(
+                    source,
+                    named,
+                    "no file of policies/ and no shipped policy has this ARN".to_owned(),
+                    findings,
+                );
             }
             return known.then(|| text.to_owned());
         }
@@ -109,7 +124,8 @@ impl Resolver {
                 None
             }
             None => {
-                let message = format!("there is no policies/…/{text}.json, and Berth ships no policy of that name");
+                let message =
+                    format!("there is no policies/…/{text}.json, and Berth ships no policy of that name");
                 report(source, named, message, findings);
                 None
             }
@@ -124,15 +140,12 @@ fn report(source: &Source<'_>, placed: &Placed, message: String, findings: &mut 
 }
 
 /// IAM compares names without case.
-fn unique<'a>(
-    what: &str,
-    names: impl Iterator<Item = (&'a str, &'a str)>,
-    findings: &mut Vec<FileFinding>,
-) {
+fn unique<'a>(what: &str, names: impl Iterator<Item = (&'a str, &'a str)>, findings: &mut Vec<FileFinding>) {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for (file, name) in names {
         if let Some(earlier) = seen.insert(name.to_lowercase(), file) {
-            findings.push(FileFinding::whole(file, format!("a second {what} {name:?}: the other is {earlier}")));
+            findings
+                .push(FileFinding::whole(file, format!("a second {what} {name:?}: the other is {earlier}")));
         }
     }
 }

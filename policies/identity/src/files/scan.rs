@@ -50,7 +50,10 @@ pub(super) fn read(root: &Path) -> Result<Texts, Vec<FileFinding>> {
     let entries = walk(root)?;
     let total: u64 = entries.iter().map(|entry| entry.metadata.len()).sum();
     if total > LARGEST_SET {
-        return Err(vec![FileFinding::whole(MARKER, format!("the files are larger than {LARGEST_SET} bytes together"))]);
+        return Err(vec![FileFinding::whole(
+            MARKER,
+            format!("the files are larger than {LARGEST_SET} bytes together"),
+        )]);
     }
     let mut texts = Texts::new();
     let mut findings = Vec::new();
@@ -83,7 +86,8 @@ fn read_one(entry: &Entry) -> Result<String, String> {
 }
 
 fn walk(root: &Path) -> Result<Vec<Entry>, Vec<FileFinding>> {
-    let unreadable = |name: &str, error: &io::Error| vec![FileFinding::whole(name, format!("cannot be read: {error}"))];
+    let unreadable =
+        |name: &str, error: &io::Error| vec![FileFinding::whole(name, format!("cannot be read: {error}"))];
     let real_root = fs::canonicalize(root).map_err(|error| unreadable(".", &error))?;
     let mut entries = Vec::new();
     let mut folders = vec![(real_root.clone(), String::new(), 0)];
@@ -94,7 +98,10 @@ fn walk(root: &Path) -> Result<Vec<Entry>, Vec<FileFinding>> {
             let item = item.map_err(|error| unreadable(shown, &error))?;
             let file_name = item.file_name();
             let Some(file_name) = file_name.to_str() else {
-                return Err(vec![FileFinding::whole(shown, format!("{} is not a UTF-8 name", file_name.display()))]);
+                return Err(vec![FileFinding::whole(
+                    shown,
+                    format!("{} is not a UTF-8 name", file_name.display()),
+                )]);
             };
             if file_name.starts_with('.') {
                 continue;
@@ -107,7 +114,10 @@ fn walk(root: &Path) -> Result<Vec<Entry>, Vec<FileFinding>> {
             let metadata = fs::metadata(&path).map_err(|error| unreadable(&name, &error))?;
             if metadata.is_dir() {
                 if depth == DEEPEST {
-                    return Err(vec![FileFinding::whole(&name, format!("lies deeper than {DEEPEST} folders"))]);
+                    return Err(vec![FileFinding::whole(
+                        &name,
+                        format!("lies deeper than {DEEPEST} folders"),
+                    )]);
                 }
                 folders.push((path, format!("{name}/"), depth + 1));
             } else if file_name.ends_with(".json") {

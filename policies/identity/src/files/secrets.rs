@@ -20,7 +20,9 @@ pub(super) fn look(root: Option<&Path>, path: &Path) -> Result<(), (bool, String
     let shown = path.display();
     let inside = |path: &Path| fs::canonicalize(root).is_ok_and(|root| path.starts_with(root));
     match fs::canonicalize(path) {
-        Ok(real) if inside(&real) => Err((true, format!("{shown} lies inside the policy directory; keep secrets outside"))),
+        Ok(real) if inside(&real) => {
+            Err((true, format!("{shown} lies inside the policy directory; keep secrets outside")))
+        }
         Ok(real) => match fs::metadata(&real) {
             Ok(metadata) if !metadata.is_file() => Err((true, format!("{shown} is not a file"))),
             Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {

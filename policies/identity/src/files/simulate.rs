@@ -9,8 +9,8 @@ mod render;
 use std::collections::HashMap;
 
 use policies::{
-    Considered, Context, ContextValue, Effect, Named, Policy, PolicyKind, PolicySet, Principal, Reason, Request, Verdict,
-    evaluate, explain, managed,
+    Considered, Context, ContextValue, Effect, Named, Policy, PolicyKind, PolicySet, Principal, Reason,
+    Request, Verdict, evaluate, explain, managed,
 };
 use registry_types::Region;
 use serde::Serialize;
@@ -208,7 +208,10 @@ impl Policies {
             Who::User(user, _) => {
                 attached(files, &user.attached, &mut identity, places);
                 inline(&user.name, &user.file, &user.inline, &mut identity, places);
-                let groups = user.groups.iter().filter_map(|name| files.groups.iter().find(|group| group.name == *name));
+                let groups = user
+                    .groups
+                    .iter()
+                    .filter_map(|name| files.groups.iter().find(|group| group.name == *name));
                 for GroupFile { file, name, attached: policies, inline: own, .. } in groups {
                     attached(files, policies, &mut identity, places);
                     inline(name, file, own, &mut identity, places);

@@ -75,7 +75,11 @@ impl PolicyWatch {
     }
 }
 
-async fn round(identity: &Identity, watcher: &mut Watcher, status: &Mutex<FilesStatus>) -> Result<(), NotInEffect> {
+async fn round(
+    identity: &Identity,
+    watcher: &mut Watcher,
+    status: &Mutex<FilesStatus>,
+) -> Result<(), NotInEffect> {
     // The disk may be slow or gone: not in this thread.
     let mut taken = std::mem::take(watcher);
     let looked = tokio::task::spawn_blocking(move || {
@@ -112,10 +116,11 @@ async fn round(identity: &Identity, watcher: &mut Watcher, status: &Mutex<FilesS
             watcher.problem = None;
         }
         Err(findings) => {
-            let errors = findings.iter().filter(|finding| finding.is_error());
-            let text: Vec<String> = errors.map(ToString::to_string).collect();
+            let (problems, warnings): (Vec<_>, Vec<_>) =
+                findings.into_iter().partition(FileFinding::is_error);
+            let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
             watcher.problem = Some(text.join("; "));
-            status.problems = findings;
+            *status = FilesStatus { published: status.published, problems, warnings, waiting_for_git: false };
         }
     }
     watcher.repeat()

@@ -77,7 +77,10 @@ pub(crate) enum Change {
     DeletePolicy(String),
     DeleteKey(String),
     InsertPolicy(NewManagedPolicy),
-    UpdatePolicy { arn: String, document: String },
+    UpdatePolicy {
+        arn: String,
+        document: String,
+    },
     InsertUser(NewUser),
     InsertGroup(NewGroup),
     InsertRole(NewRole),
@@ -85,18 +88,54 @@ pub(crate) enum Change {
     UpdateGroup(NewGroup),
     /// True: the trust policy is another one, which ends what was made with the old.
     UpdateRole(NewRole, bool),
-    InsertKey { key: keys::NewAccessKey, active: bool },
+    InsertKey {
+        key: keys::NewAccessKey,
+        active: bool,
+    },
     /// The row's next version, which the secret is sealed for.
-    ReplaceSecret { access_key_id: String, secret: Vec<u8>, version: i64 },
-    SetKeyActive { access_key_id: String, active: bool },
-    Join { user: String, group: String },
-    Leave { user: String, group: String },
-    PutInline { principal: String, name: String, document: String },
-    DeleteInline { principal: String, name: String },
-    Attach { principal: String, arn: String },
-    Detach { principal: String, arn: String },
-    PutResource { resource: String, name: String, document: String },
-    DeleteResource { resource: String, name: String },
+    ReplaceSecret {
+        access_key_id: String,
+        secret: Vec<u8>,
+        version: i64,
+    },
+    SetKeyActive {
+        access_key_id: String,
+        active: bool,
+    },
+    Join {
+        user: String,
+        group: String,
+    },
+    Leave {
+        user: String,
+        group: String,
+    },
+    PutInline {
+        principal: String,
+        name: String,
+        document: String,
+    },
+    DeleteInline {
+        principal: String,
+        name: String,
+    },
+    Attach {
+        principal: String,
+        arn: String,
+    },
+    Detach {
+        principal: String,
+        arn: String,
+    },
+    PutResource {
+        resource: String,
+        name: String,
+        document: String,
+    },
+    DeleteResource {
+        resource: String,
+        name: String,
+    },
 }
 
 /// A published set.

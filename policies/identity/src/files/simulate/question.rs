@@ -10,7 +10,11 @@ use crate::files::model::{PolicyFiles, RoleFile, UserFile};
 /// A principal of the set, with its ARNs.
 pub(super) enum Who<'f> {
     User(&'f UserFile, String),
-    Role { role: &'f RoleFile, role_arn: String, session_arn: String },
+    Role {
+        role: &'f RoleFile,
+        role_arn: String,
+        session_arn: String,
+    },
     /// Of this account.
     Root(&'f str),
     Anonymous,
@@ -60,7 +64,8 @@ fn role<'f>(files: &'f PolicyFiles, name: &str) -> Result<Who<'f>, SimulateError
     let find = |name: &str| {
         let full = format!("/{name}");
         files.roles.iter().find(|role| {
-            role.name.eq_ignore_ascii_case(name) || full.eq_ignore_ascii_case(&format!("{}{}", role.path, role.name))
+            role.name.eq_ignore_ascii_case(name)
+                || full.eq_ignore_ascii_case(&format!("{}{}", role.path, role.name))
         })
     };
     let (role, session) = match (find(name), name.rsplit_once('/')) {
@@ -91,10 +96,13 @@ pub(super) fn resource(files: &PolicyFiles, question: &Question<'_>) -> Result<S
     match kind {
         "role" if !name.is_empty() => {
             let known = role(files, name).ok();
-            let known = known.and_then(|who| if let Who::Role { role_arn, .. } = who { Some(role_arn) } else { None });
+            let known = known
+                .and_then(|who| if let Who::Role { role_arn, .. } = who { Some(role_arn) } else { None });
             Ok(known.unwrap_or_else(|| format!("arn:aws:iam::{}:{text}", files.account)))
         }
-        "user" | "group" | "policy" if !name.is_empty() => Ok(format!("arn:aws:iam::{}:{text}", files.account)),
+        "user" | "group" | "policy" if !name.is_empty() => {
+            Ok(format!("arn:aws:iam::{}:{text}", files.account))
+        }
         "repository" if !name.is_empty() => Ok(regional("ecr")),
         "cluster" | "service" | "task" | "task-definition" | "task-set" | "container-instance"
         | "capacity-provider"
@@ -110,7 +118,12 @@ pub(super) fn resource(files: &PolicyFiles, question: &Question<'_>) -> Result<S
 }
 
 /// What a request of this principal would have, with what the question says on top.
-pub(super) fn context(files: &PolicyFiles, question: &Question<'_>, who: &Who<'_>, resource: &str) -> Context {
+pub(super) fn context(
+    files: &PolicyFiles,
+    question: &Question<'_>,
+    who: &Who<'_>,
+    resource: &str,
+) -> Context {
     let mut context = Context::new();
     context.set("aws:CurrentTime", iso8601(question.now_ms));
     context.set("aws:EpochTime", question.now_ms.div_euclid(1000));

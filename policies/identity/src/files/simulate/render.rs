@@ -10,7 +10,9 @@ use super::{Simulation, StatementReport};
 pub(super) fn verdict(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Matches => "matches".to_owned(),
-        Verdict::MatchesAccountOnly => "matches, but names only the account: identity policies decide".to_owned(),
+        Verdict::MatchesAccountOnly => {
+            "matches, but names only the account: identity policies decide".to_owned()
+        }
         Verdict::OtherAction => "speaks of other actions".to_owned(),
         Verdict::OtherPrincipal => "speaks of other principals".to_owned(),
         Verdict::OtherResource => "speaks of other resources".to_owned(),
@@ -25,7 +27,11 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
 }
 
 /// Why the answer is what it is, in one sentence.
-pub(super) fn because(principal: &Principal<'_>, reason: Reason, decided_by: Option<&StatementReport>) -> String {
+pub(super) fn because(
+    principal: &Principal<'_>,
+    reason: Reason,
+    decided_by: Option<&StatementReport>,
+) -> String {
     match (reason, decided_by) {
         (Reason::Allowed, Some(statement)) => format!("{} allows it", place(statement)),
         (Reason::Allowed, None) if matches!(principal, Principal::Root { .. }) => {
@@ -77,14 +83,22 @@ impl Simulation {
         };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{answer}");
-        let _ = writeln!(text, "  {} may {}{} on {}", self.principal, negation(self.allowed), self.action, self.resource);
+        let _ = writeln!(
+            text,
+            "  {} may {}{} on {}",
+            self.principal,
+            negation(self.allowed),
+            self.action,
+            self.resource
+        );
         let _ = writeln!(text, "  because {}", self.because);
         if !self.statements.is_empty() {
             let _ = writeln!(text, "statements that speak of {}:", self.action);
         }
         for statement in &self.statements {
             let mark = if statement.matches { '*' } else { ' ' };
-            let _ = writeln!(text, "{mark} {:<5} {}  {}", statement.effect, place(statement), statement.reason);
+            let _ =
+                writeln!(text, "{mark} {:<5} {}  {}", statement.effect, place(statement), statement.reason);
         }
         if self.other_statements > 0 {
             let _ = writeln!(text, "  ({} more speak of other actions)", self.other_statements);
