@@ -8,13 +8,16 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use registry_blob::{Blob, BlobError};
-use registry_metadata::{KeyRow, Repository, blobs};
+use registry_metadata::{KeyRow, Repository, Tx, blobs, liveness};
 use registry_types::Digest;
 
 use crate::commit::blob_key;
 use crate::error::CoreError;
 use crate::registry::Registry;
 use crate::repositories::{PreparedTarget, PushTarget};
+
+/// How long a note that somebody relies on a blob is fresh enough.
+const NOTED_FOR_MS: i64 = 3_600_000;
 
 /// A visible blob, unopened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +48,29 @@ pub enum Mount {
 }
 
 impl Registry {
-    /// Point read: whether the blob is visible, and its size.
+    /// Point read: whether the blob is visible, and its size. A client that finds it may rely on it without
+    /// sending it, so that is noted, at most once an hour.
     ///
     /// # Errors
     /// `BlobNotFound`.
     pub async fn blob_info(&self, repository: &Repository, digest: &Digest) -> Result<BlobInfo, CoreError> {
-        let key = self.visible_key(repository, digest).await?;
-        Ok(BlobInfo { digest: digest.clone(), size: key.total_len })
+        let (uid, wanted) = (repository.uid.clone(), digest.clone());
+        let link = self
+            .inner
+            .metadata
+            .point(move |tx| blobs::link(tx, &uid, &wanted)?.ok_or(CoreError::BlobNotFound))
+            .await?;
+        let now_ms = self.now_ms();
+        if now_ms - link.noted_at_ms >= NOTED_FOR_MS {
+            let (uid, noted) = (repository.uid.clone(), digest.clone());
+            let note = move |tx: &mut Tx<'_>| {
+                liveness::note_link(tx, &uid, &noted, now_ms)?;
+                // The collector may have been faster.
+                blobs::link(tx, &uid, &noted)?.map(drop).ok_or(CoreError::BlobNotFound)
+            };
+            self.inner.metadata.write(note).await?;
+        }
+        Ok(BlobInfo { digest: digest.clone(), size: link.size })
     }
 
     /// Opens a visible blob for reading.

@@ -13,6 +13,9 @@ pub struct RegistryConfig {
     pub body_idle_ms: u64,
     /// How long an upload that nobody continues is kept, in milliseconds.
     pub upload_lifetime_ms: i64,
+    /// How long a blob that no manifest names is kept after somebody last relied on it, and then how long its
+    /// key is kept once nothing names it, in milliseconds; the second counts by the monotonic clock.
+    pub gc_grace_ms: u64,
     /// How long an object that no row names is kept for readers that still hold it, in milliseconds of this
     /// process's monotonic clock.
     pub garbage_drain_ms: u64,
@@ -43,6 +46,7 @@ impl Default for RegistryConfig {
             lease_ms: 15_000,
             body_idle_ms: 60_000,
             upload_lifetime_ms: 7 * 24 * 3_600_000,
+            gc_grace_ms: 24 * 3_600_000,
             garbage_drain_ms: 15 * 60_000,
             require_contents: true,
         }

@@ -6,6 +6,7 @@
 //! is decided before these functions are called, never in here.
 
 mod blobs;
+mod collector;
 mod commit;
 mod config;
 mod cursor;

@@ -102,12 +102,13 @@ impl Registry {
         let digest = &info.digest;
         for last_try in [false, true] {
             let (domain, wanted) = (repository.domain.clone(), digest.clone());
-            let key = self
-                .inner
-                .metadata
-                .point(move |tx| Ok::<_, CoreError>(blobs::key(tx, &domain, &wanted)?))
-                .await?
-                .ok_or(CoreError::internal("a manifest has no key row"))?;
+            let key =
+                self.inner.metadata.point(move |tx| Ok::<_, CoreError>(blobs::key(tx, &domain, &wanted)?));
+            let Some(key) = key.await? else {
+                // Deleted and collected a moment ago, or else something is wrong.
+                self.manifest_info(repository, &Reference::Digest(digest.clone())).await?;
+                return Err(CoreError::internal("a manifest has no key row"));
+            };
             let read = async {
                 let blob = self.inner.content.open(&blob_key(&repository.domain, &key), digest).await?;
                 blob.read_all(info.size).await

@@ -11,9 +11,9 @@ use registry_metadata::{Domain, Metadata, blobs};
 use registry_runtime::{Clock, Sealer};
 use registry_types::Digest;
 
+use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::error::CoreError;
-use crate::workers::Drain;
 
 /// Every use-case of the registry. Cheap to clone.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub(crate) struct Inner {
     pub(crate) config: RegistryConfig,
     /// Bytes of manifests by domain and digest. An entry makes nothing visible: rows are asked first.
     pub(crate) manifests: Cache<(Domain, Digest), Bytes, ByLength>,
-    pub(crate) drain: Mutex<Drain>,
+    pub(crate) collector: Mutex<Collector>,
 }
 
 /// One page of a listing; `next` is the cursor that continues after it.
@@ -59,8 +59,8 @@ impl Registry {
         let epoch = epoch.await.map_err(CoreError::from)?;
         content.activate(&blob_domain(&domain), epoch).await?;
         let manifests = Cache::with_weighter(1024, config.manifest_cache_bytes, ByLength);
-        let drain = Mutex::new(Drain::default());
-        Ok(Self { inner: Arc::new(Inner { metadata, content, sealer, clock, config, manifests, drain }) })
+        let collector = Mutex::new(Collector::default());
+        Ok(Self { inner: Arc::new(Inner { metadata, content, sealer, clock, config, manifests, collector }) })
     }
 
     /// The settings this registry was opened with.

@@ -83,10 +83,13 @@ pub fn put_key(
 /// Point read of a link.
 pub fn link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<Option<Link>, Error> {
     let row = tx.query_optional(
-        "SELECT size, linked_at FROM blob_links WHERE repository_uid = $1 AND digest = $2",
+        "SELECT size, linked_at, noted_at FROM blob_links WHERE repository_uid = $1 AND digest = $2",
         params![repository.as_str(), digest.as_str()],
     )?;
-    row.map(|row| Ok(Link { size: length(&row, 0, "blob_links")?, linked_at_ms: row.get(1)? })).transpose()
+    row.map(|row| {
+        Ok(Link { size: length(&row, 0, "blob_links")?, linked_at_ms: row.get(1)?, noted_at_ms: row.get(2)? })
+    })
+    .transpose()
 }
 
 /// Makes a blob visible; a link that exists is noted as fresh.

@@ -12,6 +12,7 @@ mod store;
 
 pub mod blobs;
 pub mod garbage;
+pub mod liveness;
 pub mod manifests;
 pub mod referrers;
 pub mod repositories;

@@ -2,8 +2,11 @@
 
 use registry_sql::Migration;
 
-pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "repositories, content and uploads",
-    sql: include_str!("../migrations/0001.sql"),
-}];
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "repositories, content and uploads",
+        sql: include_str!("../migrations/0001.sql"),
+    },
+    Migration { version: 2, name: "collection of blobs", sql: include_str!("../migrations/0002.sql") },
+];

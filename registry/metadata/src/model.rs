@@ -152,6 +152,8 @@ pub struct KeyRow {
 pub struct Link {
     pub size: u64,
     pub linked_at_ms: i64,
+    /// When somebody last relied on it: an upload, a mount, or (to the hour) a look at it.
+    pub noted_at_ms: i64,
 }
 
 /// A manifest in one repository, without its bytes. The row is its visibility.

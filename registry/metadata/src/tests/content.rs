@@ -1,7 +1,7 @@
 use registry_types::MediaType;
 
 use super::{World, digest, domain, key, manifest, uid};
-use crate::{Content, ContentKind, ReferrerKey, blobs, garbage, manifests, referrers, tags};
+use crate::{Content, ContentKind, ReferrerKey, blobs, garbage, liveness, manifests, referrers, tags};
 
 #[tokio::test]
 async fn the_last_key_wins_and_names_the_object_it_replaces() {
@@ -129,4 +129,62 @@ async fn condemned_objects_are_listed_until_they_are_forgotten() {
     world.write(|tx| garbage::forget(tx, &[2; 16])).await;
     let page = world.write(|tx| garbage::condemned_after(tx, &[], 10)).await;
     assert_eq!(page, [[1; 16], [3; 16]]);
+}
+
+#[tokio::test]
+async fn a_condemned_key_that_somebody_links_again_is_revived() {
+    let world = World::new().await;
+    world.write(|tx| blobs::put_key(tx, &domain(), &digest(1), &key(1), 1)).await;
+    let dead = world.write(|tx| liveness::keys_after(tx, None, 10)).await[0].clone();
+    let condemned = dead.clone();
+    assert!(world.write(move |tx| liveness::condemn_key(tx, &condemned, 1)).await);
+    world.write(|tx| blobs::put_link(tx, &uid("r"), &digest(1), 10, 2)).await;
+    let ripe = dead.clone();
+    assert!(!world.write(move |tx| liveness::delete_condemned_key(tx, &ripe, 3)).await);
+    assert!(world.write(|tx| blobs::key(tx, &domain(), &digest(1))).await.is_some());
+    assert!(world.write(|tx| liveness::condemned_after(tx, None, 10)).await.is_empty());
+    assert!(!world.write(move |tx| liveness::condemn_key(tx, &dead, 4)).await);
+}
+
+#[tokio::test]
+async fn a_condemnation_ends_with_the_object_it_was_meant_for() {
+    let world = World::new().await;
+    world.write(|tx| blobs::put_key(tx, &domain(), &digest(1), &key(1), 1)).await;
+    let dead = world.write(|tx| liveness::keys_after(tx, None, 10)).await[0].clone();
+    let condemned = dead.clone();
+    world.write(move |tx| liveness::condemn_key(tx, &condemned, 1)).await;
+    // Pushed anew, and its link deleted again.
+    world.write(|tx| blobs::put_key(tx, &domain(), &digest(1), &key(2), 2)).await;
+    assert!(!world.write(move |tx| liveness::delete_condemned_key(tx, &dead, 3)).await);
+    assert_eq!(world.write(|tx| blobs::key(tx, &domain(), &digest(1))).await, Some(key(2)));
+}
+
+#[tokio::test]
+async fn links_and_keys_are_walked_page_by_page() {
+    let world = World::new().await;
+    world
+        .write(|tx| {
+            for byte in 0..5 {
+                blobs::put_key(tx, &domain(), &digest(byte), &key(byte), 1)?;
+                blobs::put_link(tx, &uid(if byte < 2 { "a" } else { "b" }), &digest(byte), 1, 1)?;
+            }
+            Ok(())
+        })
+        .await;
+    let (links, keys) = world
+        .write(|tx| {
+            let (mut links, mut keys) = (Vec::new(), Vec::new());
+            while let [.., last] = liveness::links_after(tx, links.last(), 2)?.as_slice() {
+                links.push(last.clone());
+            }
+            while let [.., last] = liveness::keys_after(tx, keys.last(), 2)?.as_slice() {
+                keys.push(last.clone());
+            }
+            Ok((links, keys))
+        })
+        .await;
+    let digests: Vec<_> = links.iter().map(|link| link.digest.clone()).collect();
+    assert_eq!(digests, [digest(1), digest(3), digest(4)]);
+    let digests: Vec<_> = keys.iter().map(|key| key.digest.clone()).collect();
+    assert_eq!(digests, [digest(1), digest(3), digest(4)]);
 }

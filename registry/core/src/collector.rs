@@ -1,0 +1,199 @@
+//! The collector: blobs that nothing names any more, from their link to their last byte.
+//!
+//! Candidates come from metadata only. A link goes when no manifest needs it and nobody relied on it for a
+//! grace; a key is condemned when nothing names its digest, and deleted a grace later if that is still so; its
+//! object goes when readers have drained. Each step asks again in the transaction that deletes, and both waits
+//! count from when this process first saw the candidate, by the monotonic clock: neither a jump of the wall
+//! clock nor a restart can shorten them.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use registry_blob::FileId;
+use registry_metadata::liveness::{self, LinkKey, ObjectKey};
+use registry_metadata::{Tx, garbage};
+
+use crate::error::CoreError;
+use crate::registry::Registry;
+
+/// Rows of one transaction.
+const BATCH: u32 = 200;
+/// Transactions of each step in one call.
+const BATCHES: usize = 10;
+
+/// Where the collector stands; walks go round the tables again and again.
+#[derive(Default)]
+pub(crate) struct Collector {
+    links: Option<LinkKey>,
+    keys: Option<ObjectKey>,
+    condemned: Option<ObjectKey>,
+    garbage: Vec<u8>,
+    waiting_keys: Waiting<ObjectKey>,
+    waiting_objects: Waiting<[u8; 16]>,
+}
+
+/// When this process first saw each candidate.
+struct Waiting<K> {
+    first_seen: HashMap<K, Instant>,
+}
+
+impl<K> Default for Waiting<K> {
+    fn default() -> Self {
+        Self { first_seen: HashMap::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Waiting<K> {
+    /// Those of a page that have waited for the whole period; they are forgotten here.
+    fn ripe(&mut self, page: &[K], period: Duration, now: Instant) -> Vec<K> {
+        let mut ripe = Vec::new();
+        for key in page {
+            let first = *self.first_seen.entry(key.clone()).or_insert(now);
+            if now.duration_since(first) >= period {
+                self.first_seen.remove(key);
+                ripe.push(key.clone());
+            }
+        }
+        ripe
+    }
+}
+
+impl Registry {
+    /// A bounded stretch of collection. Gives how many objects it deleted.
+    ///
+    /// # Errors
+    /// The database's or the store's; what was done stays done.
+    pub async fn collect_garbage(&self) -> Result<usize, CoreError> {
+        let mut deleted = 0;
+        for _ in 0..BATCHES {
+            let more = self.expire_links().await?;
+            if !(self.condemn_keys().await? | more) {
+                break;
+            }
+        }
+        for _ in 0..BATCHES {
+            if !self.delete_condemned_keys().await? {
+                break;
+            }
+        }
+        for _ in 0..BATCHES {
+            let (count, more) = self.delete_objects().await?;
+            deleted += count;
+            if !more {
+                break;
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Removes a batch of links that nobody needs. True when the walk has not come to its end.
+    async fn expire_links(&self) -> Result<bool, CoreError> {
+        let after = self.inner.collector.lock().links.clone();
+        let grace_ms = i64::try_from(self.inner.config.gc_grace_ms).unwrap_or(i64::MAX);
+        let before_ms = self.now_ms().saturating_sub(grace_ms);
+        let page = self.page(move |tx| liveness::links_after(tx, after.as_ref(), BATCH)).await?;
+        let next = next(&page);
+        let stale: Vec<LinkKey> = page.into_iter().filter(|link| link.noted_at_ms < before_ms).collect();
+        if !stale.is_empty() {
+            self.inner
+                .metadata
+                .write(move |tx| {
+                    for link in &stale {
+                        liveness::delete_stale_link(tx, &link.repository, &link.digest, before_ms)?;
+                    }
+                    Ok::<_, CoreError>(())
+                })
+                .await?;
+        }
+        let more = next.is_some();
+        self.inner.collector.lock().links = next;
+        Ok(more)
+    }
+
+    /// Condemns a batch of keys that nothing names. True when the walk has not come to its end.
+    async fn condemn_keys(&self) -> Result<bool, CoreError> {
+        let after = self.inner.collector.lock().keys.clone();
+        let (dead, next) = self
+            .page(move |tx| {
+                let page = liveness::keys_after(tx, after.as_ref(), BATCH)?;
+                let next = next(&page);
+                let mut dead = Vec::new();
+                for key in page {
+                    if !liveness::is_live(tx, &key.digest)? {
+                        dead.push(key);
+                    }
+                }
+                Ok((dead, next))
+            })
+            .await?;
+        if !dead.is_empty() {
+            let now_ms = self.now_ms();
+            self.inner
+                .metadata
+                .write(move |tx| {
+                    for key in &dead {
+                        liveness::condemn_key(tx, key, now_ms)?;
+                    }
+                    Ok::<_, CoreError>(())
+                })
+                .await?;
+        }
+        let more = next.is_some();
+        self.inner.collector.lock().keys = next;
+        Ok(more)
+    }
+
+    /// Deletes a batch of condemned keys whose grace is over. True when the walk has not come to its end.
+    async fn delete_condemned_keys(&self) -> Result<bool, CoreError> {
+        let after = self.inner.collector.lock().condemned.clone();
+        let page = self.page(move |tx| liveness::condemned_after(tx, after.as_ref(), BATCH)).await?;
+        let next = next(&page);
+        let period = Duration::from_millis(self.inner.config.gc_grace_ms);
+        let ripe = self.inner.collector.lock().waiting_keys.ripe(&page, period, Instant::now());
+        if !ripe.is_empty() {
+            let now_ms = self.now_ms();
+            self.inner
+                .metadata
+                .write(move |tx| {
+                    for key in &ripe {
+                        liveness::delete_condemned_key(tx, key, now_ms)?;
+                    }
+                    Ok::<_, CoreError>(())
+                })
+                .await?;
+        }
+        let more = next.is_some();
+        self.inner.collector.lock().condemned = next;
+        Ok(more)
+    }
+
+    /// Deletes a batch of objects that have drained: how many, and whether the walk has not come to its end.
+    async fn delete_objects(&self) -> Result<(usize, bool), CoreError> {
+        let after = self.inner.collector.lock().garbage.clone();
+        let page = self.page(move |tx| garbage::condemned_after(tx, &after, BATCH)).await?;
+        let period = Duration::from_millis(self.inner.config.garbage_drain_ms);
+        let ripe = self.inner.collector.lock().waiting_objects.ripe(&page, period, Instant::now());
+        for file_id in &ripe {
+            self.inner.content.delete(FileId::from_bytes(*file_id)).await?;
+            let file_id = *file_id;
+            self.inner.metadata.write(move |tx| Ok::<_, CoreError>(garbage::forget(tx, &file_id)?)).await?;
+        }
+        let next = next(&page);
+        let more = next.is_some();
+        self.inner.collector.lock().garbage = next.map(|last| last.to_vec()).unwrap_or_default();
+        Ok((ripe.len(), more))
+    }
+
+    async fn page<T: Send + 'static>(
+        &self,
+        read: impl FnMut(&mut Tx<'_>) -> Result<T, registry_metadata::Error> + Send + 'static,
+    ) -> Result<T, CoreError> {
+        self.inner.metadata.read(read).await.map_err(CoreError::from)
+    }
+}
+
+/// Where a walk goes on: after the last row of a full page.
+fn next<T: Clone>(page: &[T]) -> Option<T> {
+    page.last().filter(|_| page.len() == BATCH as usize).cloned()
+}

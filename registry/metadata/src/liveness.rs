@@ -1,0 +1,162 @@
+//! Which blobs are still needed, decided from rows and never from a stored count.
+//!
+//! A link lives while a manifest of its repository names the blob, or while it is fresh. A key lives while
+//! anything at all names its digest. Every deletion asks again in its own statement.
+
+use registry_sql::{Tx, params};
+use registry_types::Digest;
+
+use crate::error::{Error, bytes, parse};
+use crate::garbage::condemn;
+use crate::model::{Domain, RepositoryUid};
+
+/// A link as the collector walks over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkKey {
+    pub repository: RepositoryUid,
+    pub digest: Digest,
+    pub noted_at_ms: i64,
+}
+
+/// A key as the collector walks over it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ObjectKey {
+    pub domain: Domain,
+    pub digest: Digest,
+    pub file_id: [u8; 16],
+}
+
+/// Up to `limit` links in the order of repository and digest, after `after`.
+pub fn links_after(tx: &Tx<'_>, after: Option<&LinkKey>, limit: u32) -> Result<Vec<LinkKey>, Error> {
+    let (repository, digest) = match after {
+        Some(after) => (after.repository.as_str(), after.digest.as_str()),
+        None => ("", ""),
+    };
+    let rows = tx.query(
+        "SELECT repository_uid, digest, noted_at FROM blob_links WHERE (repository_uid, digest) > ($1, $2) \
+         ORDER BY repository_uid, digest LIMIT $3",
+        params![repository, digest, i64::from(limit)],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok(LinkKey {
+                repository: RepositoryUid::new(row.get::<String>(0)?),
+                digest: parse(row, 1, "blob_links")?,
+                noted_at_ms: row.get(2)?,
+            })
+        })
+        .collect()
+}
+
+/// Removes a link that no manifest of its repository needs and that was not noted since `before_ms`.
+pub fn delete_stale_link(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+    before_ms: i64,
+) -> Result<bool, Error> {
+    let deleted = tx.execute(
+        "DELETE FROM blob_links WHERE repository_uid = $1 AND digest = $2 AND noted_at < $3 AND NOT EXISTS \
+         (SELECT 1 FROM manifest_contents c WHERE c.repository_uid = $1 AND c.digest = $2)",
+        params![repository.as_str(), digest.as_str(), before_ms],
+    )?;
+    Ok(deleted == 1)
+}
+
+/// Notes that somebody relies on a blob without sending it again.
+pub fn note_link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest, now_ms: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE blob_links SET noted_at = $3 WHERE repository_uid = $1 AND digest = $2 AND noted_at < $3",
+        params![repository.as_str(), digest.as_str(), now_ms],
+    )?;
+    Ok(())
+}
+
+/// Up to `limit` keys in the order of domain and digest, after `after`.
+pub fn keys_after(tx: &Tx<'_>, after: Option<&ObjectKey>, limit: u32) -> Result<Vec<ObjectKey>, Error> {
+    let (domain, digest) = start(after);
+    let rows = tx.query(
+        "SELECT domain, digest, file_id FROM blob_keys WHERE (domain, digest) > ($1, $2) \
+         ORDER BY domain, digest LIMIT $3",
+        params![domain, digest, i64::from(limit)],
+    )?;
+    rows.iter().map(|row| object_key(row, "blob_keys")).collect()
+}
+
+/// The same of the keys that were condemned.
+pub fn condemned_after(tx: &Tx<'_>, after: Option<&ObjectKey>, limit: u32) -> Result<Vec<ObjectKey>, Error> {
+    let (domain, digest) = start(after);
+    let rows = tx.query(
+        "SELECT domain, digest, file_id FROM condemned_keys WHERE (domain, digest) > ($1, $2) \
+         ORDER BY domain, digest LIMIT $3",
+        params![domain, digest, i64::from(limit)],
+    )?;
+    rows.iter().map(|row| object_key(row, "condemned_keys")).collect()
+}
+
+/// Whether anything names the digest: a link, a manifest of that digest, or a manifest that names it.
+pub fn is_live(tx: &Tx<'_>, digest: &Digest) -> Result<bool, Error> {
+    let digest = params![digest.as_str()];
+    let named = [
+        "SELECT 1 FROM blob_links WHERE digest = $1 LIMIT 1",
+        "SELECT 1 FROM manifests WHERE digest = $1 LIMIT 1",
+        "SELECT 1 FROM manifest_contents WHERE digest = $1 LIMIT 1",
+    ];
+    for query in named {
+        if tx.query_optional(query, digest)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Phase one: notes a key that nothing names. False when something does by now.
+pub fn condemn_key(tx: &Tx<'_>, key: &ObjectKey, now_ms: i64) -> Result<bool, Error> {
+    if is_live(tx, &key.digest)? {
+        return Ok(false);
+    }
+    tx.execute(
+        "INSERT INTO condemned_keys (domain, digest, file_id, condemned_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (domain, digest) DO NOTHING",
+        params![key.domain.as_str(), key.digest.as_str(), key.file_id.to_vec(), now_ms],
+    )?;
+    Ok(true)
+}
+
+/// Phase two: deletes a condemned key and condemns its object, unless something names the digest by now or
+/// the key is another object's. Either way the condemnation ends. True when the key was deleted.
+pub fn delete_condemned_key(tx: &Tx<'_>, key: &ObjectKey, now_ms: i64) -> Result<bool, Error> {
+    revive_key(tx, key)?;
+    if is_live(tx, &key.digest)? {
+        return Ok(false);
+    }
+    let deleted = tx.execute(
+        "DELETE FROM blob_keys WHERE domain = $1 AND digest = $2 AND file_id = $3",
+        params![key.domain.as_str(), key.digest.as_str(), key.file_id.to_vec()],
+    )?;
+    if deleted == 1 {
+        condemn(tx, &key.file_id, now_ms)?;
+    }
+    Ok(deleted == 1)
+}
+
+/// Ends a condemnation.
+pub fn revive_key(tx: &Tx<'_>, key: &ObjectKey) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM condemned_keys WHERE domain = $1 AND digest = $2",
+        params![key.domain.as_str(), key.digest.as_str()],
+    )?;
+    Ok(())
+}
+
+fn start(after: Option<&ObjectKey>) -> (&str, &str) {
+    after.map_or(("", ""), |after| (after.domain.as_str(), after.digest.as_str()))
+}
+
+fn object_key(row: &registry_sql::Row, table: &'static str) -> Result<ObjectKey, Error> {
+    Ok(ObjectKey {
+        domain: Domain::new(row.get::<String>(0)?),
+        digest: parse(row, 1, table)?,
+        file_id: bytes(row, 2, table)?,
+    })
+}
