@@ -6,7 +6,7 @@ mod round_trip;
 mod tampering;
 mod vectors;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -57,8 +57,12 @@ pub(crate) async fn store_of(replicas: Replicated) -> ContentStore {
     store
 }
 
+/// The first `len` bytes of one content, made once.
 pub(crate) fn content(len: usize) -> Bytes {
-    (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>().into()
+    static LONGEST: LazyLock<Bytes> = LazyLock::new(|| {
+        (0..5_000_000usize).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>().into()
+    });
+    LONGEST.slice(..len)
 }
 
 pub(crate) fn digest_of(bytes: &[u8], algorithm: Algorithm) -> Digest {
