@@ -6,13 +6,14 @@
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use registry_blob::Upload;
 
 use crate::config::RegistryConfig;
 use crate::error::{BodyError, CoreError};
 use crate::lease::Lease;
+use crate::registry::Registry;
 
 /// The bytes of a request, as they come.
 pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes, BodyError>> + Send>>;
@@ -41,12 +42,68 @@ impl ContentRange {
     }
 }
 
+/// Bytes that a client must send within each idle time: one at a time is no progress.
+const PROGRESS_BYTES: u64 = 1024;
+
+/// Whether a client makes progress.
+struct Pace {
+    idle: Duration,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new(config: &RegistryConfig) -> Self {
+        Self { idle: Duration::from_millis(config.body_idle_ms), since: Instant::now(), bytes: 0 }
+    }
+
+    /// The next piece of the body, `None` at its end; an empty one when none came for `wait`.
+    async fn next(&mut self, body: &mut Body, wait: Duration) -> Result<Option<Bytes>, CoreError> {
+        match tokio::time::timeout(wait.min(self.idle), body.next()).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(BodyError))) => return Err(CoreError::BodyInterrupted),
+            Ok(Some(Ok(piece))) => {
+                self.bytes += piece.len() as u64;
+                if self.bytes >= PROGRESS_BYTES {
+                    (self.since, self.bytes) = (Instant::now(), 0);
+                }
+                if self.since.elapsed() < self.idle {
+                    return Ok(Some(piece));
+                }
+            }
+            Err(_) if self.since.elapsed() < self.idle => return Ok(Some(Bytes::new())),
+            Err(_) => {}
+        }
+        Err(CoreError::BodyInterrupted)
+    }
+}
+
+impl Registry {
+    /// A manifest's body in memory.
+    ///
+    /// # Errors
+    /// `ManifestTooLarge`; `BodyInterrupted`, also when the client makes no progress for `body_idle_ms`.
+    pub async fn receive_manifest(&self, mut body: Body) -> Result<Bytes, CoreError> {
+        let config = &self.inner.config;
+        let limit = config.limits.manifest_bytes;
+        let mut pace = Pace::new(config);
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = pace.next(&mut body, pace.idle).await? {
+            if bytes.len() + piece.len() > limit {
+                return Err(CoreError::ManifestTooLarge { limit });
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes.freeze())
+    }
+}
+
 /// Writes the whole body to the upload, keeping the lease alive meanwhile.
 ///
 /// # Errors
-/// `BodyInterrupted`, also when nothing came for `body_idle_ms`; `SizeMismatch` when `range` was declared and
-/// the body has another length; `BlobTooLarge` before anything of the excess is stored; `UploadBusy` when the
-/// lease was lost.
+/// `BodyInterrupted`, also when the client makes no progress for `body_idle_ms`; `SizeMismatch` when `range` was
+/// declared and the body has another length; `BlobTooLarge` before anything of the excess is stored;
+/// `UploadBusy` when the lease was lost.
 pub(crate) async fn receive(
     upload: &mut Upload,
     lease: &mut Lease,
@@ -55,29 +112,20 @@ pub(crate) async fn receive(
     config: &RegistryConfig,
 ) -> Result<(), CoreError> {
     let renewal = Duration::from_millis(config.lease_ms.unsigned_abs() / 3);
-    let idle = Duration::from_millis(config.body_idle_ms);
     let declared = range.map(ContentRange::len);
+    let limit = config.limits.blob_bytes;
+    let mut pace = Pace::new(config);
     let mut received = 0u64;
-    let mut progress = Instant::now();
-    loop {
-        match tokio::time::timeout(renewal.min(idle), body.next()).await {
-            Ok(None) => break,
-            Ok(Some(Err(BodyError))) => return Err(CoreError::BodyInterrupted),
-            Ok(Some(Ok(chunk))) => {
-                received += chunk.len() as u64;
-                if let Some(declared) = declared.filter(|declared| received > *declared) {
-                    return Err(CoreError::SizeMismatch { declared, received });
-                }
-                let limit = config.limits.blob_bytes;
-                if upload.offset() + chunk.len() as u64 > limit {
-                    return Err(CoreError::BlobTooLarge { limit });
-                }
-                upload.write(chunk).await?;
-                progress = Instant::now();
-            }
-            Err(_) if progress.elapsed() >= idle => return Err(CoreError::BodyInterrupted),
-            Err(_) => {}
+    // An empty piece says that a while passed without any.
+    while let Some(piece) = pace.next(&mut body, renewal).await? {
+        received += piece.len() as u64;
+        if let Some(declared) = declared.filter(|declared| received > *declared) {
+            return Err(CoreError::SizeMismatch { declared, received });
         }
+        if upload.offset() + piece.len() as u64 > limit {
+            return Err(CoreError::BlobTooLarge { limit });
+        }
+        upload.write(piece).await?;
         lease.renew_when_due(renewal).await?;
     }
     match declared.filter(|declared| received != *declared) {

@@ -1,11 +1,7 @@
 //! Manifests: read, pushed, deleted. Bytes leave exactly as they came.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use registry_core::{CoreError, ManifestPush, PushedManifest};
 use registry_types::{Digest, MediaType, Reference, RepositoryName, Tag};
@@ -14,6 +10,7 @@ use super::error::OciError;
 use super::gate::Gate;
 use super::operation::Operation;
 use super::query::Query;
+use super::uploads::stream;
 use super::{CONTENT_DIGEST, Service, content_length, etag, is_unchanged, plain};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -91,7 +88,11 @@ impl Service {
         let content_type = content_type.ok_or_else(|| {
             OciError::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", "the Content-Type is missing")
         })?;
-        let bytes = self.read_manifest_body(content_length(headers), body).await?;
+        let limit = self.registry.config().limits.manifest_bytes;
+        if content_length(headers).is_some_and(|declared| declared > limit as u64) {
+            return Err(OciError::manifest_too_large(limit));
+        }
+        let bytes = self.registry.receive_manifest(stream(body)).await?;
         let push = ManifestPush {
             target: &target,
             principal: gate.principal(),
@@ -116,28 +117,6 @@ impl Service {
             Reference::Digest(digest) => drop(self.registry.delete_manifest(&repository, digest).await?),
         }
         Ok((StatusCode::ACCEPTED, [(header::CONTENT_LENGTH, "0")]).into_response())
-    }
-
-    /// A body of bounded length, for as long as it makes progress.
-    async fn read_manifest_body(&self, declared: Option<u64>, body: Body) -> Result<Bytes, OciError> {
-        let config = self.registry.config();
-        let limit = config.limits.manifest_bytes;
-        if declared.is_some_and(|declared| declared > limit as u64) {
-            return Err(OciError::manifest_too_large(limit));
-        }
-        let idle = Duration::from_millis(config.body_idle_ms);
-        let mut chunks = body.into_data_stream();
-        let mut bytes = BytesMut::new();
-        loop {
-            match tokio::time::timeout(idle, chunks.next()).await {
-                Ok(None) => return Ok(bytes.freeze()),
-                Ok(Some(Ok(chunk))) if bytes.len() + chunk.len() > limit => {
-                    return Err(OciError::manifest_too_large(limit));
-                }
-                Ok(Some(Ok(chunk))) => bytes.extend_from_slice(&chunk),
-                Ok(Some(Err(_))) | Err(_) => return Err(CoreError::BodyInterrupted.into()),
-            }
-        }
     }
 }
 

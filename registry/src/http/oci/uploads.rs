@@ -145,7 +145,8 @@ pub(super) fn wish_to_mount(query: &Query) -> Option<(Digest, RepositoryName)> {
     Some((query.get("mount")?.parse().ok()?, query.get("from")?.parse().ok()?))
 }
 
-fn stream(body: Body) -> registry_core::Body {
+/// A request's body as the core takes it.
+pub(super) fn stream(body: Body) -> registry_core::Body {
     Box::pin(body.into_data_stream().map(|chunk| chunk.map_err(|_| BodyError)))
 }
 

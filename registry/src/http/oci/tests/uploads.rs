@@ -219,6 +219,13 @@ async fn a_client_that_stops_sending_is_cut_off() {
     let silent = futures_util::stream::pending::<Result<&str, std::io::Error>>();
     let cut = world.send(Method::PATCH, &location, &[], Body::from_stream(silent)).await;
     assert_eq!(cut.status, StatusCode::BAD_REQUEST);
+    // A byte now and then is no progress.
+    let drip = futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        Some((Ok::<_, std::io::Error>("x"), ()))
+    });
+    let cut = world.send(Method::PATCH, &location, &[], Body::from_stream(drip)).await;
+    assert_eq!(cut.status, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]
