@@ -5,6 +5,7 @@
 //! so the server, `policy simulate` and the tests all decide alike. Deciding allocates nothing while
 //! the answer is yes.
 
+mod actions;
 mod condition;
 mod context;
 mod document;

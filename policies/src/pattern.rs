@@ -52,6 +52,8 @@ enum Piece {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
     pub(crate) key: FoldedKey,
+    /// The key as it is written, for explanations.
+    pub(crate) written: Box<str>,
     pub(crate) default: Option<Box<str>>,
 }
 
@@ -226,9 +228,9 @@ fn variable(text: &str) -> Result<(Escape, usize), String> {
     if key.is_empty() || key.contains(['{', '$', '*', '?', '\'']) {
         return Err(format!("`${{{key}}}` names no condition key"));
     }
-    let key = FoldedKey::new(key);
+    let (key, written) = (FoldedKey::new(key), Box::from(key));
     if inside[key_length..].starts_with('}') {
-        return Ok((Escape::Variable(Variable { key, default: None }), 2 + key_length + 1));
+        return Ok((Escape::Variable(Variable { key, written, default: None }), 2 + key_length + 1));
     }
     let after_comma = inside[key_length + 1..].trim_start();
     let quoted = after_comma
@@ -242,7 +244,7 @@ fn variable(text: &str) -> Result<(Escape, usize), String> {
     }
     let default = Some(quoted[..length].into());
     let consumed = text.len() - tail.len() + 1;
-    Ok((Escape::Variable(Variable { key, default }), consumed))
+    Ok((Escape::Variable(Variable { key, written, default }), consumed))
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ impl Statement {
             return Err(Miss::Principal);
         }
         if let Some(variable) = self.first_without_value(request).filter(|_| self.effect == Effect::Allow) {
-            return Err(Miss::Variable(variable.key.text()));
+            return Err(Miss::Variable(&variable.written));
         }
         let failing = self.conditions.iter().find(|condition| !condition.holds(request.context));
         match failing.filter(|_| self.covers_resource(request)) {

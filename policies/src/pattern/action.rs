@@ -128,6 +128,15 @@ impl ActionPattern {
         }
     }
 
+    /// Whether it covers an operation of its service, given in lower case.
+    pub(crate) fn matches_operation(&self, operation: &str) -> bool {
+        match self {
+            ActionPattern::All => true,
+            ActionPattern::Exact(text, _) => text.split_once(':').is_some_and(|(_, own)| own == operation),
+            ActionPattern::Operations(_, pattern) => pattern.matches(operation, &Context::new()),
+        }
+    }
+
     /// The fixed beginning of its operation in a number, and which bits of that count: what begins
     /// otherwise does not match.
     pub(crate) fn begins(&self) -> (u64, u64) {

@@ -1,6 +1,7 @@
 //! Reading one statement, with every error in it.
 
 use super::{Actions, PrincipalElement, Resources, Statement};
+use crate::actions;
 use crate::condition::{self, Condition, Quantifier};
 use crate::context::Context;
 use crate::document::{Effect, PolicyKind};
@@ -205,7 +206,12 @@ impl Reader<'_, '_> {
                 Ok(pattern) if self.kind == PolicyKind::Trust && pattern.service() != Some("sts") => {
                     self.findings.error(at, "a trust policy speaks of sts actions only");
                 }
-                Ok(pattern) => patterns.push(pattern),
+                Ok(pattern) => {
+                    if let Some(message) = actions::oddity(&pattern, text) {
+                        self.findings.warning(at, message);
+                    }
+                    patterns.push(pattern);
+                }
                 Err(message) => self.findings.error(at, message),
             }
         }

@@ -48,7 +48,23 @@ fn engine_and_reference_agree(case: &Case) -> bool {
     let place = decision.statement.map(|statement| (statement.policy.to_owned(), statement.index));
     let expected = reference::decide(asked, set);
     assert_eq!((decision.reason, place), expected, "{}", case.described());
-    expected.0 == policies::Reason::Allowed
+    if decision.allowed() {
+        only_narrowed_by_bounds(&request, &compiled, case);
+    }
+    decision.allowed()
+}
+
+/// What is allowed within bounds is allowed without them: a session policy, a boundary or a control policy
+/// never widens.
+fn only_narrowed_by_bounds(request: &Request<'_>, set: &PolicySet<'_>, case: &Case) {
+    let without = [
+        PolicySet { session: None, ..*set },
+        PolicySet { boundary: None, ..*set },
+        PolicySet { service_control: &[], resource_control: &[], ..*set },
+    ];
+    for set in &without {
+        assert!(evaluate(request, set).allowed(), "{}", case.described());
+    }
 }
 
 fn run(seed: u8) {

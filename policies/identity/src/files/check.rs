@@ -42,7 +42,9 @@ pub(super) struct RawSet<'t> {
 /// Every finding, errors and warnings, by file and place, when at least one is an error.
 pub fn check(directory: &Path) -> Result<PolicyFiles, Vec<FileFinding>> {
     let texts = scan::read(directory)?;
-    check_set(&texts, Some(directory))
+    // Secrets named relative to the directory keep whole paths.
+    let root = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    check_set(&texts, Some(&root))
 }
 
 /// Checks texts that were read before, by their relative names; where secrets lie is not looked at.

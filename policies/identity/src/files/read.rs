@@ -216,7 +216,7 @@ fn key(source: &Source<'_>, root: Option<&Path>, node: &Node, findings: &mut Fin
         }
     }
     let secret_file = secret_file.map(|named| {
-        let path = root.unwrap_or(Path::new("/")).join(&named.text);
+        let path = root.map_or_else(|| PathBuf::from(&named.text), |root| root.join(&named.text));
         if let Err((error, message)) = super::secrets::look(root, &path) {
             if error {
                 fields.findings.error(named.at, message);

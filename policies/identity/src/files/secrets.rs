@@ -60,6 +60,9 @@ pub(super) fn read(files: &PolicyFiles) -> Result<Vec<SecretString>, Vec<FileFin
 
 fn read_one(path: &Path) -> Result<SecretString, String> {
     let shown = path.display();
+    if path.is_relative() {
+        return Err(format!("{shown} is relative: a set that comes without its directory names whole paths"));
+    }
     let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(format!("{shown} can be read by others: chmod 600 {shown}"));

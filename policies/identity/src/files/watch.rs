@@ -81,7 +81,8 @@ async fn round(
     status: &Mutex<FilesStatus>,
 ) -> Result<(), NotInEffect> {
     // The disk may be slow or gone: not in this thread.
-    let mut taken = std::mem::take(watcher);
+    let directory = watcher.directory.clone();
+    let mut taken = std::mem::replace(watcher, Watcher::new(directory));
     let looked = tokio::task::spawn_blocking(move || {
         let seen = taken.look();
         (taken, seen)
