@@ -12,6 +12,7 @@ use registry_aws::AwsError;
 use registry_runtime::{Clock, Sealer, Shutdown, worker};
 use registry_sql::Database;
 use scheduler_protocol::{JOIN_PATH, WEBSOCKET_PATH};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::agents::{Liveness, Sessions, create_token, join, websocket};
@@ -51,6 +52,8 @@ struct Workers {
 pub struct Scheduler {
     core: Arc<Core>,
     workers: Arc<Mutex<Option<Workers>>>,
+    running: Arc<Mutex<Option<JoinHandle<()>>>>,
+    closed: CancellationToken,
 }
 
 impl Scheduler {
@@ -84,14 +87,21 @@ impl Scheduler {
             stopping,
         };
         let workers = Arc::new(Mutex::new(Some(Workers { clerk, reconciler })));
-        Ok(Scheduler { core: Arc::new(core), workers })
+        Ok(Scheduler {
+            core: Arc::new(core),
+            workers,
+            running: Arc::default(),
+            closed: CancellationToken::new(),
+        })
     }
 
-    /// Starts the workers; to be called once the listener takes connections. A second call does nothing.
+    /// Starts the workers; to be called once the listener takes connections. A second call does nothing. When the
+    /// shutdown begins, agents' connections end and nothing more is decided; see [`Scheduler::close`].
     pub fn start(&self, shutdown: &Shutdown) {
         let Some(Workers { clerk, reconciler }) = self.workers.lock().take() else { return };
         self.core.liveness.begin();
-        tokio::spawn(clerk.run(reconciler, TICK, shutdown.clone()));
+        let running = tokio::spawn(clerk.run(reconciler, TICK, shutdown.clone(), self.closed.clone()));
+        *self.running.lock() = Some(running);
         let (begun, stopping) = (shutdown.clone(), self.core.stopping.clone());
         tokio::spawn(async move {
             begun.begun().await;
@@ -102,6 +112,17 @@ impl Scheduler {
             let core = Arc::clone(&core);
             async move { resolve_missing_images(&core).await }
         });
+    }
+
+    /// Finishes what was asked and takes nothing more; to be called when the listener has ended.
+    pub async fn close(&self) {
+        self.closed.cancel();
+        let running = self.running.lock().take();
+        if let Some(running) = running
+            && let Err(error) = running.await
+        {
+            tracing::error!(error = %error, "the scheduler's ledger did not end as it should");
+        }
     }
 
     /// `GET /ws` for agents and `POST /join` for hosts that want to become some.

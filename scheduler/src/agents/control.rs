@@ -75,8 +75,8 @@ impl Control {
         };
         let Over = session.serve(&registration).await;
         let _ = timeout(Duration::from_secs(1), session.control.socket.send(Message::Close(None))).await;
-        // A newer connection of the same instance has its own say.
-        if registration.is_current() {
+        // A newer connection of the same instance has its own say, and a server that stops changes no instance.
+        if registration.is_current() && !core.stopping.is_cancelled() {
             drop(registration);
             if set_connected(&core, &instance, false).await.is_err() {
                 tracing::debug!(container_instance.id = %instance, "the end of a connection was not noted");
@@ -90,8 +90,10 @@ async fn set_connected(core: &Core, instance: &InstanceId, connected: bool) -> R
     let instance = instance.clone();
     core.ledger
         .change(move |draft| {
+            let now_ms = draft.now_ms;
             draft.edit_instance(&instance, |instance| {
                 instance.connected = connected;
+                instance.connectivity_at = Some(now_ms);
                 instance.lost &= !connected;
             });
             Ok::<_, AwsError>(())

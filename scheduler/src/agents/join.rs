@@ -32,9 +32,10 @@ pub(crate) async fn create_token(
 ) -> Result<(String, i64), AwsError> {
     let secret = hex::encode(registry_runtime::random_bytes::<32>());
     let life_ms = i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
-    let expires_at = core.clock.now_ms().saturating_add(life_ms);
+    let now_ms = core.clock.now_ms();
+    let expires_at = now_ms.saturating_add(life_ms);
     let token = JoinToken { hash: hash(&secret), expires_at, enrolment };
-    core.store.put_join_token(token).await.map_err(|error| {
+    core.store.put_join_token(token, now_ms).await.map_err(|error| {
         tracing::error!(error = %error, "a join token could not be stored");
         AwsError::server()
     })?;

@@ -88,6 +88,9 @@ impl AwsApi for Ecs {
         };
         match operation {
             Operation::CreateCluster => clusters::create_cluster(core, input).await,
+            Operation::UpdateCluster | Operation::UpdateClusterSettings => {
+                clusters::update_cluster(core, input).await
+            }
             Operation::DeleteCluster => clusters::delete_cluster(core, input).await,
             Operation::DescribeClusters => clusters::describe_clusters(core, input),
             Operation::ListClusters => clusters::list_clusters(core, input),

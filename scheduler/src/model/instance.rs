@@ -41,6 +41,9 @@ pub(crate) struct Instance {
     /// Whether the agent's control connection stands. Not stored: after a start nobody is connected.
     #[serde(skip)]
     pub(crate) connected: bool,
+    /// Since when.
+    #[serde(skip)]
+    pub(crate) connectivity_at: Option<i64>,
     /// Silent past its lease: its tasks were given up. Ends when the agent connects again.
     #[serde(default)]
     pub(crate) lost: bool,

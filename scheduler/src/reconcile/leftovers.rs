@@ -8,6 +8,9 @@ use crate::state::{Draft, Key};
 
 /// Records that are removed in one go; the rest waits for the next.
 const BATCH: usize = 200;
+/// Stopped tasks in memory; more of them are forgotten before their time.
+const MOST_STOPPED: usize = 20_000;
+const LEAST_VISIBLE_MS: i64 = 3600 * 1000;
 /// A client token is remembered for a day, as ECS does.
 const KEEP_TOKENS_MS: i64 = 24 * 3600 * 1000;
 /// Deleted services and instances stay visible for so long.
@@ -19,11 +22,10 @@ const REPEAT_STOP_MS: i64 = 3 * 60 * 1000;
 pub(super) fn forget(draft: &mut Draft<'_>, keep_tasks_ms: i64) {
     let now_ms = draft.now_ms;
     let state = draft.state();
-    let tasks = state.tasks().filter(|task| task.stopped_at.is_some_and(|at| now_ms - at > keep_tasks_ms));
-    let tasks = tasks.take(BATCH).map(|task| Key::Task(task.id.clone()));
+    let tasks = old_tasks(draft, keep_tasks_ms);
     let tokens = state.tokens().filter(|token| now_ms - token.created_at > KEEP_TOKENS_MS);
     let tokens = tokens.take(BATCH).map(|token| Key::Token(token.key.clone()));
-    let mut keys: Vec<Key> = tasks.chain(tokens).collect();
+    let mut keys: Vec<Key> = tasks.into_iter().chain(tokens).collect();
     for service in state.services().filter(|service| service.status == ServiceStatus::Inactive) {
         if now_ms - service.primary().updated_at > KEEP_INACTIVE_MS {
             keys.extend(events_of(draft, &service.key));
@@ -33,6 +35,19 @@ pub(super) fn forget(draft: &mut Draft<'_>, keep_tasks_ms: i64) {
     for key in keys {
         draft.remove(key);
     }
+}
+
+/// Stopped tasks that are too old, or the oldest of too many; none before ECS's own hour is over.
+fn old_tasks(draft: &Draft<'_>, keep_ms: i64) -> Vec<Key> {
+    let now_ms = draft.now_ms;
+    let mut stopped: Vec<(i64, &TaskId)> =
+        draft.state().tasks().filter_map(|task| Some((task.stopped_at?, &task.id))).collect();
+    stopped.sort_unstable();
+    let surplus = stopped.len().saturating_sub(MOST_STOPPED);
+    let goes = |(place, (at, _)): &(usize, &(i64, &TaskId))| {
+        now_ms - at > keep_ms || (*place < surplus && now_ms - at > LEAST_VISIBLE_MS)
+    };
+    stopped.iter().enumerate().filter(goes).take(BATCH).map(|(_, (_, id))| Key::Task((*id).clone())).collect()
 }
 
 fn events_of(draft: &Draft<'_>, key: &ServiceKey) -> Vec<Key> {

@@ -47,9 +47,12 @@ pub(super) fn check_leases(
 
 fn lose(draft: &mut Draft<'_>, id: &InstanceId, lease: Duration) {
     tracing::warn!(container_instance.id = %id, "an instance is lost: its agent is silent past the lease");
+    let now_ms = draft.now_ms;
     draft.edit_instance(id, |instance| {
         instance.lost = true;
-        instance.connected = false;
+        if std::mem::take(&mut instance.connected) {
+            instance.connectivity_at = Some(now_ms);
+        }
     });
     let seconds = lease.as_secs();
     let reason =

@@ -4,15 +4,21 @@
 //! transaction. Invariant: nothing is seen by a reader, sent to an agent or answered before it is committed,
 //! and a work that fails changes nothing.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use parking_lot::{RwLock, RwLockReadGuard};
 use registry_runtime::{Clock, Shutdown};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{Change, Draft, State};
 use crate::store::Store;
+
+#[cfg(test)]
+mod tests;
 
 /// Works of one transaction, and the changes after which no further work is taken in.
 const MOST_WORKS: usize = 256;
@@ -102,13 +108,20 @@ impl Ledger {
             })
         });
         self.queue.send(boxed).await.map_err(|_| CommitError::Stopped)?;
-        outcome.await.map_err(|_| CommitError::Stopped)?
+        outcome.await.map_err(|_| CommitError::Store)?
     }
 }
 
 impl Clerk {
-    /// Works until shutdown, then finishes what is queued.
-    pub(crate) async fn run(mut self, hooks: Arc<dyn Hooks>, tick: Duration, shutdown: Shutdown) {
+    /// Works until it is closed, then finishes what is queued. Once the shutdown has begun nothing is decided by
+    /// the passing of time any more: a server that stops gives nobody up.
+    pub(crate) async fn run(
+        mut self,
+        hooks: Arc<dyn Hooks>,
+        tick: Duration,
+        shutdown: Shutdown,
+        closed: CancellationToken,
+    ) {
         let mut working = self.committed.read().copy();
         let mut ticks = tokio::time::interval(tick);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -117,21 +130,20 @@ impl Clerk {
             let mut due = false;
             tokio::select! {
                 biased;
-                () = shutdown.begun() => self.works.close(),
                 count = self.works.recv_many(&mut works, MOST_WORKS) => {
                     if count == 0 {
                         return;
                     }
                 }
-                _ = ticks.tick() => due = true,
+                () = closed.cancelled(), if !self.works.is_closed() => self.works.close(),
+                _ = ticks.tick() => due = !shutdown.has_begun(),
             }
-            if shutdown.has_begun()
-                && works.is_empty()
-                && self.works.recv_many(&mut works, MOST_WORKS).await == 0
-            {
-                return;
+            let round = AssertUnwindSafe(self.round(&mut working, works, due, &*hooks));
+            if round.catch_unwind().await.is_err() {
+                // The works of this round are answered as failed; what is committed is whole.
+                tracing::error!("a change of the scheduler's state panicked and was taken back");
+                working = self.committed.read().copy();
             }
-            self.round(&mut working, works, due, &*hooks).await;
         }
     }
 

@@ -23,11 +23,16 @@ pub(crate) struct Enrolment {
     pub(crate) attributes: Vec<Attribute>,
 }
 
+const KEEP_EXPIRED_MS: i64 = 24 * 3600 * 1000;
+
 impl Store {
-    pub(crate) async fn put_join_token(&self, token: JoinToken) -> Result<(), StoreError> {
+    /// Stores a token, and forgets those that expired long ago.
+    pub(crate) async fn put_join_token(&self, token: JoinToken, now_ms: i64) -> Result<(), StoreError> {
+        let forgotten = now_ms - KEEP_EXPIRED_MS;
         let attributes = attributes_json(&token.enrolment);
         self.database
             .write(move |tx| {
+                tx.execute("DELETE FROM join_tokens WHERE expires_at < $1", params![forgotten])?;
                 tx.execute(
                     "INSERT INTO join_tokens (hash, cluster, zone, attributes, expires_at, used_at)
                      VALUES ($1, $2, $3, $4, $5, NULL)",

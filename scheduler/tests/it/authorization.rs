@@ -147,3 +147,23 @@ async fn credentials_of_roles_reach_the_tasks_host_and_nobody_untrusted() {
         eventually("fresh credentials", || async { agent.log.lock().credentials.first().cloned() }).await;
     assert_eq!(again.role_credentials.credentials_id, credentials.credentials_id);
 }
+
+#[tokio::test]
+async fn a_clusters_default_execution_role_is_passed_like_any_other() {
+    let server = Server::start().await;
+    let settings = json!([{"name": "defaultExecutionRole", "value": "ecsTaskExecutionRole"}]);
+    let role = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole";
+    let setting = json!({"cluster": "default", "settings": settings});
+    let passes = |checks: &[Check]| {
+        checks.iter().any(|check| check.action == "iam:PassRole" && check.resource.as_str() == role)
+    };
+    assert!(passes(&checks(&server, "UpdateClusterSettings", setting.clone()).await));
+    let updated = server.ecs("UpdateClusterSettings", setting).await;
+    assert_eq!(updated["cluster"]["settings"], json!([{"name": "defaultExecutionRole", "value": role}]));
+    server.define("web", json!({})).await;
+    assert!(passes(&checks(&server, "RunTask", json!({"taskDefinition": "web"})).await));
+    let agent = Agent::join(&server, Behaviour::Obeys).await;
+    server.ecs("RunTask", json!({"taskDefinition": "web"})).await;
+    let task = eventually("the payload", || async { agent.log.lock().payloads.first().cloned() }).await;
+    assert_eq!(task.execution_role_credentials.unwrap().role_arn, role);
+}

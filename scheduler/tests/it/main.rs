@@ -1,5 +1,7 @@
 //! The scheduler over its real edges: HTTP, signatures, SQLite and the agents' websockets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
+
 mod agents;
 mod api;
 mod authorization;

@@ -183,3 +183,52 @@ async fn health_decides_and_reaches_the_api() {
     able.publish_health(&task, "main", "HEALTHY").await;
     assert_eq!(server.task(&task).await["healthStatus"], json!("HEALTHY"));
 }
+
+#[tokio::test]
+async fn the_circuit_breaker_rolls_back_to_what_worked() {
+    let server = Server::start().await;
+    let mut agent = Agent::enrol(&server, json!({})).await;
+    agent.register(json!({"attributes": [{"name": "ecs.capability.container-health-check"}]})).await.unwrap();
+    agent.connect(Behaviour::Obeys).await.unwrap();
+    server.define("web", json!({"healthCheck": {"command": ["CMD", "true"]}})).await;
+    let configuration = json!({"deploymentCircuitBreaker": {"enable": true, "rollback": true}});
+    let input = json!({"serviceName": "web", "taskDefinition": "web", "desiredCount": 3,
+        "deploymentConfiguration": configuration});
+    server.ecs("CreateService", input).await;
+    stable(&server, "web").await;
+    for task in agent.running() {
+        agent.publish_health(&task, "main", "HEALTHY").await;
+    }
+    let before = eventually("a completed deployment", || async {
+        Some(server.service("web").await)
+            .filter(|service| service["deployments"][0]["rolloutState"] == "COMPLETED")
+    })
+    .await;
+    assert!(events(&before).contains(&"(service web) has reached a steady state.".to_owned()));
+    server.define("web", json!({"image": "127.0.0.1:5000/never:1"})).await;
+    server.ecs("UpdateService", json!({"service": "web", "taskDefinition": "web"})).await;
+    let after = eventually("the rollback", || async {
+        let service = server.service("web").await;
+        let rolled_back = service["deployments"][0]["id"] == before["deployments"][0]["id"];
+        (rolled_back && is_stable(&service)).then_some(service)
+    })
+    .await;
+    assert_eq!(after["taskDefinition"], before["taskDefinition"]);
+    assert!(events(&after).iter().any(|event| event.contains("rolling back to deployment")), "{after}");
+    assert_eq!(agent.running().len(), 3, "what worked was never touched");
+}
+
+#[tokio::test]
+async fn a_daemon_runs_once_on_every_instance() {
+    let server = Server::start().await;
+    let _one = Agent::join(&server, Behaviour::Obeys).await;
+    server.define("logs", json!({})).await;
+    let input = json!({"serviceName": "logs", "taskDefinition": "logs", "schedulingStrategy": "DAEMON"});
+    let counted = json!({"serviceName": "x", "taskDefinition": "logs", "schedulingStrategy": "DAEMON", "desiredCount": 1});
+    assert_eq!(server.refused("CreateService", counted).await.code, "InvalidParameterException");
+    server.ecs("CreateService", input).await;
+    assert_eq!(stable(&server, "logs").await["desiredCount"], json!(1));
+    let two = Agent::join(&server, Behaviour::Obeys).await;
+    eventually("the second daemon", || async { (two.running().len() == 1).then_some(()) }).await;
+    assert_eq!(stable(&server, "logs").await["runningCount"], json!(2));
+}

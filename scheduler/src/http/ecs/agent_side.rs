@@ -136,6 +136,7 @@ fn describe_host(
         tags: Vec::new(),
         version: 1,
         connected: false,
+        connectivity_at: None,
         lost: false,
     })
 }
@@ -193,6 +194,7 @@ fn register_again(draft: &mut Draft<'_>, known: &Arc<Instance>, fresh: Instance)
             tags: before.tags,
             version: before.version,
             connected: before.connected,
+            connectivity_at: before.connectivity_at,
             lost: before.lost,
             ..fresh
         };

@@ -8,7 +8,7 @@ use registry_types::Arn;
 use serde_json::Value;
 
 use super::input::{text, texts};
-use super::launch_checks::{launch_checks, register_checks, update_service_checks};
+use super::launch_checks::{default_role_checks, launch_checks, register_checks, update_service_checks};
 use super::operation::{Operation, action_of};
 use crate::core::Core;
 use crate::ids::{ClusterName, Family};
@@ -23,6 +23,11 @@ pub(super) fn checks(core: &Core, name: &str, input: &Value) -> Vec<Check> {
     let checks = Checks { core, input, action };
     match operation {
         Operation::CreateCluster => checks.create_cluster(),
+        Operation::UpdateCluster | Operation::UpdateClusterSettings => {
+            let mut on_cluster = checks.on_cluster(text(input, "cluster"));
+            on_cluster.extend(default_role_checks(core, input));
+            on_cluster
+        }
         Operation::DeleteCluster => checks.on_cluster(text(input, "cluster")),
         Operation::DescribeClusters => checks.describe_clusters(),
         Operation::RegisterContainerInstance
@@ -94,7 +99,9 @@ impl Checks<'_> {
             return vec![Check::any(self.action)];
         };
         let check = Check::on(self.action, self.core.names.cluster(&cluster));
-        vec![with_request_tags(check, self.input)]
+        let mut checks = vec![with_request_tags(check, self.input)];
+        checks.extend(default_role_checks(self.core, self.input));
+        checks
     }
 
     fn describe_clusters(&self) -> Vec<Check> {

@@ -59,9 +59,41 @@ pub(super) async fn create_cluster(core: &Arc<Core>, input: Value) -> Result<Val
     describe(core, &name, &["TAGS".into(), "SETTINGS".into()])
 }
 
+#[derive(Deserialize)]
+struct UpdateCluster {
+    cluster: String,
+    #[serde(default)]
+    settings: Vec<Setting>,
+    configuration: Option<Value>,
+}
+
+/// UpdateCluster and UpdateClusterSettings. A setting with an empty value is removed.
+pub(super) async fn update_cluster(core: &Arc<Core>, input: Value) -> Result<Value, AwsError> {
+    let request: UpdateCluster = input::read(input)?;
+    let name = core.names.parse_cluster(Some(&request.cluster))?;
+    let of_change = name.clone();
+    let settings: Vec<Setting> =
+        request.settings.into_iter().map(|setting| known_setting(core, setting)).collect::<Result<_, _>>()?;
+    core.ledger
+        .change(move |draft| {
+            let mut cluster = Cluster::clone(&*active_cluster(draft.state(), &of_change)?);
+            for setting in settings {
+                cluster.settings.retain(|known| known.name != setting.name);
+                cluster.settings.push(setting);
+            }
+            cluster.settings.retain(|setting| !setting.value.is_empty());
+            cluster.configuration = request.configuration.or(cluster.configuration);
+            draft.put(Record::Cluster(Arc::new(cluster)));
+            Ok::<_, AwsError>(())
+        })
+        .await?;
+    describe(core, &name, &["SETTINGS".into(), "CONFIGURATIONS".into(), "TAGS".into()])
+}
+
 fn known_setting(core: &Core, setting: Setting) -> Result<Setting, AwsError> {
     match setting.name.as_str() {
         "containerInsights" => Ok(setting),
+        DEFAULT_EXECUTION_ROLE if setting.value.is_empty() => Ok(setting),
         DEFAULT_EXECUTION_ROLE => {
             let arn =
                 role_arn(core, &setting.value).filter(|arn| arn.account() == core.names.account.as_str());

@@ -14,7 +14,7 @@ use crate::core::Core;
 use crate::definition::HostAccess;
 use crate::ids::ClusterName;
 use crate::launch::effective_roles;
-use crate::model::{DefinitionContent, TaskDefinition, TaskOverrides};
+use crate::model::{DEFAULT_EXECUTION_ROLE, DefinitionContent, TaskDefinition, TaskOverrides};
 
 /// The service that a task's roles are passed to.
 const TASKS_SERVICE: &str = "ecs-tasks.amazonaws.com";
@@ -75,6 +75,13 @@ pub(super) fn update_service_checks(core: &Core, input: &Value) -> Vec<Check> {
     let base = key.map_or_else(|| Check::any(action), |key| Check::on(action, core.names.service(&key)));
     let base = with_resource_tags(base, service.as_ref().map(|service| &*service.tags).unwrap_or_default());
     checks_for(core, base, cluster.as_ref(), definition.as_ref(), &TaskOverrides::default())
+}
+
+/// A cluster's default execution role is passed by whoever sets it.
+pub(super) fn default_role_checks(core: &Core, input: &Value) -> Vec<Check> {
+    let settings = input["settings"].as_array().into_iter().flatten();
+    let roles = settings.filter(|setting| text(setting, "name") == Some(DEFAULT_EXECUTION_ROLE));
+    pass_roles(core, roles.filter_map(|setting| text(setting, "value").map(str::to_owned)))
 }
 
 /// The checks for one revision. A caller that resolves a bare family again asks again with what it got.

@@ -38,6 +38,8 @@ pub(crate) enum Operation {
     SubmitTaskStateChange,
     TagResource,
     UntagResource,
+    UpdateCluster,
+    UpdateClusterSettings,
     UpdateContainerInstancesState,
     UpdateService,
 }
@@ -83,7 +85,7 @@ table! {
         ListContainerInstances ListServices ListTagsForResource ListTaskDefinitionFamilies ListTaskDefinitions
         ListTasks PutAttributes RegisterContainerInstance RegisterTaskDefinition RunTask StartTask StopTask
         SubmitAttachmentStateChanges SubmitContainerStateChange SubmitTaskStateChange TagResource UntagResource
-        UpdateContainerInstancesState UpdateService;
+        UpdateCluster UpdateClusterSettings UpdateContainerInstancesState UpdateService;
     unsupported:
         AssociateGatewayWithCluster ContinueServiceDeployment CreateCapacityProvider CreateDaemon
         CreateExpressGatewayService CreateGateway CreateTaskSet DeleteAccountSetting DeleteCapacityProvider
@@ -95,7 +97,7 @@ table! {
         ListDaemonTaskDefinitions ListDaemons ListGatewayClusterAssociations ListGatewayRoutes ListGateways
         ListServiceDeployments ListServicesByNamespace PutAccountSetting PutAccountSettingDefault
         PutClusterCapacityProviders RegisterDaemonTaskDefinition StopServiceDeployment UpdateCapacityProvider
-        UpdateCluster UpdateClusterSettings UpdateContainerAgent UpdateDaemon UpdateExpressGatewayService
+        UpdateContainerAgent UpdateDaemon UpdateExpressGatewayService
         UpdateGateway UpdateServicePrimaryTaskSet UpdateTaskProtection UpdateTaskSet;
 }
 

@@ -4,7 +4,9 @@ use registry_aws::timestamp::epoch_seconds;
 use serde_json::{Map, Value, json};
 
 use crate::definition::is_fargate_only;
-use crate::model::{Attribute, Cluster, Instance, PortSet, Tag, Task, TaskContainer, TaskDefinition};
+use crate::model::{
+    Attribute, Cluster, Instance, PortSet, ServiceStatus, Tag, Task, TaskContainer, TaskDefinition,
+};
 use crate::names::Names;
 use crate::state::State;
 
@@ -34,8 +36,9 @@ pub(super) fn cluster(names: &Names, state: &State, cluster: &Cluster, include: 
     }
     let instances = state.instances_of(&cluster.name);
     let registered = instances.filter(|one| one.status != crate::model::InstanceStatus::Inactive).count();
-    let services = state.services_of(&cluster.name);
-    let active = services.filter(|one| one.status == crate::model::ServiceStatus::Active).count();
+    let services = || state.services_of(&cluster.name);
+    let draining = services().filter(|one| one.status == ServiceStatus::Draining).count();
+    let active = services().filter(|one| one.status == ServiceStatus::Active).count();
     let statistics = || {
         let figures = [
             ("runningEC2TasksCount", running),
@@ -44,7 +47,7 @@ pub(super) fn cluster(names: &Names, state: &State, cluster: &Cluster, include: 
             ("pendingFargateTasksCount", 0),
             ("activeEC2ServiceCount", active),
             ("activeFargateServiceCount", 0),
-            ("drainingEC2ServiceCount", 0),
+            ("drainingEC2ServiceCount", draining),
             ("drainingFargateServiceCount", 0),
         ];
         figures
@@ -96,6 +99,7 @@ pub(super) fn task_definition(names: &Names, definition: &TaskDefinition) -> Val
 pub(super) fn task(names: &Names, state: &State, task: &Task, with_tags: bool) -> Value {
     let instance = task.instance.as_ref().and_then(|id| state.instance(id));
     let containers: Value = task.containers.iter().map(|one| container(names, task, one)).collect();
+    let connectivity_at = instance.and_then(|one| one.connectivity_at).map(|at| at.max(task.created_at));
     let connectivity = instance.map(|one| if one.connected { "CONNECTED" } else { "DISCONNECTED" });
     object([
         ("attachments", Some(json!([]))),
@@ -103,7 +107,7 @@ pub(super) fn task(names: &Names, state: &State, task: &Task, with_tags: bool) -
         ("availabilityZone", instance.and_then(|one| one.zone.as_ref()).map(|zone| json!(zone))),
         ("clusterArn", Some(json!(names.cluster(&task.cluster)))),
         ("connectivity", connectivity.filter(|_| !task.is_stopped()).map(|word| json!(word))),
-        ("connectivityAt", time(Some(task.created_at))),
+        ("connectivityAt", time(connectivity_at.filter(|_| !task.is_stopped()))),
         ("containerInstanceArn", task.instance.as_ref().map(|id| json!(names.instance(&task.cluster, id)))),
         ("containers", Some(containers)),
         ("cpu", Some(json!(task.cpu.to_string()))),

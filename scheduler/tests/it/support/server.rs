@@ -90,6 +90,7 @@ impl Server {
     /// The same server again, on the same data and port, after it was stopped.
     pub(crate) async fn restart(self) -> Server {
         self.shutdown.begin();
+        self.scheduler.close().await;
         self.identity.close().await;
         let Server { directory, registry, settings, address, scheduler, .. } = self;
         drop(scheduler);
