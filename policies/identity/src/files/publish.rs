@@ -99,6 +99,21 @@ impl Identity {
         Err(PublishError::Busy)
     }
 
+    /// The generation in effect, if a set with this hash is the last that this publisher published, and
+    /// another one has published since.
+    pub(super) async fn superseded(
+        &self,
+        content_sha256: &str,
+        published_by: &str,
+    ) -> Result<Option<Generation>, IdentityError> {
+        let by = published_by.to_owned();
+        let newest = self.inner().database.read(move |tx| store::files::newest(tx, &by)).await?;
+        let newest = newest.filter(|newest| {
+            newest.of_publisher.1 == content_sha256 && newest.of_publisher.0 != newest.of_all.0
+        });
+        Ok(newest.map(|newest| Generation { number: newest.of_all.0, changed: false }))
+    }
+
     /// The newest published set, read from the database; None before the first.
     ///
     /// # Errors

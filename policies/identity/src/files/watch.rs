@@ -96,7 +96,7 @@ async fn round(
         Seen::Settled(files) => {
             let by = format!("files: {}", watcher.directory.display());
             let warnings = files.warnings.clone();
-            match identity.publish(Arc::new(files), &by).await {
+            match settle(identity, watcher, files, &by).await {
                 Ok(generation) => Ok((generation, warnings)),
                 Err(PublishError::Findings(findings)) => Err(findings),
                 // Not the files' fault: the next round tries again.
@@ -127,6 +127,24 @@ async fn round(
     watcher.repeat()
 }
 
+/// Publishes, but for a directory that is as it was before the last stop, while another set was published
+/// by hand since: that one stays until the directory changes.
+async fn settle(
+    identity: &Identity,
+    watcher: &mut Watcher,
+    files: PolicyFiles,
+    by: &str,
+) -> Result<Generation, PublishError> {
+    if !watcher.has_published
+        && let Some(generation) = identity.superseded(&files.content_sha256, by).await?
+    {
+        return Ok(generation);
+    }
+    let generation = identity.publish(Arc::new(files), by).await?;
+    watcher.has_published = true;
+    Ok(generation)
+}
+
 /// What a look at the directory brought.
 enum Seen {
     /// As it was when it was last dealt with.
@@ -154,6 +172,8 @@ struct Watcher {
     dealt_with: Option<Look>,
     /// Files outside that the last set named: a changed secret is a change too.
     secrets: Vec<PathBuf>,
+    /// Since the start.
+    has_published: bool,
     problem: Option<String>,
 }
 

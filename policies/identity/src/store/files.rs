@@ -223,6 +223,31 @@ fn principals(tx: &Tx<'_>, sql: &'static str) -> Result<HashMap<String, StoredPr
         .collect()
 }
 
+/// The newest set of all and the newest of one publisher: number and hash of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Newest {
+    pub(crate) of_all: (i64, String),
+    pub(crate) of_publisher: (i64, String),
+}
+
+/// None when this publisher has published none that is still kept.
+pub(crate) fn newest(tx: &Tx<'_>, published_by: &str) -> Result<Option<Newest>, Error> {
+    let of_all = tx.query_optional(
+        "SELECT generation, content_sha256 FROM identity_file_generations ORDER BY generation DESC LIMIT 1",
+        &[],
+    )?;
+    let of_publisher = tx.query_optional(
+        "SELECT generation, content_sha256 FROM identity_file_generations WHERE published_by = $1 \
+         ORDER BY generation DESC LIMIT 1",
+        params![published_by],
+    )?;
+    let (Some(of_all), Some(of_publisher)) = (of_all, of_publisher) else { return Ok(None) };
+    Ok(Some(Newest {
+        of_all: (of_all.get(0)?, of_all.get(1)?),
+        of_publisher: (of_publisher.get(0)?, of_publisher.get(1)?),
+    }))
+}
+
 /// The texts of the newest published set.
 pub(crate) fn newest_texts(tx: &Tx<'_>) -> Result<Option<Vec<u8>>, Error> {
     let row = tx.query_optional(

@@ -118,6 +118,26 @@ async fn watched(directory: &Path) -> (Fixture, PolicyWatch, Shutdown) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_does_not_take_back_what_was_published_by_hand() {
+    let folder = directory(&[("repositories/a.json", OPEN)]);
+    let (fixture, watch, shutdown) = watched(folder.path()).await;
+    until(&watch, "first", |status| number(status) == 1).await;
+    shutdown.begin();
+    let by_hand = directory(&[("repositories/b.json", OPEN)]);
+    let files = std::sync::Arc::new(crate::files::check(by_hand.path()).unwrap());
+    fixture.identity.publish(files, "arn:aws:iam::000000000000:user/administrator").await.unwrap();
+
+    let shutdown = Shutdown::new();
+    let watch = PolicyWatch::start(fixture.identity.clone(), folder.path().to_owned(), &shutdown);
+    until(&watch, "looked", |status| number(status) == 2).await;
+    assert!(open_to_strangers(&fixture, "b") && !open_to_strangers(&fixture, "a"));
+    write(folder.path(), "repositories/c.json", OPEN);
+    until(&watch, "edited", |status| number(status) == 3).await;
+    assert!(open_to_strangers(&fixture, "a") && !open_to_strangers(&fixture, "b"));
+    shutdown.begin();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_edit_is_live_and_a_broken_one_leaves_the_last_good_set() {
     let folder = directory(&[("repositories/a.json", OPEN)]);
     let (fixture, watch, shutdown) = watched(folder.path()).await;
