@@ -110,6 +110,13 @@ pub(crate) struct EngineContainer {
     pub(crate) observed: Observed,
 }
 
+/// A container of this agent in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) runtime_id: String,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct EngineVolume {
     pub(crate) driver: String,
@@ -171,8 +178,8 @@ pub(crate) trait Engine: Send + Sync {
     /// Looks a container up by id or name.
     async fn container(&self, id_or_name: &str) -> Result<Option<EngineContainer>, EngineError>;
 
-    /// Every container that bears this agent's label, running or not.
-    async fn containers(&self) -> Result<Vec<EngineContainer>, EngineError>;
+    /// Ids and labels of every container that bears this agent's label, running or not.
+    async fn containers(&self) -> Result<Vec<Listed>, EngineError>;
 
     /// Docker's own statistics of a container, as it gives them.
     async fn stats(&self, runtime_id: &str) -> Result<Value, EngineError>;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use registry_runtime::Shutdown;
 use scheduler_protocol::{RoleCredentials, RoleType, SubmitTaskStateChangeRequest, Task};
 use tokio::sync::mpsc;
 
-use crate::engine::{CONTAINER_LABEL, Engine, EngineContainer, EngineEvent, TASK_LABEL};
+use crate::engine::{CONTAINER_LABEL, EngineEvent, TASK_LABEL};
 use crate::error::AgentError;
 use crate::host::Host;
 use crate::store::Values;
@@ -22,10 +22,12 @@ use crate::task::context::{Accepted, TaskContext};
 use crate::task::event::Event;
 use crate::task::plan::Plan;
 use crate::task::state::{Exit, Phase, TaskState};
-use crate::task::{Driver, Progress, accepted_key, may_exist, progress_key};
+use crate::task::{Driver, Progress, accepted_key, progress_key};
 
 /// Between two looks at all containers, in case an event was lost.
 const LOOK_INTERVAL: Duration = Duration::from_secs(300);
+/// Tasks that are looked at together.
+const LOOKS_AT_ONCE: usize = 8;
 const ENGINE_RETRY: Duration = Duration::from_millis(500);
 
 /// Cheap to clone.
@@ -283,59 +285,52 @@ impl Manager {
         Some((handle, index))
     }
 
-    /// Looks at every container and tells each task what there is of it. False when the engine did not answer.
+    /// Looks at the containers of every task that is not over, and tells the task what there is of each. False
+    /// when the engine did not answer.
     async fn look(&self) -> bool {
-        let engine = &self.0.host.engine;
-        let listed = match engine.containers().await {
+        let listed = match self.0.host.engine.containers().await {
             Ok(listed) => listed,
             Err(error) => {
                 tracing::warn!(%error, "the engine's containers could not be listed");
                 return false;
             }
         };
-        let mut seen: HashMap<(String, usize), EngineContainer> = HashMap::new();
+        let mut ids: HashMap<(String, usize), String> = HashMap::new();
         for container in listed {
             match self.locate(&container.labels) {
                 Some((handle, index)) => {
-                    drop(seen.insert((handle.context.arn().to_owned(), index), container))
+                    ids.insert((handle.context.arn().to_owned(), index), container.runtime_id);
                 }
                 None => tracing::warn!(
-                    container.name = container.name,
+                    container.runtime_id = container.runtime_id,
                     "a container of this agent belongs to no task; it is left alone"
                 ),
             }
         }
         let handles: Vec<Handle> = self.0.tasks.lock().values().cloned().collect();
-        for handle in handles {
-            if !self.show(&**engine, &handle, &mut seen).await {
-                return false;
-            }
-            let _ = handle.events.send(Event::Begin);
-        }
-        true
+        let looks =
+            stream::iter(handles).map(|handle| self.look_at(handle, &ids)).buffer_unordered(LOOKS_AT_ONCE);
+        looks.all(std::future::ready).await
     }
 
-    async fn show(
-        &self,
-        engine: &dyn Engine,
-        handle: &Handle,
-        seen: &mut HashMap<(String, usize), EngineContainer>,
-    ) -> bool {
+    async fn look_at(&self, handle: Handle, ids: &HashMap<(String, usize), String>) -> bool {
         let state = handle.context.state();
         for (index, container) in state.containers.iter().enumerate() {
-            let mut found = seen.remove(&(handle.context.arn().to_owned(), index));
-            // It may have been created after the list was made.
-            if let (None, Some(runtime_id), true) =
-                (&found, &container.runtime_id, may_exist(container.phase))
-            {
-                match engine.container(runtime_id).await {
-                    Ok(again) => found = again,
-                    Err(_) => return false,
-                }
+            if container.phase == Phase::Stopped {
+                continue;
             }
-            let event = Event::Observed { index, seen: found.map(|found| found.observed) };
-            let _ = handle.events.send(event);
+            let listed = ids.get(&(handle.context.arn().to_owned(), index));
+            // One that was created after the list was made is known by its id.
+            let seen = match listed.or(container.runtime_id.as_ref()) {
+                None => None,
+                Some(runtime_id) => match self.0.host.engine.container(runtime_id).await {
+                    Ok(found) => found.map(|found| found.observed),
+                    Err(_) => return false,
+                },
+            };
+            let _ = handle.events.send(Event::Observed { index, seen });
         }
+        let _ = handle.events.send(Event::Begin);
         true
     }
 }

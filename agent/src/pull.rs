@@ -18,3 +18,6 @@ pub(crate) use grants::Grants;
 pub(crate) use images::{ImageRequest, Images};
 pub(crate) use rights::Rights;
 pub(crate) use upstream::{Access, Upstream};
+
+#[cfg(test)]
+mod tests;

@@ -120,12 +120,14 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     identity.pull_port = Some(pull_port);
 
     let endpoints = Endpoints::new(engine.clone(), &config.cluster);
+    let mut endpoint_address = None;
     if settings.task_endpoint == TaskEndpoint::Auto {
         let served =
             serve_at(identity.endpoint_port, info.bridge.as_deref(), endpoints.router(), &shutdown).await;
         match served {
             Ok(address) => {
                 identity.endpoint_port = Some(address.port);
+                endpoint_address = Some(address);
                 endpoints.set_available(Ok(()));
             }
             Err(why) => {
@@ -177,6 +179,9 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     manager.restore(&values);
     let link = Link { host, manager: manager.clone(), api, credentials: config.credentials, registration };
     tokio::join!(manager.follow_engine(), link.run(&values, shutdown));
+    if let Some(address) = endpoint_address {
+        address.remove().await;
+    }
     state.flush().await?;
     if pull_endpoint.await.is_err() {
         tracing::error!("the pull endpoint ended in a panic");

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::{
     AGENT_LABEL, Cgroup, Engine, EngineContainer, EngineError, EngineEvent, EngineImage, EngineInfo,
-    EngineVolume, NewContainer, PullCredentials,
+    EngineVolume, Listed, NewContainer, PullCredentials,
 };
 
 /// Where Docker listens unless the operator says otherwise.
@@ -156,17 +156,15 @@ impl Engine for Docker {
         Ok(none_if_absent(found)?.map(inspect::container))
     }
 
-    async fn containers(&self) -> Result<Vec<EngineContainer>, EngineError> {
+    async fn containers(&self) -> Result<Vec<Listed>, EngineError> {
         let options =
             ListContainersOptionsBuilder::default().all(true).filters(&self.own_containers()).build();
         let listed = self.client.list_containers(Some(options)).await.map_err(refine)?;
-        let mut containers = Vec::with_capacity(listed.len());
-        for summary in listed {
-            if let Some(container) = self.container(&summary.id.unwrap_or_default()).await? {
-                containers.push(container);
-            }
-        }
-        Ok(containers)
+        let listed = listed.into_iter().map(|summary| Listed {
+            runtime_id: summary.id.unwrap_or_default(),
+            labels: summary.labels.unwrap_or_default().into_iter().collect(),
+        });
+        Ok(listed.collect())
     }
 
     async fn stats(&self, runtime_id: &str) -> Result<Value, EngineError> {

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 use super::{
-    Engine, EngineContainer, EngineError, EngineEvent, EngineImage, EngineInfo, EngineVolume, NewContainer,
-    PullCredentials,
+    Engine, EngineContainer, EngineError, EngineEvent, EngineImage, EngineInfo, EngineVolume, Listed,
+    NewContainer, PullCredentials,
 };
 use crate::task::event::{Observed, ObservedRun};
 use crate::task::state::{Exit, Health};
@@ -278,10 +278,14 @@ impl Engine for Fake {
         Ok(found.map(|(id, container)| shown(id, container)))
     }
 
-    async fn containers(&self) -> Result<Vec<EngineContainer>, EngineError> {
+    async fn containers(&self) -> Result<Vec<Listed>, EngineError> {
         self.call("list".into())?;
         let state = self.0.state.lock();
-        Ok(state.containers.iter().map(|(id, container)| shown(id, container)).collect())
+        let listed = state
+            .containers
+            .iter()
+            .map(|(id, container)| Listed { runtime_id: id.clone(), labels: labels(&container.body) });
+        Ok(listed.collect())
     }
 
     async fn stats(&self, _runtime_id: &str) -> Result<Value, EngineError> {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -21,7 +21,7 @@ use crate::resources::{Demand, ResourceLease};
 use crate::task::context::TaskContext;
 use crate::task::event::{Effect, Event};
 use crate::task::perform::Performer;
-use crate::task::state::{Health, Phase, TaskState};
+use crate::task::state::{Health, TaskState};
 use crate::task::{machine, prepare, report};
 
 /// Tells the scheduler of a change.
@@ -201,9 +201,9 @@ impl Driver {
     fn perform(&mut self, effect: Effect) {
         let performer = self.performer.clone();
         match effect {
-            Effect::Prepare => drop(self.spawn(async move { performer.prepare().await })),
+            Effect::Prepare => drop(self.spawn("prepare", async move { performer.prepare().await })),
             Effect::Pull(index) => {
-                let handle = self.spawn(async move { performer.pull(index).await });
+                let handle = self.spawn("pull", async move { performer.pull(index).await });
                 self.pulls[index] = Some(handle);
             }
             Effect::AbandonPull(index) => {
@@ -211,9 +211,9 @@ impl Driver {
                     pull.abort();
                 }
             }
-            Effect::Create(index) => drop(self.spawn(async move { performer.create(index).await })),
-            Effect::Start(index) => drop(self.spawn(async move { performer.start(index).await })),
-            Effect::Stop(index) => drop(self.spawn(async move { performer.stop(index).await })),
+            Effect::Create(index) => drop(self.spawn("create", async move { performer.create(index).await })),
+            Effect::Start(index) => drop(self.spawn("start", async move { performer.start(index).await })),
+            Effect::Stop(index) => drop(self.spawn("stop", async move { performer.stop(index).await })),
             Effect::Report(what) => {
                 let change = report::render(self.context(), &self.state, &what, &self.host().cluster);
                 tracing::info!(
@@ -227,11 +227,15 @@ impl Driver {
         }
     }
 
-    fn spawn(&self, effect: impl Future<Output = Event> + Send + 'static) -> AbortHandle {
-        let answers = self.answers.clone();
+    fn spawn(&self, name: &'static str, effect: impl Future<Output = Event> + Send + 'static) -> AbortHandle {
+        let (answers, arn) = (self.answers.clone(), self.context().id.clone());
+        let began = Instant::now();
         let task = async move {
+            let answer = effect.await;
+            let duration_ms = began.elapsed().as_secs_f64() * 1000.0;
+            tracing::debug!(task.id = arn, effect = name, duration_ms, "an effect ended");
             // The driver may be gone by now, with the agent.
-            let _ = answers.send(effect.await);
+            let _ = answers.send(answer);
         };
         tokio::spawn(task).abort_handle()
     }
@@ -298,9 +302,4 @@ async fn sleep(duration: Option<Duration>) {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
-}
-
-/// Whether the engine may hold something of a container that its list did not show.
-pub(crate) fn may_exist(phase: Phase) -> bool {
-    matches!(phase, Phase::Created | Phase::Running | Phase::Stopping)
 }
