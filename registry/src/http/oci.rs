@@ -27,7 +27,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use policies_identity::Identity;
 use registry_core::Registry;
 use registry_runtime::Clock;
@@ -35,6 +35,7 @@ use registry_types::Digest;
 
 use self::error::OciError;
 use self::gate::Gate;
+use self::operation::Operation;
 use self::query::Query;
 use self::route::{Route, Target};
 use crate::access::Access;
@@ -79,6 +80,14 @@ impl Oci {
     }
 }
 
+/// What a request says beside its path.
+struct Asked<'a> {
+    operation: Operation,
+    headers: &'a HeaderMap,
+    query: &'a Query,
+    body: Body,
+}
+
 async fn handle(State(oci): State<Oci>, request: Request) -> Response {
     let head = request.method() == Method::HEAD;
     let mut response = match oci.inner.respond(request).await {
@@ -100,24 +109,20 @@ impl Service {
         let gate = Gate::open(self, &parts.headers, context, route.as_ref().ok(), source)?;
         let route = route?;
         gate.check_scope(&route)?;
-        let headers = &parts.headers;
         let (operation, name, target) = match route {
             Route::Ping => return self.ping(&gate),
             Route::Catalog => return self.catalog(&gate, &query).await,
             Route::In { operation, name, target } => (operation, name, target),
         };
+        let asked = Asked { operation, headers: &parts.headers, query: &query, body };
         match target {
             Target::Tags => self.list_tags(&gate, &name, &query).await,
             Target::Referrers(digest) => self.list_referrers(&gate, &name, &digest, &query).await,
-            Target::Blob(digest) => self.blob(&gate, operation, &name, &digest, headers).await,
+            Target::Blob(digest) => self.blob(&gate, &name, &digest, operation, asked.headers).await,
             // Boxed: pushing needs room that the futures of every other request would have to hold too.
-            Target::Manifest(reference) => {
-                self.manifest(&gate, operation, &name, reference, headers, &query, body).await
-            }
-            Target::Uploads => Box::pin(self.post_upload(&gate, &name, mount, headers, &query, body)).await,
-            Target::Upload(uid) => {
-                Box::pin(self.upload(&gate, operation, &name, uid, headers, &query, body)).await
-            }
+            Target::Manifest(reference) => self.manifest(&gate, &name, reference, asked).await,
+            Target::Uploads => Box::pin(self.post_upload(&gate, &name, mount, asked)).await,
+            Target::Upload(uid) => Box::pin(self.upload(&gate, &name, uid, asked)).await,
         }
     }
 
@@ -139,7 +144,7 @@ fn etag(digest: &Digest) -> HeaderValue {
 }
 
 /// Whether the client holds this content already (RFC 9110 13.1.2; some clients leave the quotes out).
-fn is_unchanged(headers: &http::HeaderMap, digest: &Digest) -> bool {
+fn is_unchanged(headers: &HeaderMap, digest: &Digest) -> bool {
     headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok()).any(|list| {
         list.split(',').map(str::trim).any(|tag| {
             let tag = tag.strip_prefix("W/").unwrap_or(tag);
@@ -149,6 +154,6 @@ fn is_unchanged(headers: &http::HeaderMap, digest: &Digest) -> bool {
 }
 
 /// The length that the client declared of its body.
-fn content_length(headers: &http::HeaderMap) -> Option<u64> {
+fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

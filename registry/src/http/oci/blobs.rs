@@ -21,9 +21,9 @@ impl Service {
     pub(super) async fn blob(
         &self,
         gate: &Gate<'_>,
-        operation: Operation,
         name: &RepositoryName,
         digest: &Digest,
+        operation: Operation,
         headers: &HeaderMap,
     ) -> Result<Response, OciError> {
         match operation {

@@ -9,32 +9,25 @@ use registry_types::{Digest, MediaType, Reference, RepositoryName, Tag};
 use super::error::OciError;
 use super::gate::Gate;
 use super::operation::Operation;
-use super::query::Query;
 use super::uploads::stream;
-use super::{CONTENT_DIGEST, Service, content_length, etag, is_unchanged, plain};
+use super::{Asked, CONTENT_DIGEST, Service, content_length, etag, is_unchanged, plain};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 impl Service {
-    #[allow(clippy::too_many_arguments)] // the parts of one request
     pub(super) async fn manifest(
         &self,
         gate: &Gate<'_>,
-        operation: Operation,
         name: &RepositoryName,
         reference: Reference,
-        headers: &HeaderMap,
-        query: &Query,
-        body: Body,
+        asked: Asked<'_>,
     ) -> Result<Response, OciError> {
-        match operation {
-            Operation::HeadManifest => self.head_manifest(gate, name, &reference, headers).await,
-            Operation::PutManifest => {
-                Box::pin(self.put_manifest(gate, name, reference, headers, query, body)).await
-            }
+        match asked.operation {
+            Operation::HeadManifest => self.head_manifest(gate, name, &reference, asked.headers).await,
+            Operation::PutManifest => Box::pin(self.put_manifest(gate, name, reference, asked)).await,
             Operation::DeleteManifest => self.delete_manifest(gate, name, &reference).await,
-            _ => self.get_manifest(gate, name, &reference, headers).await,
+            _ => self.get_manifest(gate, name, &reference, asked.headers).await,
         }
     }
 
@@ -74,10 +67,9 @@ impl Service {
         gate: &Gate<'_>,
         name: &RepositoryName,
         reference: Reference,
-        headers: &HeaderMap,
-        query: &Query,
-        body: Body,
+        asked: Asked<'_>,
     ) -> Result<Response, OciError> {
+        let Asked { headers, query, body, .. } = asked;
         let target = gate.push_target(name).await?;
         let limits = &self.registry.config().limits;
         if query.all("tag").count() > limits.tags_per_push {

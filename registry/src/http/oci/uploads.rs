@@ -15,7 +15,7 @@ use super::error::OciError;
 use super::gate::Gate;
 use super::operation::{Operation, action};
 use super::query::Query;
-use super::{CONTENT_DIGEST, Service, content_length, plain};
+use super::{Asked, CONTENT_DIGEST, Service, content_length, plain};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -26,10 +26,9 @@ impl Service {
         gate: &Gate<'_>,
         name: &RepositoryName,
         mount: Option<(Digest, RepositoryName)>,
-        headers: &HeaderMap,
-        query: &Query,
-        body: Body,
+        asked: Asked<'_>,
     ) -> Result<Response, OciError> {
+        let Asked { headers, query, body, .. } = asked;
         let target = gate.push_target(name).await?;
         if let Some((digest, from)) = mount
             && self.try_mount(gate, &target, &digest, &from).await?
@@ -79,17 +78,14 @@ impl Service {
     }
 
     /// What is done to a session.
-    #[allow(clippy::too_many_arguments)] // the parts of one request
     pub(super) async fn upload(
         &self,
         gate: &Gate<'_>,
-        operation: Operation,
         name: &RepositoryName,
         uid: String,
-        headers: &HeaderMap,
-        query: &Query,
-        body: Body,
+        asked: Asked<'_>,
     ) -> Result<Response, OciError> {
+        let Asked { operation, headers, query, body } = asked;
         let repository = gate.repository(name).await?;
         let uid = UploadUid::new(uid);
         let principal = gate.principal();
