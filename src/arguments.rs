@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{agent, serve, up};
+use crate::{agent, policy, serve, up};
 
 /// A container registry and orchestrator that you run yourself, compatible with Amazon ECR and ECS
 #[derive(Debug, Parser)]
@@ -56,7 +56,9 @@ enum Cluster {
 
 #[derive(Debug, Subcommand)]
 enum Policy {
+    Check(policy::Check),
     Apply(registry_cli::Apply),
+    Simulate(policy::Simulate),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -94,6 +96,8 @@ impl Arguments {
     /// Runs the command to its end.
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
+            Command::Policy(Policy::Check(check)) => check.run(),
+            Command::Policy(Policy::Simulate(simulate)) => simulate.run(),
             Command::Policy(Policy::Apply(apply)) => block_on(apply.run()),
             Command::Cluster(Cluster::JoinToken(join_token)) => block_on(join_token.run()),
             Command::Deploy(deploy) => block_on(deploy.run()),

@@ -20,6 +20,8 @@ use registry_aws::AwsError;
 use registry_runtime::{Clock, Peer};
 use serde_json::json;
 
+use crate::drain::drain_refused_body;
+
 /// The AWS-style services behind `POST /`.
 pub(crate) struct Services {
     pub(crate) identity: Identity,
@@ -47,6 +49,7 @@ pub(crate) fn router(front: Front, services: Services, rooms: Router, ready: Rea
         .route("/readyz", get(readyz).with_state(ready))
         .merge(aws)
         .merge(rooms)
+        .layer(middleware::from_fn(drain_refused_body))
         .layer(middleware::from_fn_with_state(Arc::new(front), enter))
 }
 
@@ -70,6 +73,13 @@ pub(crate) struct Front {
 async fn enter(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
     if request.headers().keys().any(|name| name.as_str().starts_with("x-berth-")) {
         return (StatusCode::BAD_REQUEST, "x-berth- headers are not accepted\n").into_response();
+    }
+    let headers = request.headers();
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        // RFC 9112 6.1: two lengths are how requests are smuggled past a proxy.
+        let refusal =
+            (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")], "a request has one length\n");
+        return refusal.into_response();
     }
     match front.context(&request) {
         Some(context) => request.extensions_mut().insert(context),

@@ -5,8 +5,10 @@ mod agent;
 mod arguments;
 mod config;
 mod dispatch;
+mod drain;
 mod images;
 mod names;
+mod policy;
 mod serve;
 mod up;
 

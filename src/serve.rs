@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use policies_identity::{Iam, Identity, IdentityConfig, Sts};
+use policies_identity::files::PolicyWatch;
+use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, Sts};
 use registry::{Access, Ecr, Oci, Tokens};
 use registry_blob::{ContentStore, FsStore, ReplicaId, Replicated};
 use registry_core::{Registry, RegistryConfig};
@@ -64,7 +65,12 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let system = keys.create(SYSTEM_DOMAIN, SYSTEM_EPOCH).context("the key of the metadata")?;
     let sealer = Arc::new(Sealer::new(&system, SYSTEM_EPOCH));
     let clock = Clock::system();
-    let replicas = replicas(&settings, &sealer)?;
+    // Before the database is made: whoever finds one later finds these too, or knows that they are lost.
+    let first_start = !settings.data.join("berth.db").exists();
+    let replicas = replicas(&settings, &sealer, first_start)?;
+    if first_start {
+        policy_files(&settings)?;
+    }
     let database = settings.data.join("berth.db");
     let database = Database::open_sqlite(&database)
         .await
@@ -102,9 +108,15 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let ecr = Ecr::new(registry.clone(), identity.clone(), Arc::clone(&access), advertise.clone());
     let oci = Oci::new(registry.clone(), identity.clone(), access, clock.clone(), advertise);
     let tokens = Tokens::new(identity.clone(), clock.clone());
+    let watch = PolicyWatch::start(identity.clone(), settings.policy_dir(), &shutdown);
     let services = Services {
         identity: identity.clone(),
-        json: vec![Arc::new(ecr), scheduler.ecs_api(), scheduler.berth_api()],
+        json: vec![
+            Arc::new(ecr),
+            scheduler.ecs_api(),
+            scheduler.berth_api(),
+            Arc::new(BerthIdentity::new(identity.clone()).with_watch(watch)),
+        ],
         query: vec![Arc::new(Sts::new(identity.clone())), Arc::new(Iam)],
     };
     let front = Front { clock, trusted_proxies: settings.config.trusted_proxies.clone() };
@@ -169,11 +181,23 @@ fn lock(data: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// The content's replicas. Their markers are made before the database is: a replica without one later is
-/// offline (a disk that is not mounted), never empty.
-fn replicas(settings: &Settings, sealer: &Sealer) -> Result<Replicated> {
+/// A set of policy files without anybody in it, to be added to.
+fn policy_files(settings: &Settings) -> Result<()> {
+    let dir = settings.policy_dir();
+    let marker = dir.join("berth-policies.json");
+    if settings.config.policy_dir.is_some() || marker.exists() {
+        return Ok(());
+    }
+    private_dir(&dir)?;
+    let text = format!("{{\"format\": 1, \"account\": \"{}\"}}\n", settings.account_id);
+    durable::write_file_atomically(&marker, text.as_bytes(), 0o600)
+        .with_context(|| format!("cannot write {}", marker.display()))
+}
+
+/// The content's replicas. A replica that has lost the marker of its first start is offline (a disk that is not
+/// mounted), never empty.
+fn replicas(settings: &Settings, sealer: &Sealer, first_start: bool) -> Result<Replicated> {
     let cluster = hex(&sealer.derive("installation id").expose()[..16]);
-    let first_start = !settings.data.join("berth.db").exists();
     let mut stores = Vec::new();
     for (index, root) in settings.replicas().iter().enumerate() {
         let id = ReplicaId::new(&format!("replica{index}"));

@@ -54,8 +54,7 @@ impl Fleet {
     }
 
     fn register(&self, family: &str, image: &str) {
-        let container =
-            json!([{"name": "app", "image": image, "cpu": 32, "memory": 16, "command": ["sleep", "100000"]}]);
+        let container = json!([{"name": "app", "image": image, "cpu": 32, "memory": 16, "command": ["sleep", "100000"], "stopTimeout": 2}]);
         self.aws(&[
             "ecs",
             "register-task-definition",
@@ -228,7 +227,7 @@ fn a_drained_host_empties_itself_and_a_token_works_once() {
         "--container-instances",
         &instances[0],
     ]);
-    eventually_within(Duration::from_secs(60), "one host has both tasks", || {
+    eventually_within(Duration::from_secs(120), "one host has both tasks", || {
         let counts: Vec<usize> = fleet
             .engines
             .iter()
