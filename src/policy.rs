@@ -122,7 +122,7 @@ impl Simulate {
         };
         let answer = files::simulate(&files, &question)?;
         match self.output {
-            Output::Text => print!("{}", answer.text()),
+            Output::Text => println!("{}", answer.text().trim_end()),
             Output::Json => println!("{}", serde_json::to_string_pretty(&answer)?),
         }
         Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

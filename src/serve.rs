@@ -102,7 +102,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     .await;
     let scheduler = scheduler.context("cannot open the scheduler's state")?;
 
-    let ready = Ready::default();
+    let ready = Ready::new(database.clone());
     let access = Arc::new(Access::new(settings.account_id.clone(), settings.region.clone()));
     let advertise = settings.config.advertise.clone();
     let ecr = Ecr::new(registry.clone(), identity.clone(), Arc::clone(&access), advertise.clone());
@@ -132,7 +132,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let endpoint_file = settings.data.join("endpoint");
     durable::write_file_atomically(&endpoint_file, endpoint.as_bytes(), 0o644)
         .with_context(|| format!("cannot write {}", endpoint_file.display()))?;
-    ready.set(true);
+    ready.set_started();
     tracing::info!(%endpoint, data = %settings.data.display(), version = env!("CARGO_PKG_VERSION"), "berth serves");
     Ok(Serving { endpoint, scheduler, identity, database, listener, _lock: lock })
 }
