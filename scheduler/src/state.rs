@@ -6,6 +6,8 @@
 mod change;
 mod draft;
 mod ledger;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use change::{Change, Key, Record, service_of};
 pub(crate) use draft::Draft;

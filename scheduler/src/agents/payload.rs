@@ -14,6 +14,9 @@ use crate::model::{
 };
 use crate::names::Names;
 
+#[cfg(test)]
+mod tests;
+
 /// The least Docker API whose shapes are used here.
 const DOCKER_API: &str = "1.41";
 const MEBIBYTE: i64 = 1024 * 1024;

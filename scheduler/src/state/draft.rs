@@ -18,7 +18,7 @@ pub(crate) struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(state: &'a mut State, now_ms: i64) -> Self {
+    pub(crate) fn new(state: &'a mut State, now_ms: i64) -> Self {
         Self { state, changes: Vec::new(), undo: Vec::new(), now_ms }
     }
 
