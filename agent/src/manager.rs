@@ -19,10 +19,10 @@ use crate::error::AgentError;
 use crate::host::Host;
 use crate::store::Values;
 use crate::task::context::{Accepted, TaskContext};
-use crate::task::event::Event;
+use crate::task::event::{Event, ObservedRun};
 use crate::task::plan::Plan;
-use crate::task::state::{Exit, Phase, TaskState};
-use crate::task::{Driver, Progress, accepted_key, progress_key};
+use crate::task::state::{ContainerState, Exit, Phase, TaskState};
+use crate::task::{Driver, Progress, accepted_key, progress_key, stop_key};
 
 /// Between two looks at all containers, in case an event was lost.
 const LOOK_INTERVAL: Duration = Duration::from_secs(300);
@@ -69,8 +69,20 @@ impl Manager {
                 progress.state = TaskState::new(count);
             }
             progress.state = progress.state.recovered();
-            let plan = Plan::from_task(&accepted.task).unwrap_or_else(|_| Plan::of_refused(&accepted.task));
-            let (handle, driver) = self.add(accepted, plan, progress);
+            let exists = progress.state.containers.iter().any(ContainerState::exists);
+            let planned = if exists { Plan::from_task(&accepted.task) } else { self.plan(&accepted.task) };
+            let (plan, refused) = match planned {
+                Ok(plan) => (plan, None),
+                Err(reason) => (Plan::of_refused(&accepted.task), Some(refusal(&reason))),
+            };
+            let stop = values.contains_key(&stop_key(&accepted.task.arn));
+            let (handle, driver) = self.add(accepted, plan, progress, false);
+            if let Some(refused) = refused {
+                let _ = handle.events.send(refused);
+            }
+            if stop {
+                let _ = handle.events.send(Event::StopRequested);
+            }
             self.drive(driver, handle.context.arn().to_owned());
         }
     }
@@ -88,13 +100,12 @@ impl Manager {
             Ok(plan) => (plan, Event::Begin),
             Err(reason) => {
                 tracing::warn!(task.arn = accepted.task.arn, reason, "a task is refused");
-                let refused = Event::Refused(format!("ResourceInitializationError: {reason}"));
-                (Plan::of_refused(&accepted.task), refused)
+                (Plan::of_refused(&accepted.task), refusal(&reason))
             }
         };
         let bytes = serde_json::to_vec(&accepted).expect("numbers and strings have a JSON form");
         let progress = Progress { state: TaskState::new(plan.containers.len()), ..Progress::default() };
-        let (handle, driver) = self.add(accepted, plan, progress);
+        let (handle, driver) = self.add(accepted, plan, progress, true);
         let _ = handle.events.send(first);
         let manager = self.clone();
         async move {
@@ -137,11 +148,11 @@ impl Manager {
         Ok(plan)
     }
 
-    /// The scheduler wants a task stopped. One that this host does not know is reported as stopped.
-    pub(crate) fn stop(&self, task: &Task) {
-        if let Some(handle) = self.find(&task.arn) {
-            let _ = handle.events.send(Event::StopRequested);
-            return;
+    /// The scheduler wants a task stopped. What is returned ends once that is saved; a task that this host does
+    /// not know is reported as stopped, and it ends once that was heard.
+    pub(crate) fn stop(&self, task: &Task) -> BoxFuture<'static, Result<(), AgentError>> {
+        if self.find(&task.arn).is_some() {
+            return self.stop_known(&task.arn);
         }
         let change = SubmitTaskStateChangeRequest {
             cluster: Some(self.0.host.cluster.clone()),
@@ -152,14 +163,19 @@ impl Manager {
             ..SubmitTaskStateChangeRequest::default()
         };
         let reporter = self.0.host.reporter.clone();
-        tokio::spawn(async move { reporter.submit(&change).await });
+        async move {
+            reporter.submit(&change).await;
+            Ok(())
+        }
+        .boxed()
     }
 
     /// Stops a task by its ARN; an unknown one is stopped already.
-    pub(crate) fn stop_by_arn(&self, arn: &str) {
-        if let Some(handle) = self.find(arn) {
-            let _ = handle.events.send(Event::StopRequested);
-        }
+    pub(crate) fn stop_known(&self, arn: &str) -> BoxFuture<'static, Result<(), AgentError>> {
+        let Some(handle) = self.find(arn) else { return std::future::ready(Ok(())).boxed() };
+        let _ = handle.events.send(Event::StopRequested);
+        let (store, key) = (self.0.host.store.clone(), stop_key(arn));
+        async move { store.put_durably(&key, Vec::new()).await }.boxed()
     }
 
     /// Fresh credentials for a task; false when the task is not here. Returns once they are saved.
@@ -193,13 +209,13 @@ impl Manager {
         self.0.tasks.lock().get(arn).cloned()
     }
 
-    fn add(&self, accepted: Accepted, plan: Plan, progress: Progress) -> (Handle, Driver) {
+    fn add(&self, accepted: Accepted, plan: Plan, progress: Progress, looked_at: bool) -> (Handle, Driver) {
         let context = Arc::new(TaskContext::new(accepted, plan, progress.state.clone()));
         let (events, mailbox) = mpsc::unbounded_channel();
         let handle = Handle { context: context.clone(), events: events.clone() };
         self.0.tasks.lock().insert(context.arn().to_owned(), handle.clone());
         self.0.host.endpoints.add(&context);
-        (handle, Driver::new(self.0.host.clone(), context, progress, events, mailbox))
+        (handle, Driver::new(self.0.host.clone(), context, progress, looked_at, events, mailbox))
     }
 
     fn drive(&self, driver: Driver, arn: String) {
@@ -250,8 +266,13 @@ impl Manager {
             EngineEvent::OutOfMemory { runtime_id } => drop(out_of_memory.insert(runtime_id)),
             EngineEvent::Died { runtime_id, labels, exit_code, at_ms } => {
                 let out_of_memory = out_of_memory.remove(&runtime_id);
-                let exit = Exit { code: exit_code, finished_at_ms: at_ms, out_of_memory };
-                self.send(&labels, &runtime_id, |index| Event::Exited { index, exit });
+                let told = Exit { code: exit_code, finished_at_ms: at_ms, out_of_memory };
+                let manager = self.clone();
+                tokio::spawn(async move {
+                    if let Some(exit) = manager.settled(&runtime_id, told).await {
+                        manager.send(&labels, &runtime_id, |index| Event::Exited { index, exit });
+                    }
+                });
             }
             EngineEvent::Health { runtime_id, labels, health } => {
                 self.send(&labels, &runtime_id, |index| Event::HealthChanged { index, health });
@@ -259,6 +280,20 @@ impl Manager {
             EngineEvent::Removed { runtime_id, labels } => {
                 self.send(&labels, &runtime_id, |index| Event::Observed { index, seen: None });
             }
+        }
+    }
+
+    /// The end of a container once the engine is through with it: it tells of the end first, and gives the
+    /// ports back after that. None when the container runs again.
+    async fn settled(&self, runtime_id: &str, told: Exit) -> Option<Exit> {
+        match self.0.host.engine.container(runtime_id).await {
+            Ok(Some(container)) => match container.observed.run {
+                ObservedRun::Exited { exit, .. } => {
+                    Some(Exit { out_of_memory: exit.out_of_memory || told.out_of_memory, ..exit })
+                }
+                ObservedRun::NeverStarted | ObservedRun::Running { .. } => None,
+            },
+            Ok(None) | Err(_) => Some(told),
         }
     }
 
@@ -333,4 +368,8 @@ impl Manager {
         let _ = handle.events.send(Event::Begin);
         true
     }
+}
+
+fn refusal(reason: &str) -> Event {
+    Event::Refused(format!("ResourceInitializationError: {reason}"))
 }

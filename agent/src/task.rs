@@ -13,4 +13,4 @@ mod refusal;
 mod report;
 pub(crate) mod state;
 
-pub(crate) use driver::{Driver, Progress, Reporter, accepted_key, progress_key};
+pub(crate) use driver::{Driver, Progress, Reporter, accepted_key, progress_key, stop_key};

@@ -1,6 +1,6 @@
 //! The control connection: tasks to run and to stop, credentials, manifests, heartbeats.
 //!
-//! A payload is acknowledged only when every task in it is saved; what is not acknowledged comes again.
+//! A payload is acknowledged only when every start and stop in it is saved; the rest comes again.
 //! Stops are applied before starts.
 
 use std::sync::Arc;
@@ -109,7 +109,12 @@ impl Handler<'_> {
             Ok(Some(ServerMessage::TaskManifest(manifest))) => self.manifest(manifest),
             Ok(Some(ServerMessage::TaskStopVerificationAck(confirmed))) => {
                 for task in confirmed.stop_tasks {
-                    self.session.manager.stop_by_arn(&task.task_arn);
+                    let saved = self.session.manager.stop_known(&task.task_arn);
+                    tokio::spawn(async move {
+                        if let Err(error) = saved.await {
+                            tracing::error!(%error, "a stop could not be saved");
+                        }
+                    });
                 }
             }
             Ok(Some(ServerMessage::Error(error))) => {
@@ -148,9 +153,7 @@ impl Handler<'_> {
         let (stops, starts): (Vec<_>, Vec<_>) =
             payload.tasks.into_iter().partition(|task| task.desired_status == "STOPPED");
         let manager = &self.session.manager;
-        for task in stops {
-            manager.stop(&task);
-        }
+        let mut saved: Vec<_> = stops.iter().map(|task| manager.stop(task)).collect();
         let mut answers = vec![self.ack(payload.message_id.clone())];
         for task in &starts {
             for credentials in
@@ -159,10 +162,10 @@ impl Handler<'_> {
                 answers.push(credentials_ack(payload.message_id.clone(), credentials));
             }
         }
-        let accepted: Vec<_> = starts.into_iter().map(|task| manager.accept(task)).collect();
+        saved.extend(starts.into_iter().map(|task| manager.accept(task)));
         let sender = self.answers.clone();
         tokio::spawn(async move {
-            for result in join_all(accepted).await {
+            for result in join_all(saved).await {
                 if let Err(error) = result {
                     tracing::error!(%error, "a payload is not acknowledged");
                     return;

@@ -52,6 +52,11 @@ pub(crate) fn progress_key(arn: &str) -> String {
 /// Before the engine is asked again to remove a container that it could not remove.
 const CLEAN_UP_PAUSE: Duration = Duration::from_secs(60);
 
+/// There when the scheduler wants the task stopped.
+pub(crate) fn stop_key(arn: &str) -> String {
+    format!("stop/{arn}")
+}
+
 type Submission = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(crate) struct Driver {
@@ -64,13 +69,17 @@ pub(crate) struct Driver {
     pulls: Vec<Option<AbortHandle>>,
     lease: Option<ResourceLease>,
     submission: Option<Submission>,
+    /// Every container has been looked at since the agent started; until then nothing is begun or ended.
+    looked_at: bool,
 }
 
 impl Driver {
+    /// `looked_at` is false for a task of an earlier run of the agent: it waits for [`Event::Begin`].
     pub(crate) fn new(
         host: Arc<Host>,
         context: Arc<TaskContext>,
         progress: Progress,
+        looked_at: bool,
         answers: mpsc::UnboundedSender<Event>,
         events: mpsc::UnboundedReceiver<Event>,
     ) -> Self {
@@ -84,6 +93,7 @@ impl Driver {
             pulls,
             lease: None,
             submission: None,
+            looked_at,
         }
     }
 
@@ -166,6 +176,12 @@ impl Driver {
                         return false;
                     }
                     Some(Event::Begin) => begun = true,
+                    // It has a container after all: the agent ended before it could note that.
+                    Some(seen @ Event::Observed { seen: Some(_), .. }) => {
+                        self.handle(seen);
+                        self.adopt();
+                        return false;
+                    }
                     Some(_) => {}
                     None => return false,
                 },
@@ -178,7 +194,10 @@ impl Driver {
             self.state.containers.iter().map(|container| container.health).collect();
         let before = std::mem::take(&mut self.state);
         let now_ms = self.host().clock.now_ms();
-        let (state, effects) = machine::step(&self.context().plan, before.clone(), event, now_ms);
+        tracing::debug!(task.id = self.context().id, ?event, "an event");
+        self.looked_at |= event == Event::Begin;
+        let step = if self.looked_at { machine::step } else { machine::absorb };
+        let (state, effects) = step(&self.context().plan, before.clone(), event, now_ms);
         self.state = state;
         self.context().set_state(self.state.clone());
         if self.state.all_stopped() {
@@ -285,6 +304,7 @@ async fn remove_all(performer: &Performer, state: TaskState) -> bool {
     prepare::clean_up(host, context).await;
     host.endpoints.forget(context);
     host.store.delete(&progress_key(context.arn()));
+    host.store.delete(&stop_key(context.arn()));
     host.store.delete(&accepted_key(context.arn()));
     tracing::info!(task.arn = context.arn(), "the task was cleaned up");
     true

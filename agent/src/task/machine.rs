@@ -18,6 +18,14 @@ pub(crate) fn step(plan: &Plan, state: TaskState, event: Event, now_ms: i64) -> 
     (machine.state, machine.effects)
 }
 
+/// Applies one event and moves nothing else: for an agent that starts again, until it has looked at every
+/// container. What is not known to be stopped must not be taken for it.
+pub(crate) fn absorb(plan: &Plan, state: TaskState, event: Event, now_ms: i64) -> (TaskState, Vec<Effect>) {
+    let mut machine = Machine { plan, state, now_ms, effects: Vec::new() };
+    machine.apply(event);
+    (machine.state, machine.effects)
+}
+
 /// When [`Event::Tick`] is due: the first start timeout that somebody waits on.
 pub(crate) fn next_deadline(plan: &Plan, state: &TaskState) -> Option<i64> {
     if state.desired == Desired::Stopped {

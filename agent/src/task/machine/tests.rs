@@ -2,7 +2,7 @@
 
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
-use super::{next_deadline, step};
+use super::{absorb, next_deadline, step};
 use crate::task::event::{
     CreatedContainer, Effect, Event, Failure, Observed, ObservedRun, PulledImage, Report, StartedContainer,
 };
@@ -219,6 +219,29 @@ fn a_restarted_agent_adopts_what_runs() {
     life.state = life.state.clone().recovered();
     let reports = life.event(Event::Observed { index: 1, seen: Some(running) });
     assert_eq!(reports, [Effect::Report(Report::Running)], "it was created and started before the crash");
+}
+
+#[test]
+fn a_stop_after_a_restart_waits_for_the_look_at_the_containers() {
+    let (mut life, _) = Life::begin(plan(vec![container(true, &[])]));
+    life.event(pulled(0));
+    life.event(created(0));
+    // The agent is killed while the engine starts the container, and the stop comes first.
+    let state = life.state.clone().recovered();
+    assert_eq!(state.containers[0].phase, Phase::Created);
+    let (state, effects) = absorb(&life.plan, state, Event::StopRequested, 2000);
+    assert_eq!(effects, []);
+    let seen = Observed {
+        runtime_id: "id".into(),
+        network_bindings: Vec::new(),
+        created_at_ms: 900,
+        run: ObservedRun::Running { started_at_ms: 1500 },
+        health: Health::Unknown,
+    };
+    let (state, effects) = absorb(&life.plan, state, Event::Observed { index: 0, seen: Some(seen) }, 2001);
+    assert_eq!(effects, []);
+    life.state = state;
+    assert_eq!(life.event(Event::Begin), [Effect::Stop(0)]);
 }
 
 #[test]
