@@ -278,7 +278,8 @@ impl Manager {
                 self.send(&labels, &runtime_id, |index| Event::HealthChanged { index, health });
             }
             EngineEvent::Removed { runtime_id, labels } => {
-                self.send(&labels, &runtime_id, |index| Event::Observed { index, seen: None });
+                let gone = runtime_id.clone();
+                self.send(&labels, &runtime_id, |index| Event::Vanished { index, runtime_id: gone });
             }
         }
     }
@@ -355,15 +356,14 @@ impl Manager {
                 continue;
             }
             let listed = ids.get(&(handle.context.arn().to_owned(), index));
-            // One that was created after the list was made is known by its id.
-            let seen = match listed.or(container.runtime_id.as_ref()) {
-                None => None,
-                Some(runtime_id) => match self.0.host.engine.container(runtime_id).await {
-                    Ok(found) => found.map(|found| found.observed),
-                    Err(_) => return false,
-                },
+            // One that was created after the list was made is known by its id, or not yet at all.
+            let Some(runtime_id) = listed.or(container.runtime_id.as_ref()).cloned() else { continue };
+            let event = match self.0.host.engine.container(&runtime_id).await {
+                Ok(Some(found)) => Event::Observed { index, seen: found.observed },
+                Ok(None) => Event::Vanished { index, runtime_id },
+                Err(_) => return false,
             };
-            let _ = handle.events.send(Event::Observed { index, seen });
+            let _ = handle.events.send(event);
         }
         let _ = handle.events.send(Event::Begin);
         true

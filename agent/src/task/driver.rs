@@ -177,7 +177,7 @@ impl Driver {
                     }
                     Some(Event::Begin) => begun = true,
                     // It has a container after all: the agent ended before it could note that.
-                    Some(seen @ Event::Observed { seen: Some(_), .. }) => {
+                    Some(seen @ Event::Observed { .. }) => {
                         self.handle(seen);
                         self.adopt();
                         return false;

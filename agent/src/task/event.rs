@@ -34,10 +34,15 @@ pub(crate) enum Event {
         index: usize,
         health: Health,
     },
-    /// What the engine shows after the agent or the engine was away; `None`: there is no such container.
+    /// What the engine shows after the agent or the engine was away.
     Observed {
         index: usize,
-        seen: Option<Observed>,
+        seen: Observed,
+    },
+    /// The engine has no such container any more.
+    Vanished {
+        index: usize,
+        runtime_id: String,
     },
     /// Time has passed a deadline.
     Tick,

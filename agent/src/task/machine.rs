@@ -112,8 +112,8 @@ impl Machine<'_> {
                     container.health_since_ms = Some(self.now_ms);
                 }
             }
-            Event::Observed { index, seen: None } => self.vanished(index),
-            Event::Observed { index, seen: Some(seen) } => self.observed(index, seen),
+            Event::Observed { index, seen } => self.observed(index, seen),
+            Event::Vanished { index, runtime_id } => self.vanished(index, &runtime_id),
         }
     }
 
@@ -253,6 +253,7 @@ impl Machine<'_> {
                 }
             }
             Phase::Running | Phase::Stopping => match seen.run {
+                _ if self.state.containers[index].runtime_id.as_ref() != Some(&seen.runtime_id) => return,
                 ObservedRun::Exited { exit, .. } => self.exited(index, exit),
                 ObservedRun::NeverStarted | ObservedRun::Running { .. } => {}
             },
@@ -266,8 +267,11 @@ impl Machine<'_> {
         }
     }
 
-    fn vanished(&mut self, index: usize) {
+    fn vanished(&mut self, index: usize, runtime_id: &str) {
         let container = &mut self.state.containers[index];
+        if container.runtime_id.as_deref() != Some(runtime_id) {
+            return; // one that was replaced
+        }
         match container.phase {
             Phase::Created => {
                 container.runtime_id = None;

@@ -94,7 +94,7 @@ impl Performer {
             };
             if error.is_none() {
                 match self.host.engine.container(&runtime_id).await {
-                    Ok(None) => return Event::Observed { index, seen: None },
+                    Ok(None) => return Event::Vanished { index, runtime_id },
                     Ok(Some(container)) => match container.observed.run {
                         ObservedRun::Exited { exit, .. } => return Event::Exited { index, exit },
                         _ => error = Some(EngineError::Refused("it runs on after its stop".into())),

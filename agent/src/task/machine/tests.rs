@@ -215,9 +215,9 @@ fn a_restarted_agent_adopts_what_runs() {
         run: ObservedRun::Running { started_at_ms: 1000 },
         health: Health::Unknown,
     };
-    assert_eq!(life.event(Event::Observed { index: 0, seen: Some(running.clone()) }), [Effect::Create(1)]);
+    assert_eq!(life.event(Event::Observed { index: 0, seen: running.clone() }), [Effect::Create(1)]);
     life.state = life.state.clone().recovered();
-    let reports = life.event(Event::Observed { index: 1, seen: Some(running) });
+    let reports = life.event(Event::Observed { index: 1, seen: running });
     assert_eq!(reports, [Effect::Report(Report::Running)], "it was created and started before the crash");
 }
 
@@ -238,7 +238,7 @@ fn a_stop_after_a_restart_waits_for_the_look_at_the_containers() {
         run: ObservedRun::Running { started_at_ms: 1500 },
         health: Health::Unknown,
     };
-    let (state, effects) = absorb(&life.plan, state, Event::Observed { index: 0, seen: Some(seen) }, 2001);
+    let (state, effects) = absorb(&life.plan, state, Event::Observed { index: 0, seen }, 2001);
     assert_eq!(effects, []);
     life.state = state;
     assert_eq!(life.event(Event::Begin), [Effect::Stop(0)]);
@@ -248,7 +248,11 @@ fn a_stop_after_a_restart_waits_for_the_look_at_the_containers() {
 fn a_container_that_vanished_while_running_is_over() {
     let (mut life, _) = Life::begin(plan(vec![container(true, &[])]));
     life.bring_up(0);
-    assert_eq!(life.event(Event::Observed { index: 0, seen: None }), [Effect::Report(Report::Stopped)]);
+    assert_eq!(life.event(Event::Vanished { index: 0, runtime_id: "another".into() }), []);
+    assert_eq!(
+        life.event(Event::Vanished { index: 0, runtime_id: "id".into() }),
+        [Effect::Report(Report::Stopped)]
+    );
     assert!(life.state.containers[0].reason.as_deref().unwrap().starts_with("ContainerVanishedError"));
 }
 
