@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use policies_identity::{AwsApi, Identity, RequestContext, serve_aws};
+use policies_identity::{AwsApi, ContextError, Identity, RequestContext, serve_aws};
 use registry_aws::AwsError;
-use registry_runtime::{Clock, Peer};
+use registry_runtime::Clock;
 use registry_sql::Database;
 use serde_json::json;
 
@@ -82,51 +82,19 @@ pub(crate) struct Front {
 
 /// Leaves the circumstances of the request for the rooms behind. Servers speak to each other on a listener of
 /// their own: whoever pretends to be one here is refused.
-async fn enter(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
-    if request.headers().keys().any(|name| name.as_str().starts_with("x-berth-")) {
+async fn enter(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    if parts.headers.keys().any(|name| name.as_str().starts_with("x-berth-")) {
         return (StatusCode::BAD_REQUEST, "x-berth- headers are not accepted\n").into_response();
     }
-    match front.context(&request) {
-        Some(context) => request.extensions_mut().insert(context),
-        None => return (StatusCode::BAD_REQUEST, "the Host header is not a host name\n").into_response(),
-    };
-    next.run(request).await
-}
-
-impl Front {
-    /// `None` when the request has no valid host.
-    fn context(&self, request: &Request) -> Option<RequestContext> {
-        let text = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
-        let host = authority.or(text(header::HOST)).filter(|host| is_host(host))?;
-        let Peer(peer) = request.extensions().get::<Peer>()?;
-        let mut source_ip = peer.ip();
-        let mut secure_transport = false;
-        if self.trusted_proxies.contains(&source_ip) {
-            secure_transport = text(HeaderName::from_static("x-forwarded-proto")) == Some("https");
-            let forwarded = text(HeaderName::from_static("x-forwarded-for")).unwrap_or_default();
-            // The proxy appends the address it saw; what stands before it is the client's own claim.
-            if let Some(client) = forwarded.rsplit(',').next().and_then(|address| address.trim().parse().ok())
-            {
-                source_ip = client;
-            }
+    match RequestContext::of(&parts, &front.trusted_proxies, front.clock.now_ms()) {
+        Ok(context) => parts.extensions.insert(context),
+        Err(error @ ContextError::Host) => {
+            return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response();
         }
-        Some(RequestContext {
-            request_id: registry_runtime::random_id(),
-            source_ip,
-            secure_transport,
-            user_agent: text(header::USER_AGENT).map(str::to_owned),
-            host: Some(host.to_owned()),
-            now_ms: self.clock.now_ms(),
-        })
-    }
-}
-
-/// A host name or address, with or without a port, that can be quoted in a header and a URL.
-fn is_host(text: &str) -> bool {
-    let allowed =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-    !text.is_empty() && text.len() <= 261 && text.bytes().all(allowed)
+        Err(ContextError::Peer) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    };
+    next.run(Request::from_parts(parts, body)).await
 }
 
 async fn aws(State(services): State<Arc<Services>>, request: Request) -> Response {

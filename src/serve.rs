@@ -106,8 +106,8 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let access = Arc::new(Access::new(settings.account_id.clone(), settings.region.clone()));
     let advertise = settings.config.advertise.clone();
     let ecr = Ecr::new(registry.clone(), identity.clone(), Arc::clone(&access), advertise.clone());
-    let oci = Oci::new(registry.clone(), identity.clone(), access, clock.clone(), advertise);
-    let tokens = Tokens::new(identity.clone(), clock.clone());
+    let oci = Oci::new(registry.clone(), identity.clone(), access, advertise);
+    let tokens = Tokens::new(identity.clone());
     let watch = PolicyWatch::start(identity.clone(), settings.policy_dir(), &shutdown);
     let services = Services {
         identity: identity.clone(),

@@ -1,6 +1,5 @@
 //! The registry's protocols over HTTP: OCI for clients that push and pull, ECR's API for administration.
 
-mod context;
 mod ecr;
 mod oci;
 mod token;

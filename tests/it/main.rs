@@ -14,3 +14,5 @@ mod fleet;
 mod layering;
 mod policies;
 mod server;
+mod signed;
+mod transport;

@@ -4,7 +4,6 @@
 //! with its audit line. Reports only; nothing fails here.
 #![allow(clippy::print_stdout, reason = "a benchmark reports on the terminal")]
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,12 +38,9 @@ fn main() {
     });
     let Bootstrap::Created { key, .. } = bootstrap else { unreachable!("the database is new") };
     let ctx = RequestContext {
-        request_id: "0123456789abcdef0123456789abcdef".to_owned(),
-        source_ip: Ipv4Addr::LOCALHOST.into(),
-        secure_transport: false,
         user_agent: Some("docker/27.3.1 go/go1.22.7 kernel/6.1.0 os/linux arch/amd64".to_owned()),
         host: Some("127.0.0.1:5000".to_owned()),
-        now_ms: Clock::system().now_ms(),
+        ..RequestContext::local(Clock::system().now_ms())
     };
     let basic = header(format!(
         "Basic {}",

@@ -8,10 +8,9 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use http::Method;
 use http::request::Parts;
-use http::{Method, header};
 use registry_aws::{AwsError, json, query, sigv4, target};
-use registry_runtime::Peer;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -101,12 +100,11 @@ struct Asked {
 
 /// Serves one request of `api`.
 ///
-/// The request's [`RequestContext`] comes as an extension from the front door, which knows the trusted
-/// proxies; without it the peer's address stands in.
+/// The request's [`RequestContext`] comes as an extension from the front door; nothing is served without it.
 pub async fn serve_aws(identity: &Identity, api: &dyn AwsApi, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let Some(ctx) = context(identity, &mut parts) else {
-        tracing::error!("a request has neither context nor peer address");
+    let Some(ctx) = parts.extensions.remove::<RequestContext>() else {
+        tracing::error!("a request came past the front door: it has no context");
         return render_error(api, "", &AwsError::server());
     };
     match serve(identity, api, &ctx, &parts, body).await {
@@ -153,24 +151,6 @@ async fn serve(
     }
     let result = api.call(ctx, &caller, &operation, input).await?;
     Ok((operation, result))
-}
-
-fn context(identity: &Identity, parts: &mut Parts) -> Option<RequestContext> {
-    if let Some(context) = parts.extensions.remove::<RequestContext>() {
-        return Some(context);
-    }
-    let Peer(peer) = parts.extensions.get::<Peer>().copied()?;
-    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Some(RequestContext {
-        request_id: uuid::Builder::from_random_bytes(registry_runtime::random_bytes())
-            .into_uuid()
-            .to_string(),
-        source_ip: peer.ip(),
-        secure_transport: false,
-        user_agent: text(header::USER_AGENT),
-        host: text(header::HOST),
-        now_ms: identity.now_ms(),
-    })
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, AwsError> {

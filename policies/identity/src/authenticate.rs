@@ -32,6 +32,11 @@ pub(crate) struct OpenedSession {
 /// What unknown access keys are checked against. Nothing verifies with it: see the callers.
 const DUMMY_SECRET: &str = "a secret that belongs to no access key!!";
 
+/// Passwords and tokens that anybody on the way could have read do not count.
+pub(crate) fn confidential(ctx: &RequestContext) -> Result<(), AuthenticationError> {
+    if ctx.confidential { Ok(()) } else { Err(AuthenticationError::InsecureTransport) }
+}
+
 impl Identity {
     /// Opens a session token for its access key; None when it is not one of ours, or not of this key.
     pub(crate) fn open_session(

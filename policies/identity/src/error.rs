@@ -51,6 +51,9 @@ pub enum AuthenticationError {
     InvalidToken,
     #[error("the credentials expired")]
     Expired,
+    /// A password or token that crossed a network in clear; it was not looked at.
+    #[error("this server takes passwords and tokens over TLS or loopback only")]
+    InsecureTransport,
     /// The credentials are right, but may not be used this way.
     #[error("{0}")]
     Denied(Denied),
@@ -67,6 +70,7 @@ impl AuthenticationError {
             Self::Mismatch => AwsError::signature_mismatch(),
             Self::InvalidToken => AwsError::invalid_token(),
             Self::Expired => AwsError::expired_token(),
+            Self::InsecureTransport => AwsError::access_denied(self.to_string()),
             Self::Denied(denied) => denied.to_aws(),
             Self::Unavailable => unavailable(),
         }
@@ -80,6 +84,7 @@ impl AuthenticationError {
             Self::Mismatch => "mismatch",
             Self::InvalidToken => "invalid-token",
             Self::Expired => "expired",
+            Self::InsecureTransport => "insecure-transport",
             Self::Denied(_) => "denied",
             Self::Unavailable => "unavailable",
         }

@@ -36,7 +36,7 @@ pub use authorize::{Allowed, Denied, DeniedKind};
 pub use caller::{Caller, CallerKind, Scope};
 pub use check::{Check, Resource};
 pub use config::{BootstrapKey, IdentityConfig};
-pub use context::RequestContext;
+pub use context::{ContextError, RequestContext};
 pub use credentials::{AccessKey, BearerToken, EcrToken, RefreshToken, TemporaryCredentials};
 pub use error::{AuthenticationError, IdentityError};
 pub use first_start::Bootstrap;

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use registry_runtime::{SecretString, random_bytes, random_id};
 use sha2::{Digest, Sha256};
 
+use crate::authenticate::confidential;
 use crate::caller::{Caller, CallerKind, Scope};
 use crate::context::RequestContext;
 use crate::credentials::{BearerToken, EcrToken, RefreshToken};
@@ -101,13 +102,16 @@ impl Identity {
     ///
     /// # Errors
     /// `InvalidToken` for a token that is unknown, spent or expired, or whose access key was revoked;
-    /// `Unavailable` when the database does not answer.
+    /// `InsecureTransport` where it was sent in clear; `Unavailable` when the database does not answer.
     pub async fn exchange_refresh_token(
         &self,
         token: &str,
         ctx: &RequestContext,
     ) -> Result<(Caller, RefreshToken), AuthenticationError> {
-        let result = self.exchange(token).await;
+        let result = match confidential(ctx) {
+            Ok(()) => self.exchange(token).await,
+            Err(insecure) => Err(insecure),
+        };
         if let Err(error) = &result {
             self.audit_refused(ctx, None, error);
         }

@@ -1,6 +1,5 @@
 //! An identity on a temporary database, for the tests of this room.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -69,11 +68,8 @@ impl Fixture {
     pub(crate) fn ctx(&self) -> RequestContext {
         RequestContext {
             request_id: "request-1".to_owned(),
-            source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            secure_transport: false,
             user_agent: Some("test".to_owned()),
-            host: None,
-            now_ms: self.clock.now_ms(),
+            ..RequestContext::local(self.clock.now_ms())
         }
     }
 

@@ -24,13 +24,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use policies_identity::Identity;
+use policies_identity::{Identity, RequestContext};
 use registry_core::Registry;
-use registry_runtime::Clock;
 use registry_types::Digest;
 
 use self::error::OciError;
@@ -39,7 +38,6 @@ use self::operation::Operation;
 use self::query::Query;
 use self::route::{Route, Target};
 use crate::access::Access;
-use crate::http::context::request_context;
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -54,7 +52,6 @@ struct Service {
     registry: Registry,
     identity: Identity,
     access: Arc<Access>,
-    clock: Clock,
     /// HOST[:PORT] that clients reach this registry by; the request's own host where none is set.
     advertise: Option<String>,
 }
@@ -64,10 +61,9 @@ impl Oci {
         registry: Registry,
         identity: Identity,
         access: Arc<Access>,
-        clock: Clock,
         advertise: Option<String>,
     ) -> Self {
-        Self { inner: Arc::new(Service { registry, identity, access, clock, advertise }) }
+        Self { inner: Arc::new(Service { registry, identity, access, advertise }) }
     }
 
     /// `/v2` and everything below it, to be merged into the front door's router.
@@ -88,9 +84,13 @@ struct Asked<'a> {
     body: Body,
 }
 
-async fn handle(State(oci): State<Oci>, request: Request) -> Response {
+async fn handle(
+    State(oci): State<Oci>,
+    Extension(context): Extension<RequestContext>,
+    request: Request,
+) -> Response {
     let head = request.method() == Method::HEAD;
-    let mut response = match oci.inner.respond(request).await {
+    let mut response = match oci.inner.respond(context, request).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
@@ -99,9 +99,8 @@ async fn handle(State(oci): State<Oci>, request: Request) -> Response {
 }
 
 impl Service {
-    async fn respond(&self, request: Request) -> Result<Response, OciError> {
+    async fn respond(&self, context: RequestContext, request: Request) -> Result<Response, OciError> {
         let (parts, body) = request.into_parts();
-        let context = request_context(&parts, &self.clock);
         let route = Route::parse(&parts.method, parts.uri.path());
         let query = Query::parse(parts.uri.query());
         let mount = uploads::wish_to_mount(&query);

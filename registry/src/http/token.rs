@@ -11,7 +11,7 @@ mod tests;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use base64::Engine;
@@ -23,10 +23,7 @@ use policies_identity::{
     AuthenticationError, Caller, DeniedKind, Identity, IdentityError, RefreshToken, RequestContext, Scope,
 };
 use registry_aws::timestamp;
-use registry_runtime::Clock;
 use serde_json::{Value, json};
-
-use super::context::request_context;
 
 /// Largest form; an ECR token is the longest thing in it.
 const MAX_FORM_BYTES: usize = 64 * 1024;
@@ -49,12 +46,11 @@ struct Refused {
 #[derive(Clone)]
 pub struct Tokens {
     identity: Identity,
-    clock: Clock,
 }
 
 impl Tokens {
-    pub fn new(identity: Identity, clock: Clock) -> Self {
-        Self { identity, clock }
+    pub fn new(identity: Identity) -> Self {
+        Self { identity }
     }
 
     /// `/token`, to be merged into the front door's router.
@@ -63,13 +59,15 @@ impl Tokens {
     }
 }
 
-async fn token(State(tokens): State<Tokens>, request: Request) -> Response {
+async fn token(
+    State(Tokens { identity }): State<Tokens>,
+    Extension(ctx): Extension<RequestContext>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
-    let identity = &tokens.identity;
-    let ctx = request_context(&parts, &tokens.clock);
     let given = match parts.method {
-        Method::GET => get(identity, &ctx, &parts).await,
-        Method::POST => post(identity, &ctx, &parts, body).await,
+        Method::GET => get(&identity, &ctx, &parts).await,
+        Method::POST => post(&identity, &ctx, &parts, body).await,
         _ => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "use GET or POST")),
     };
     match given {
@@ -244,6 +242,9 @@ impl From<AuthenticationError> for Refused {
             | AuthenticationError::Mismatch
             | AuthenticationError::InvalidToken
             | AuthenticationError::Expired => Self::unauthorized(),
+            AuthenticationError::InsecureTransport => {
+                Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", error.to_string())
+            }
             AuthenticationError::Denied(denied) => match denied.kind() {
                 DeniedKind::Policy => Self::new(StatusCode::FORBIDDEN, "DENIED", denied.message()),
                 DeniedKind::Revoked | DeniedKind::Expired => Self::unauthorized(),

@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use policies_identity::RequestContext;
 use registry_aws::AwsError;
 use scheduler_protocol::{JoinRequest, JoinResponse};
 use sha2::{Digest, Sha256};
@@ -46,7 +47,7 @@ pub(crate) async fn create_token(
 /// `POST /join`: needs no other credential than the token.
 pub(crate) async fn join(State(core): State<Arc<Core>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let host = super::upgrade::context(&core, &mut parts);
+    let host = parts.extensions.remove::<RequestContext>();
     let refused = || answer(StatusCode::FORBIDDEN, &message("The join token is unknown, used or too old."));
     let Ok(body) = to_bytes(body, LARGEST_REQUEST).await else {
         return answer(StatusCode::PAYLOAD_TOO_LARGE, &message("The request is too large."));

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Query, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
+use http::{StatusCode, Uri};
 use policies_identity::{Caller, Check, RequestContext};
 use registry_aws::AwsError;
-use registry_runtime::Peer;
 use scheduler_protocol::{PollQuery, TelemetryQuery};
 
 use super::bound_instance;
@@ -44,6 +43,7 @@ struct Admitted {
 
 pub(crate) async fn websocket(State(core): State<Arc<Core>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
+    spell_out_spaces(&mut parts);
     let admitted = match admit(&core, &mut parts).await {
         Ok(admitted) => admitted,
         Err(error) => return refusal(&error),
@@ -61,8 +61,22 @@ pub(crate) async fn websocket(State(core): State<Arc<Core>>, request: Request) -
     })
 }
 
+/// Amazon's agent signs a space of its query as `%20` and sends it as `+`. No agent sends a plus sign as itself.
+fn spell_out_spaces(parts: &mut Parts) {
+    let Some(path_and_query) = parts.uri.path_and_query().filter(|whole| whole.as_str().contains('+')) else {
+        return;
+    };
+    let spelt = path_and_query.as_str().replace('+', "%20");
+    let mut uri = parts.uri.clone().into_parts();
+    uri.path_and_query = spelt.parse().ok();
+    if let Ok(uri) = Uri::from_parts(uri) {
+        parts.uri = uri;
+    }
+}
+
 async fn admit(core: &Core, parts: &mut Parts) -> Result<Admitted, AwsError> {
-    let ctx = context(core, parts).ok_or_else(AwsError::server)?;
+    // The front door leaves one in every request.
+    let ctx = parts.extensions.remove::<RequestContext>().ok_or_else(AwsError::server)?;
     let caller =
         core.identity.authenticate_aws(parts, &[], &["ecs"], &ctx).await.map_err(|error| error.to_aws())?;
     let invalid = |_| AwsError::client("BadRequestException", "The parameters cannot be read.");
@@ -109,23 +123,6 @@ fn identify(core: &Core, cluster: &str, instance: &str) -> Result<(ClusterName, 
     let instance =
         core.names.parse_instance(instance, &cluster).map_err(renamed("InvalidInstanceException"))?;
     Ok((cluster, instance))
-}
-
-/// As `serve_aws` does it: what the front door found out, else the peer.
-pub(super) fn context(core: &Core, parts: &mut Parts) -> Option<RequestContext> {
-    if let Some(context) = parts.extensions.remove::<RequestContext>() {
-        return Some(context);
-    }
-    let Peer(peer) = parts.extensions.get::<Peer>().copied()?;
-    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    Some(RequestContext {
-        request_id: uuid::Uuid::new_v4().to_string(),
-        source_ip: peer.ip(),
-        secure_transport: false,
-        user_agent: text(USER_AGENT),
-        host: text(HOST),
-        now_ms: core.clock.now_ms(),
-    })
 }
 
 /// `{"NAME": "message"}`, as the agent reads it.

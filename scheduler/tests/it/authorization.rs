@@ -1,21 +1,12 @@
 //! Every operation has an authorization case; PassRole and the host's keys hold where tasks come from.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use policies_identity::{Check, RequestContext, Resource};
 use serde_json::{Value, json};
 
 use crate::support::{Agent, Behaviour, Server, eventually};
 
 async fn checks(server: &Server, operation: &str, input: Value) -> Vec<Check> {
-    let ctx = RequestContext {
-        request_id: "r".into(),
-        source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        secure_transport: false,
-        user_agent: None,
-        host: None,
-        now_ms: 0,
-    };
+    let ctx = RequestContext::local(0);
     let api = server.scheduler.ecs_api();
     api.checks(&ctx, &server.identity.anonymous(), operation, &input).await.unwrap()
 }

@@ -42,6 +42,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Another address to listen on than a free port of 127.0.0.1.
+    pub fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
+        self
+    }
+
     /// `berth up` instead of `berth serve`, with the agent on `engine`.
     pub fn with_agent(mut self, engine: &Engine) -> Self {
         self.command = "up";

@@ -184,8 +184,6 @@ fn time(out: &mut String, ms: i64) {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
     use policies::{Decision, StatementRef};
     use serde_json::{Value, json};
 
@@ -197,11 +195,8 @@ mod tests {
     fn request(user_agent: &str) -> RequestContext {
         RequestContext {
             request_id: "r-1".to_owned(),
-            source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            secure_transport: false,
             user_agent: Some(user_agent.to_owned()),
-            host: None,
-            now_ms: parse_amz_date("20261123T034801Z").unwrap() + 7,
+            ..RequestContext::local(parse_amz_date("20261123T034801Z").unwrap() + 7)
         }
     }
 

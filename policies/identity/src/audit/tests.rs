@@ -1,6 +1,5 @@
 //! The log as a file: nothing is lost at a stop, and a file that is moved away is made anew.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,14 +8,7 @@ use super::{AuditLog, Line, Outcome, Who};
 use crate::context::RequestContext;
 
 fn record(log: &AuditLog, request_id: usize) -> bool {
-    let request = RequestContext {
-        request_id: request_id.to_string(),
-        source_ip: IpAddr::V6(Ipv6Addr::LOCALHOST),
-        secure_transport: true,
-        user_agent: None,
-        host: None,
-        now_ms: 0,
-    };
+    let request = RequestContext { request_id: request_id.to_string(), ..RequestContext::local(0) };
     let caller = Who { arn: "anonymous", user_id: "anonymous", access_key_id: None, source_identity: None };
     let line = Line {
         request: &request,

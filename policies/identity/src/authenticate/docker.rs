@@ -10,7 +10,7 @@ use registry_aws::AwsError;
 use registry_runtime::SecretString;
 use subtle::ConstantTimeEq;
 
-use super::DUMMY_SECRET;
+use super::{DUMMY_SECRET, confidential};
 use crate::caller::{Caller, Scope};
 use crate::check::Check;
 use crate::context::RequestContext;
@@ -29,7 +29,8 @@ impl Identity {
     /// Who sent a request to the registry API: an access key or an ECR token (Basic), a bearer token, or
     /// nobody without an `Authorization` header.
     ///
-    /// An access key must also be allowed `ecr:GetAuthorizationToken`; that decision is made here.
+    /// An access key must also be allowed `ecr:GetAuthorizationToken`; that decision is made here. Neither
+    /// counts over plain HTTP from another machine, where signatures do.
     ///
     /// # Errors
     /// Credentials that are not accepted are an error, never the anonymous caller.
@@ -84,11 +85,14 @@ impl Identity {
         let (scheme, credentials) =
             value.split_once(' ').ok_or_else(|| malformed("the Authorization header has no credentials"))?;
         if scheme.eq_ignore_ascii_case("bearer") && bearer_accepted {
-            return self.bearer(&directory, credentials.trim());
+            let caller = self.bearer(&directory, credentials.trim())?;
+            // A token of nobody is no secret: whoever has no credentials may pull anonymously anywhere.
+            return if caller.is_anonymous() { Ok(caller) } else { confidential(ctx).map(|()| caller) };
         }
         if !scheme.eq_ignore_ascii_case("basic") {
             return Err(malformed("the Authorization scheme is not one of those accepted here"));
         }
+        confidential(ctx)?;
         let (user, password) = basic(credentials.trim())?;
         if user == ECR_USER {
             return self.ecr_token(&directory, password.expose());

@@ -270,3 +270,33 @@ async fn a_refresh_token_ends_with_its_key_or_its_time() {
     identity.refresh().await.unwrap();
     assert!(identity.exchange_refresh_token(late.token.expose(), &ctx).await.is_err());
 }
+
+#[tokio::test]
+async fn what_crossed_a_network_in_clear_does_not_count_but_a_signature_does() {
+    let fixture = Fixture::new().await;
+    let (identity, key) = (&fixture.identity, &fixture.administrator);
+    let caller = fixture.caller(key).await;
+    let ecr = identity.mint_ecr_token(&caller).unwrap();
+    let scope = Scope::parse("repository:app:pull").unwrap();
+    let token = identity.mint_bearer(&caller, &scope).unwrap();
+    let nobody = identity.mint_bearer(&identity.anonymous(), &scope).unwrap();
+    let refresh = identity.mint_refresh_token(&caller).await.unwrap();
+    let clear = crate::RequestContext { confidential: false, ..fixture.ctx() };
+    let insecure = |error| matches!(error, AuthenticationError::InsecureTransport);
+    for headers in [
+        basic(&key.access_key_id, key.secret_access_key.expose()),
+        basic(&key.access_key_id, "a wrong secret"),
+        basic("AWS", ecr.token.expose()),
+        bearer(token.token.expose()),
+    ] {
+        assert!(insecure(identity.authenticate_docker(&headers, &clear).unwrap_err()));
+    }
+    let password = basic(&key.access_key_id, key.secret_access_key.expose());
+    assert!(insecure(identity.authenticate_token_request(&password, &clear).unwrap_err()));
+    assert!(insecure(identity.exchange_refresh_token(refresh.token.expose(), &clear).await.unwrap_err()));
+    identity.exchange_refresh_token(refresh.token.expose(), &fixture.ctx()).await.unwrap();
+
+    assert!(identity.authenticate_docker(&bearer(nobody.token.expose()), &clear).unwrap().is_anonymous());
+    let signed = fixture.signed(&signing(key), "ecr", b"{}");
+    assert!(identity.authenticate_aws(&signed, b"{}", &["ecr"], &clear).await.is_ok());
+}

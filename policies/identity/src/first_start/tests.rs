@@ -67,14 +67,7 @@ async fn a_later_bootstrap_key_changes_nothing() {
     let another = "another secret of more than 32 characters";
     let (identity, found) = open(folder.path(), start(another)).await.unwrap();
     assert!(matches!(found, Bootstrap::Existing { ignored_bootstrap_key: true }), "{found:?}");
-    let ctx = crate::RequestContext {
-        request_id: String::new(),
-        source_ip: std::net::Ipv4Addr::LOCALHOST.into(),
-        secure_transport: false,
-        user_agent: None,
-        host: None,
-        now_ms: START_MS,
-    };
+    let ctx = crate::RequestContext::local(START_MS);
     for (secret, works) in [(first, true), (another, false)] {
         let mut parts = crate::testing::unsigned(&[]);
         let mut credentials = signing(&key);

@@ -107,7 +107,9 @@ impl BerthIdentity {
         // A directory may hold a README; what counts are the same files as on the disk.
         for file in request.files.into_iter().filter(|file| file.path.ends_with(".json")) {
             if let Some(twice) = texts.insert(file.path.clone(), file.content).map(|_| file.path) {
-                return Err(AwsError::invalid_parameter(format!("The file {twice} stands in the set twice.")));
+                return Err(AwsError::invalid_parameter(format!(
+                    "The file {twice} stands in the set twice."
+                )));
             }
         }
         let checked = tokio::task::spawn_blocking(move || check_texts(&texts)).await;

@@ -5,7 +5,6 @@
 
 use policies::{Context, Named, PolicySet, Principal, Request, evaluate};
 use registry_aws::timestamp::iso8601;
-use registry_runtime::random_id;
 use registry_types::Arn;
 use thiserror::Error;
 
@@ -107,14 +106,7 @@ impl Identity {
         let trust = [Named { name: format!("trust policy of {}", role.name).into(), policy: trust.clone() }];
         let set = PolicySet { resource: &trust, ..PolicySet::default() };
         let decision = evaluate(&request, &set);
-        let ctx = RequestContext {
-            request_id: random_id(),
-            source_ip: std::net::Ipv4Addr::LOCALHOST.into(),
-            secure_transport: true,
-            user_agent: None,
-            host: None,
-            now_ms,
-        };
+        let ctx = RequestContext { secure_transport: true, ..RequestContext::local(now_ms) };
         let line = Line {
             request: &ctx,
             caller: Who {

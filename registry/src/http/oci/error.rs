@@ -39,6 +39,14 @@ impl OciError {
         self
     }
 
+    /// The same refusal with another reason.
+    pub(super) fn because(mut self, message: String) -> Self {
+        for entry in &mut self.entries {
+            entry.message.clone_from(&message);
+        }
+        self
+    }
+
     #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.status

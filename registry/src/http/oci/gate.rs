@@ -49,6 +49,9 @@ impl<'a> Gate<'a> {
             Err(AuthenticationError::Denied(denied)) => {
                 Err(OciError::new(StatusCode::FORBIDDEN, "DENIED", denied.message()))
             }
+            Err(error @ AuthenticationError::InsecureTransport) => {
+                Err(challenge(service, &context, scope.as_deref(), None).because(error.to_string()))
+            }
             Err(
                 AuthenticationError::Missing
                 | AuthenticationError::Malformed(_)

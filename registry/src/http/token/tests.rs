@@ -6,17 +6,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Response, StatusCode};
 use policies_identity::{AuthenticationError, Caller};
-use registry_runtime::Clock;
 use serde_json::Value;
 use tower::ServiceExt;
 
 use super::Tokens;
-use crate::http::ecr::tests::fixture::{Fixture, NOW_MS, context};
+use crate::http::ecr::tests::fixture::{Fixture, context};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
 async fn send(fixture: &Fixture, request: http::request::Builder, body: impl Into<Body>) -> Response<Body> {
-    let router = Tokens::new(fixture.identity.clone(), Clock::manual(NOW_MS)).router();
+    let router = Tokens::new(fixture.identity.clone()).router();
     let request: Request = request.extension(context()).body(body.into()).unwrap();
     router.oneshot(request).await.unwrap()
 }

@@ -117,7 +117,7 @@ impl Session {
     }
 
     fn may_carry_credentials(&self) -> bool {
-        self.control.ctx.secure_transport || self.control.ctx.source_ip.is_loopback()
+        self.control.ctx.confidential
     }
 
     /// Renews what expires soon, and sends everything to an agent that has just connected.

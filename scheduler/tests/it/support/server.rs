@@ -9,10 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::post;
 use parking_lot::Mutex;
-use policies_identity::{AwsApi, BootstrapKey, Identity, IdentityConfig, serve_aws};
+use policies_identity::{AwsApi, BootstrapKey, Identity, IdentityConfig, RequestContext, serve_aws};
 use registry_aws::{AwsError, Client, ClientError, Credentials};
 use registry_runtime::listener::{Limits, serve};
 use registry_runtime::{Clock, Sealer, Secret, SecretString, Shutdown};
@@ -130,8 +131,11 @@ impl Server {
         let shutdown = Shutdown::new();
         let apis =
             Apis { identity: identity.clone(), apis: vec![scheduler.ecs_api(), scheduler.berth_api()] };
-        let router =
-            Router::new().route("/", post(dispatch)).with_state(Arc::new(apis)).merge(scheduler.router());
+        let router = Router::new()
+            .route("/", post(dispatch))
+            .with_state(Arc::new(apis))
+            .merge(scheduler.router())
+            .layer(middleware::from_fn(enter));
         let limits = Limits { grace: Duration::from_millis(100), ..Limits::default() };
         tokio::spawn(serve(listener, router, limits, shutdown.clone()));
         scheduler.start(&shutdown);
@@ -200,6 +204,14 @@ pub(crate) async fn refused(client: &Client, operation: &str, input: Value) -> A
 async fn bind(address: Option<SocketAddr>) -> tokio::net::TcpListener {
     let Some(address) = address else { return tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap() };
     super::eventually("the port", || async move { tokio::net::TcpListener::bind(address).await.ok() }).await
+}
+
+/// What the front door does to each request.
+async fn enter(request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let context = RequestContext::of(&parts, &[], Clock::system().now_ms()).unwrap();
+    parts.extensions.insert(context);
+    next.run(Request::from_parts(parts, body)).await
 }
 
 async fn dispatch(State(apis): State<Arc<Apis>>, request: Request) -> Response {

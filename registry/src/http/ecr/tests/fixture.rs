@@ -179,10 +179,7 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
 pub(crate) fn context() -> RequestContext {
     RequestContext {
         request_id: "00000000-0000-0000-0000-000000000000".to_owned(),
-        source_ip: "127.0.0.1".parse().unwrap(),
-        secure_transport: false,
-        user_agent: None,
         host: Some("berth.example:5000".to_owned()),
-        now_ms: NOW_MS,
+        ..RequestContext::local(NOW_MS)
     }
 }

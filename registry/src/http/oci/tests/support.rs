@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::response::Response;
+use axum::{Extension, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -91,8 +91,17 @@ impl World {
             .await
             .unwrap();
         let access = Access::new(identity.account_id().clone(), identity.region().clone());
-        let oci = Oci::new(registry.clone(), identity.clone(), Arc::new(access), clock, None);
-        Self { router: oci.router(), registry, identity, store, metadata, keys, sealer, folder }
+        let oci = Oci::new(registry.clone(), identity.clone(), Arc::new(access), None);
+        Self {
+            router: oci.router().layer(Extension(context())),
+            registry,
+            identity,
+            store,
+            metadata,
+            keys,
+            sealer,
+            folder,
+        }
     }
 
     /// The same registry after a restart, with nothing in memory.
@@ -272,12 +281,8 @@ pub(super) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub(super) fn context() -> RequestContext {
     RequestContext {
-        request_id: "test".to_owned(),
-        source_ip: [127, 0, 0, 1].into(),
-        secure_transport: false,
-        user_agent: None,
         host: Some("registry.test:5000".to_owned()),
-        now_ms: Clock::system().now_ms(),
+        ..RequestContext::local(Clock::system().now_ms())
     }
 }
 
