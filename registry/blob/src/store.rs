@@ -86,7 +86,8 @@ pub trait ObjectWriter: Send {
     /// power cut.
     async fn flush(&mut self, last: Bytes) -> Result<(), StoreError>;
 
-    /// Adds `last` and makes the object and its name durable.
+    /// Adds `last` and makes the object and its name durable. When that fails the object is given up: a
+    /// second sync would succeed over lost bytes, so `resume` must not find it again.
     async fn commit(self: Box<Self>, last: Bytes) -> Result<(), StoreError>;
 }
 

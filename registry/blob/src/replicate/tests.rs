@@ -331,3 +331,20 @@ async fn upload_that_too_few_replicas_still_hold_is_gone_and_an_offline_one_is_n
     let resumed = content_store.resume(&domain(), &state, "uid", "one", 200_000).await;
     assert!(matches!(resumed.map(|_| ()), Err(BlobError::UploadUnknown)));
 }
+
+#[tokio::test]
+async fn failed_sync_is_never_tried_again() {
+    let store = FaultyStore::new();
+    let content_store = store_of(replicated(std::slice::from_ref(&store), None).unwrap()).await;
+    let bytes = content(200_000);
+    let mut upload = content_store.begin(&domain(), "uid", Algorithm::Sha256).await.unwrap();
+    upload.write(bytes.clone()).await.unwrap();
+    let state = upload.suspend("one").await.unwrap();
+    let upload = content_store.resume(&domain(), &state, "uid", "one", 200_000).await.unwrap();
+    store.fail_after(1, EIO);
+    let finished = upload.finish(&digest_of(&bytes, Algorithm::Sha256)).await;
+    assert!(matches!(finished, Err(BlobError::Unavailable(_))));
+    store.fail_after(0, None);
+    let resumed = content_store.resume(&domain(), &state, "uid", "one", 200_000).await;
+    assert!(matches!(resumed.map(|_| ()), Err(BlobError::UploadUnknown)));
+}

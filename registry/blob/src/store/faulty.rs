@@ -71,6 +71,11 @@ impl FaultyStore {
         *self.plan.fault.lock() = fault.into();
     }
 
+    fn writer(&self, file_id: FileId, inner: Box<dyn ObjectWriter>) -> Box<dyn ObjectWriter> {
+        let (memory, plan) = (self.memory.clone(), Arc::clone(&self.plan));
+        Box::new(FaultyWriter { inner, memory, file_id, plan })
+    }
+
     /// Calls since the last `fail_after`.
     pub(crate) fn calls(&self) -> usize {
         self.plan.calls.load(Ordering::SeqCst)
@@ -82,13 +87,13 @@ impl BlobStore for FaultyStore {
     async fn create(&self, file_id: FileId) -> Result<Box<dyn ObjectWriter>, StoreError> {
         self.plan.check().await?;
         let inner = self.memory.create(file_id).await?;
-        Ok(Box::new(FaultyWriter { inner, plan: Arc::clone(&self.plan) }))
+        Ok(self.writer(file_id, inner))
     }
 
     async fn resume(&self, file_id: FileId, len: u64) -> Result<Box<dyn ObjectWriter>, StoreError> {
         self.plan.check().await?;
         let inner = self.memory.resume(file_id, len).await?;
-        Ok(Box::new(FaultyWriter { inner, plan: Arc::clone(&self.plan) }))
+        Ok(self.writer(file_id, inner))
     }
 
     async fn open(&self, file_id: FileId) -> Result<Arc<dyn ObjectReader>, StoreError> {
@@ -110,6 +115,8 @@ impl BlobStore for FaultyStore {
 
 struct FaultyWriter {
     inner: Box<dyn ObjectWriter>,
+    memory: MemoryStore,
+    file_id: FileId,
     plan: Arc<Plan>,
 }
 
@@ -133,8 +140,12 @@ impl ObjectWriter for FaultyWriter {
     async fn commit(self: Box<Self>, last: Bytes) -> Result<(), StoreError> {
         self.plan.check().await?;
         self.inner.commit(last).await?;
-        // What was written and could not be synced.
-        self.plan.check().await
+        // What was written and could not be synced is given up.
+        let synced = self.plan.check().await;
+        if synced.is_err() {
+            self.memory.delete(self.file_id).await?;
+        }
+        synced
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! A root without its marker is offline, not empty: the disk is not mounted, or it is another one.
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::file_id::FileId;
@@ -28,12 +30,22 @@ struct Marker {
 pub(super) struct Root {
     path: PathBuf,
     marker: Marker,
+    /// Objects whose sync failed: never written again, even where they could not be removed.
+    given_up: Mutex<HashSet<FileId>>,
+    #[cfg(test)]
+    pub(super) fail_sync: std::sync::atomic::AtomicBool,
 }
 
 impl Root {
     pub(super) fn new(path: &Path, cluster: &str, replica: &ReplicaId) -> Self {
         let marker = Marker { format: 1, cluster: cluster.to_owned(), replica: replica.as_str().to_owned() };
-        Self { path: path.to_owned(), marker }
+        Self {
+            path: path.to_owned(),
+            marker,
+            given_up: Mutex::default(),
+            #[cfg(test)]
+            fail_sync: std::sync::atomic::AtomicBool::new(false),
+        }
     }
 
     /// `objects/a/b`, by the first byte of a file id.
@@ -48,6 +60,21 @@ impl Root {
         let mut path = self.folder(file_id.as_bytes()[0]);
         path.push(file_id.to_string());
         path
+    }
+
+    /// Takes an object away whose bytes may be lost, though reading it back would show them. Its writer
+    /// holds the lock, and no row names it yet.
+    pub(super) fn give_up(&self, file_id: FileId, file: &File) {
+        self.given_up.lock().insert(file_id);
+        let removed = file.set_len(0).and_then(|()| std::fs::remove_file(self.object(file_id)));
+        if let Err(error) = removed {
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(object.file_id = %file_id, error, "an object that failed to sync was not removed");
+        }
+    }
+
+    pub(super) fn check_given_up(&self, file_id: FileId) -> Result<(), StoreError> {
+        if self.given_up.lock().contains(&file_id) { Err(StoreError::NotFound) } else { Ok(()) }
     }
 
     /// Whether the marker is there and names this replica.

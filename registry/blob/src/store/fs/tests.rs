@@ -172,3 +172,21 @@ async fn cold_file_is_read_all_the_same() {
     }
     assert!(found == bytes);
 }
+
+#[tokio::test]
+async fn object_whose_sync_failed_is_never_written_again() {
+    let (folder, store) = new_store();
+    let mut writer = store.create(ID).await.unwrap();
+    writer.flush(Bytes::from(vec![7; 100_000])).await.unwrap();
+    drop(writer);
+    store.root.fail_sync.store(true, std::sync::atomic::Ordering::Relaxed);
+    let writer = store.resume(ID, 100_000).await.unwrap();
+    assert!(writer.commit(Bytes::from_static(b"end")).await.is_err());
+    store.root.fail_sync.store(false, std::sync::atomic::Ordering::Relaxed);
+
+    assert!(!folder.path().join("objects/a/7").join(ID.to_string()).exists());
+    assert!(matches!(store.open(ID).await.map(|_| ()), Err(StoreError::NotFound)));
+    assert!(matches!(store.resume(ID, 100_000).await.map(|_| ()), Err(StoreError::NotFound)));
+    let anew = store.resume(ID, 0).await.unwrap().commit(Bytes::new()).await;
+    assert!(matches!(anew, Err(StoreError::NotFound)));
+}

@@ -58,6 +58,7 @@ impl FsWriter {
             return Ok(Self { root, file_id, state: State::New { exclusive: false } });
         }
         root.check()?;
+        root.check_given_up(file_id)?;
         let file = File::options().write(true).open(root.object(file_id));
         let file = file.map_err(|error| root.explain(error))?;
         lock(&file)?;
@@ -82,6 +83,7 @@ impl FsWriter {
 /// Makes the object; an exclusive one's name must be free, another is emptied.
 fn make(root: &Root, file_id: FileId, exclusive: bool) -> Result<Tail, StoreError> {
     root.check()?;
+    root.check_given_up(file_id)?;
     let mut options = OpenOptions::new();
     options.write(true).create(true).create_new(exclusive).truncate(false).mode(0o600);
     let file = options.open(root.object(file_id)).map_err(|error| root.explain(error))?;
@@ -108,6 +110,16 @@ fn write(root: &Root, file_id: FileId, start: Start, chunk: &[u8]) -> Result<Tai
     tail.file.write_all_at(chunk, tail.at)?;
     tail.at += chunk.len() as u64;
     Ok(tail)
+}
+
+/// Makes an object and its name durable.
+fn sync(file: &File, root: &Root, file_id: FileId) -> io::Result<()> {
+    #[cfg(test)]
+    if root.fail_sync.load(std::sync::atomic::Ordering::Relaxed) {
+        return Err(io::Error::other("a sync that fails, for a test"));
+    }
+    file.sync_data()?;
+    sync_folder(&root.folder(file_id.as_bytes()[0]))
 }
 
 /// Whether what was written is what the name stands for: bytes that were deleted meanwhile are not
@@ -145,9 +157,12 @@ impl ObjectWriter for FsWriter {
         let (root, file_id) = (Arc::clone(&self.root), self.file_id);
         super::blocking(move || {
             let tail = write(&root, file_id, start, &last)?;
-            tail.file.sync_data()?;
-            // Its name too. A failed sync is never tried again: the object is given up.
-            sync_folder(&root.folder(file_id.as_bytes()[0]))?;
+            still_named(&tail.file, &root, file_id)?;
+            if let Err(error) = sync(&tail.file, &root, file_id) {
+                // What a failed sync did not write counts as written to the next one, so there is none.
+                root.give_up(file_id, &tail.file);
+                return Err(StoreError::Io(error));
+            }
             still_named(&tail.file, &root, file_id)
         })
         .await
