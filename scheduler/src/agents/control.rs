@@ -39,6 +39,7 @@ pub(super) struct Control {
     pub(super) caller: Caller,
     pub(super) ctx: RequestContext,
     pub(super) check: Check,
+    pub(super) versions: wire::VersionInfo,
 }
 
 struct Session {
@@ -56,7 +57,7 @@ impl Control {
         let instance = self.instance.clone();
         let registration = core.sessions.register(&instance);
         core.liveness.touch(&instance);
-        if set_connected(&core, &instance, true).await.is_err() {
+        if set_connected(&core, &instance, Some(self.versions.clone())).await.is_err() {
             return;
         }
         tracing::info!(container_instance.id = %instance, "an agent is connected");
@@ -73,7 +74,7 @@ impl Control {
         // A newer connection of the same instance has its own say, and a server that stops changes no instance.
         if registration.is_current() && !core.stopping.is_cancelled() {
             drop(registration);
-            if set_connected(&core, &instance, false).await.is_err() {
+            if set_connected(&core, &instance, None).await.is_err() {
                 tracing::debug!(container_instance.id = %instance, "the end of a connection was not noted");
             }
         }
@@ -81,15 +82,30 @@ impl Control {
     }
 }
 
-async fn set_connected(core: &Core, instance: &InstanceId, connected: bool) -> Result<(), AwsError> {
+/// Notes that an agent of these versions is connected, or that it is not any more.
+async fn set_connected(
+    core: &Core,
+    instance: &InstanceId,
+    versions: Option<wire::VersionInfo>,
+) -> Result<(), AwsError> {
     let instance = instance.clone();
     core.ledger
         .change(move |draft| {
             let now_ms = draft.now_ms;
             draft.edit_instance(&instance, |instance| {
-                instance.connected = connected;
+                instance.connected = versions.is_some();
                 instance.connectivity_at = Some(now_ms);
-                instance.lost &= !connected;
+                let Some(versions) = versions else { return };
+                instance.lost = false;
+                for (known, told) in [
+                    (&mut instance.agent_version, versions.agent_version),
+                    (&mut instance.agent_hash, versions.agent_hash),
+                    (&mut instance.docker_version, versions.docker_version),
+                ] {
+                    if told.is_some() {
+                        *known = told;
+                    }
+                }
             });
             Ok::<_, AwsError>(())
         })

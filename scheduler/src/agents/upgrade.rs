@@ -13,7 +13,7 @@ use http::request::Parts;
 use http::{StatusCode, Uri};
 use policies_identity::{Caller, Check, RequestContext};
 use registry_aws::AwsError;
-use scheduler_protocol::{PollQuery, TelemetryQuery};
+use scheduler_protocol::{PollQuery, TelemetryQuery, VersionInfo};
 
 use super::bound_instance;
 use super::control::Control;
@@ -39,6 +39,7 @@ struct Admitted {
     check: Check,
     cluster: ClusterName,
     instance: InstanceId,
+    versions: VersionInfo,
 }
 
 pub(crate) async fn websocket(State(core): State<Arc<Core>>, request: Request) -> Response {
@@ -52,10 +53,12 @@ pub(crate) async fn websocket(State(core): State<Arc<Core>>, request: Request) -
         Ok(upgrade) => upgrade.max_message_size(LARGEST_FRAME).max_frame_size(LARGEST_FRAME),
         Err(rejection) => return rejection.into_response(),
     };
-    let Admitted { kind, caller, ctx, check, cluster, instance } = admitted;
+    let Admitted { kind, caller, ctx, check, cluster, instance, versions } = admitted;
     upgrade.on_upgrade(move |socket| async move {
         match kind {
-            Kind::Control => Control { core, socket, cluster, instance, caller, ctx, check }.run().await,
+            Kind::Control => {
+                Control { core, socket, cluster, instance, caller, ctx, check, versions }.run().await
+            }
             Kind::Telemetry => Telemetry { core, socket, cluster, instance, caller, ctx, check }.run().await,
         }
     })
@@ -81,6 +84,12 @@ async fn admit(core: &Core, parts: &mut Parts) -> Result<Admitted, AwsError> {
         core.identity.authenticate_aws(parts, &[], &["ecs"], &ctx).await.map_err(|error| error.to_aws())?;
     let invalid = |_| AwsError::client("BadRequestException", "The parameters cannot be read.");
     let Query(poll) = Query::<PollQuery>::try_from_uri(&parts.uri).map_err(invalid)?;
+    // Amazon's agent says here, and not when it registers, what it is.
+    let versions = VersionInfo {
+        agent_version: poll.agent_version,
+        agent_hash: poll.agent_hash,
+        docker_version: poll.docker_version,
+    };
     let (kind, cluster, instance, action, operation) = if poll.container_instance_arn.is_empty() {
         let Query(query) = Query::<TelemetryQuery>::try_from_uri(&parts.uri).map_err(invalid)?;
         (
@@ -113,7 +122,7 @@ async fn admit(core: &Core, parts: &mut Parts) -> Result<Admitted, AwsError> {
             ));
         }
     }
-    Ok(Admitted { kind, caller, ctx, check, cluster, instance })
+    Ok(Admitted { kind, caller, ctx, check, cluster, instance, versions })
 }
 
 fn identify(core: &Core, cluster: &str, instance: &str) -> Result<(ClusterName, InstanceId), AwsError> {

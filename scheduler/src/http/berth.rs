@@ -19,6 +19,7 @@ use crate::store::Enrolment;
 
 const CREATE_JOIN_TOKEN: &str = "CreateJoinToken";
 const REVOKE_INSTANCE: &str = "RevokeInstance";
+pub(crate) const OPERATIONS: &[&str] = &[CREATE_JOIN_TOKEN, REVOKE_INSTANCE];
 const DEFAULT_LIFE_SECONDS: i64 = 3600;
 const LONGEST_LIFE_SECONDS: i64 = 7 * 24 * 3600;
 
@@ -60,7 +61,7 @@ impl AwsApi for BerthClusters {
     }
 
     fn operations(&self) -> &'static [&'static str] {
-        &[CREATE_JOIN_TOKEN, REVOKE_INSTANCE]
+        OPERATIONS
     }
 
     async fn checks(

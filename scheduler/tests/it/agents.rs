@@ -137,6 +137,16 @@ async fn an_agent_that_runs_what_it_should_not_is_told_to_stop_exactly_that() {
 }
 
 #[tokio::test]
+async fn what_an_agent_says_of_itself_when_it_connects_is_kept() {
+    let server = Server::start().await;
+    let agent = Agent::join(&server, Behaviour::Obeys).await;
+    let described =
+        server.ecs("DescribeContainerInstances", json!({"containerInstances": [agent.arn]})).await;
+    let versions = &described["containerInstances"][0]["versionInfo"];
+    assert_eq!(*versions, json!({"agentVersion": "0.1.0", "dockerVersion": "DockerVersion: 20.10.24+dfsg1"}));
+}
+
+#[tokio::test]
 async fn a_silent_connection_is_closed_when_the_lease_is_over() {
     let server = Server::start_with(Settings { lease: Duration::from_millis(600) }).await;
     let agent = Agent::join(&server, Behaviour::Ignores).await;

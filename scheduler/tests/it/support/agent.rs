@@ -115,8 +115,10 @@ impl Agent {
             cluster_arn: self.cluster.clone(),
             container_instance_arn: self.arn.clone(),
             protocol_version: Some("2".into()),
+            docker_version: Some("DockerVersion: 20.10.24+dfsg1".into()),
             ..Default::default()
         };
+        let known = self.log.lock().manifests.len();
         let socket = open(self.address, &self.credentials, &query.pairs()).await?;
         let (mut sink, mut stream) = socket.split();
         let (log, client, cluster) = (Arc::clone(&self.log), self.client.clone(), self.cluster.clone());
@@ -132,6 +134,11 @@ impl Agent {
                 }
             }
         }));
+        // The manifest is the first thing that the scheduler sends once it has noted the connection.
+        super::eventually("the manifest", || async {
+            (self.log.lock().manifests.len() > known).then_some(())
+        })
+        .await;
         Ok(())
     }
 
@@ -190,8 +197,10 @@ struct Worker {
 impl Worker {
     async fn handle(&self, message: ServerMessage) -> Option<AgentMessage> {
         if self.behaviour == Behaviour::Ignores {
-            if let ServerMessage::Payload(payload) = message {
-                self.log.lock().payloads.extend(payload.tasks);
+            match message {
+                ServerMessage::Payload(payload) => self.log.lock().payloads.extend(payload.tasks),
+                ServerMessage::TaskManifest(manifest) => self.log.lock().manifests.push(manifest),
+                _ => {}
             }
             return None;
         }
@@ -300,14 +309,14 @@ async fn open(
     credentials: &Credentials,
     pairs: &[(&str, &str)],
 ) -> Result<Socket, (u16, String)> {
-    let query: Vec<String> = pairs
-        .iter()
-        .map(|(name, value)| format!("{name}={}", value.replace(':', "%3A").replace('/', "%2F")))
-        .collect();
+    let query: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
     let request = format!("ws://{address}/ws?{}", query.join("&")).into_client_request().unwrap();
     let (mut parts, ()) = request.into_parts();
     let now_ms = registry_runtime::Clock::system().now_ms();
     sigv4::sign(&mut parts, credentials, REGION, "ecs", b"", now_ms);
+    // As Amazon's agent does it: a space is signed as `%20` and sent as `+`.
+    let sent = parts.uri.to_string().replace("%20", "+");
+    parts.uri = sent.parse().unwrap();
     match tokio_tungstenite::connect_async(Request::from_parts(parts, ())).await {
         Ok((socket, _)) => Ok(socket),
         Err(WebSocketError::Http(response)) => {
@@ -316,6 +325,10 @@ async fn open(
         }
         Err(other) => panic!("{other}"),
     }
+}
+
+fn escape(value: &str) -> String {
+    value.replace('%', "%25").replace('+', "%2B").replace(':', "%3A").replace('/', "%2F").replace(' ', "%20")
 }
 
 /// A plain request without credentials.
