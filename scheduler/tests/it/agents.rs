@@ -98,7 +98,8 @@ async fn a_restart_of_the_server_keeps_everything_and_loses_nobody() {
     server
         .ecs("CreateService", json!({"serviceName": "web", "taskDefinition": "web", "desiredCount": 2}))
         .await;
-    eventually("two tasks", || async { (agent.running().len() == 2).then_some(()) }).await;
+    eventually("two tasks", || async { (server.service("web").await["runningCount"] == 2).then_some(()) })
+        .await;
     let mut before = agent.running();
     let server = server.restart().await;
     eventually("the end of the connection", || async { (!agent.is_connected()).then_some(()) }).await;
