@@ -53,6 +53,8 @@ pub struct AgentSettings {
     pub stop_timeout_seconds: u32,
     /// Seconds that containers and volumes of a stopped task are kept.
     pub cleanup_after_seconds: u32,
+    /// Seconds that an image which no task uses is kept.
+    pub image_keep_seconds: u32,
     /// Seconds for which an allow recorded on this host stands in for a registry that cannot be reached.
     pub offline_pull_grace_seconds: u32,
     /// Logging drivers that task definitions may name.
@@ -75,6 +77,7 @@ impl Default for AgentSettings {
             task_endpoint: TaskEndpoint::Auto,
             stop_timeout_seconds: 30,
             cleanup_after_seconds: 3 * 3600,
+            image_keep_seconds: 7 * 24 * 3600,
             offline_pull_grace_seconds: 24 * 3600,
             log_drivers: [
                 "json-file",

@@ -162,6 +162,9 @@ pub(crate) trait Engine: Send + Sync {
     /// Gives an image one more name.
     async fn tag(&self, image_id: &str, repository: &str, tag: &str) -> Result<(), EngineError>;
 
+    /// Takes a name from an image; the last one takes the image with it. `Conflict` while a container holds it.
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError>;
+
     /// Creates a container and returns its id. A taken name is a `Conflict`.
     async fn create(&self, container: NewContainer) -> Result<String, EngineError>;
 

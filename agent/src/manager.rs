@@ -14,7 +14,7 @@ use registry_runtime::Shutdown;
 use scheduler_protocol::{RoleCredentials, RoleType, SubmitTaskStateChangeRequest, Task};
 use tokio::sync::mpsc;
 
-use crate::engine::{CONTAINER_LABEL, EngineEvent, TASK_LABEL};
+use crate::engine::{CONTAINER_LABEL, Engine, EngineEvent, TASK_LABEL};
 use crate::error::AgentError;
 use crate::host::Host;
 use crate::store::Values;
@@ -203,6 +203,19 @@ impl Manager {
 
     pub(crate) fn tasks(&self) -> Vec<Arc<TaskContext>> {
         self.0.tasks.lock().values().map(|handle| handle.context.clone()).collect()
+    }
+
+    pub(crate) fn engine(&self) -> &dyn Engine {
+        &*self.0.host.engine
+    }
+
+    /// Digests of Berth's images that tasks which are not over name.
+    pub(crate) fn digests_in_use(&self) -> HashSet<String> {
+        let tasks = self.tasks();
+        let live = tasks.iter().filter(|context| !context.state().all_stopped());
+        let images =
+            live.flat_map(|context| &context.task().containers).filter_map(|one| one.berth_image.as_ref());
+        images.map(|image| image.digest.clone()).collect()
     }
 
     fn find(&self, arn: &str) -> Option<Handle> {

@@ -11,12 +11,14 @@ mod grants;
 mod images;
 mod manifest;
 mod rights;
+mod sweep;
 mod upstream;
 
 pub(crate) use endpoint::bind;
 pub(crate) use grants::Grants;
 pub(crate) use images::{ImageRequest, Images};
 pub(crate) use rights::Rights;
+pub(crate) use sweep::ImageUse;
 pub(crate) use upstream::{Access, Upstream};
 
 #[cfg(test)]

@@ -18,12 +18,13 @@ use crate::host_access::Gate;
 use crate::link::{Api, Link, Registration};
 use crate::manager::Manager;
 use crate::ports::HostPorts;
-use crate::pull::{Grants, Images, Rights, Upstream, bind};
+use crate::pull::{Grants, ImageUse, Images, Rights, Upstream, bind};
 use crate::resources::HostResources;
 use crate::store::{Store, Values};
 
 const IDENTITY_KEY: &str = "identity";
 const ENGINE_RETRY: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30 * 60);
 
 /// What an agent is and stays across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +150,7 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     let api = Arc::new(Api::new(client));
     let grace_ms = i64::from(settings.offline_pull_grace_seconds) * 1000;
     let rights = Rights::new(upstream, store.clone(), &values, clock.clone(), grace_ms);
+    let uses = ImageUse::new(store.clone(), &values, clock.clone());
     let registration = Registration::new(info.clone(), settings.clone());
     let mut own_paths = config.protected_paths.clone();
     own_paths.push(config.data_dir.clone());
@@ -156,7 +158,7 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     own_paths.extend(info.socket.clone());
     let state = store.clone();
     let host = Arc::new(Host {
-        images: Images::new(engine.clone(), rights, grants, pull_port, clock.clone()),
+        images: Images::new(engine.clone(), rights, grants, uses.clone(), pull_port, clock.clone()),
         engine,
         engine_up: watch::Sender::new(false),
         gate: Gate::new(settings.host.clone(), settings.log_drivers.clone(), own_paths),
@@ -178,7 +180,9 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     let manager = Manager::new(host.clone(), shutdown.clone());
     manager.restore(&values);
     let link = Link { host, manager: manager.clone(), api, credentials: config.credentials, registration };
-    tokio::join!(manager.follow_engine(), link.run(&values, shutdown));
+    let keep_ms = i64::from(settings.image_keep_seconds) * 1000;
+    let sweeps = sweep(&manager, &uses, keep_ms, &shutdown);
+    tokio::join!(manager.follow_engine(), link.run(&values, shutdown.clone()), sweeps);
     if let Some(address) = endpoint_address {
         address.remove().await;
     }
@@ -187,6 +191,17 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
         tracing::error!("the pull endpoint ended in a panic");
     }
     Ok(())
+}
+
+/// Removes unused images now and then.
+async fn sweep(manager: &Manager, uses: &ImageUse, keep_ms: i64, shutdown: &Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = tokio::time::sleep(SWEEP_INTERVAL) => {}
+        }
+        uses.sweep(manager.engine(), keep_ms, &manager.digests_in_use()).await;
+    }
 }
 
 /// Engines whose flaws let a container out.

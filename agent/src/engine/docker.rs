@@ -126,6 +126,11 @@ impl Engine for Docker {
         self.client.tag_image(image_id, Some(options)).await.map_err(refine)
     }
 
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        let options = None::<bollard::query_parameters::RemoveImageOptions>;
+        none_if_absent(self.client.remove_image(name, options, None).await).map(|_| ())
+    }
+
     async fn create(&self, container: NewContainer) -> Result<String, EngineError> {
         let body: ContainerCreateBody = serde_json::from_value(container.body).map_err(|error| {
             EngineError::Refused(format!("the container's configuration is malformed: {error}"))

@@ -221,6 +221,12 @@ impl Engine for Fake {
         self.call(format!("tag {image_id} {repository}:{tag}"))
     }
 
+    async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        self.call(format!("remove-image {name}"))?;
+        self.0.state.lock().images.remove(name);
+        Ok(())
+    }
+
     async fn create(&self, container: NewContainer) -> Result<String, EngineError> {
         self.call(format!("create {}", container.name))?;
         let mut state = self.0.state.lock();

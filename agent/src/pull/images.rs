@@ -16,6 +16,7 @@ use crate::engine::{Engine, EngineError};
 use crate::pull::foreign::ForeignImage;
 use crate::pull::grants::Grants;
 use crate::pull::rights::{Allowed, Rights};
+use crate::pull::sweep::ImageUse;
 use crate::pull::upstream::{Access, UpstreamError};
 use crate::task::event::{Failure, PulledImage};
 
@@ -42,6 +43,7 @@ struct Inner {
     engine: Arc<dyn Engine>,
     rights: Rights,
     grants: Grants,
+    uses: ImageUse,
     pull_port: u16,
     clock: Clock,
     pulling: Mutex<HashMap<String, Pull>>,
@@ -52,10 +54,11 @@ impl Images {
         engine: Arc<dyn Engine>,
         rights: Rights,
         grants: Grants,
+        uses: ImageUse,
         pull_port: u16,
         clock: Clock,
     ) -> Self {
-        Self(Arc::new(Inner { engine, rights, grants, pull_port, clock, pulling: Mutex::default() }))
+        Self(Arc::new(Inner { engine, rights, grants, uses, pull_port, clock, pulling: Mutex::default() }))
     }
 
     /// The image, pulled when it is not there; only when the task may have it.
@@ -82,6 +85,7 @@ impl Images {
         let allowed = allowed.map_err(|error| refused(&request.image, error))?;
         let present = present.map_err(|error| engine_failed(&request.image, &error))?;
         if let Some(present) = present {
+            self.0.uses.note(&reference, &request.image);
             return Ok(PulledImage {
                 image_id: present.id,
                 image_digest: Some(own.digest.clone()),
@@ -124,6 +128,7 @@ impl Images {
         let found = found.ok_or_else(|| {
             Failure::new(CANNOT_PULL, format!("{}: the engine pulled it and does not have it", request.image))
         })?;
+        inner.uses.note(&reference, &request.image);
         self.tag_as_courtesy(&request.image, found.id.clone());
         let now_ms = inner.clock.now_ms();
         Ok(PulledImage {
