@@ -80,8 +80,7 @@ struct Ecs {
 
 impl Ecs {
     fn new(server: &Server) -> Self {
-        let credentials =
-            Credentials::new(server.access_key_id().to_owned(), server.secret().to_owned(), None);
+        let credentials = Credentials::new(server.access_key_id(), server.secret());
         Self { client: Client::new(server.endpoint(), "us-east-1", credentials).unwrap() }
     }
 
