@@ -57,6 +57,8 @@ pub struct AgentSettings {
     pub image_keep_seconds: u32,
     /// Seconds for which an allow recorded on this host stands in for a registry that cannot be reached.
     pub offline_pull_grace_seconds: u32,
+    /// What tasks do when the scheduler was away for longer than this host's lease and has replaced them.
+    pub on_lost_lease: OnLostLease,
     /// Logging drivers that task definitions may name.
     pub log_drivers: Vec<String>,
     /// What tasks may have of the host.
@@ -79,6 +81,7 @@ impl Default for AgentSettings {
             cleanup_after_seconds: 3 * 3600,
             image_keep_seconds: 7 * 24 * 3600,
             offline_pull_grace_seconds: 24 * 3600,
+            on_lost_lease: OnLostLease::Keep,
             log_drivers: [
                 "json-file",
                 "local",
@@ -104,6 +107,15 @@ pub enum TaskEndpoint {
     #[default]
     Auto,
     Off,
+}
+
+/// Tasks of a host that has lost its lease: run on until the scheduler says otherwise, or stop.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLostLease {
+    #[default]
+    Keep,
+    Stop,
 }
 
 /// What the operator opens of the host to tasks; everything is closed by default.

@@ -23,7 +23,7 @@ mod task;
 #[cfg(test)]
 mod testing;
 
-pub use config::{AgentConfig, AgentSettings, HostAccess, HostNamespace, TaskEndpoint};
+pub use config::{AgentConfig, AgentSettings, HostAccess, HostNamespace, OnLostLease, TaskEndpoint};
 pub use error::AgentError;
 pub use join::{JoinedConfig, join, joined};
 pub use run::run;

@@ -6,6 +6,7 @@
 mod acs;
 mod api;
 mod backoff;
+mod lease;
 mod register;
 mod socket;
 mod tcs;
@@ -17,12 +18,15 @@ use registry_runtime::Shutdown;
 use scheduler_protocol::{DiscoverPollEndpointRequest, DiscoverPollEndpointResponse};
 use serde::{Deserialize, Serialize};
 
+use crate::config::OnLostLease;
 use crate::host::Host;
 use crate::manager::Manager;
 use crate::store::Values;
 use acs::Timeline;
 pub(crate) use api::Api;
+use api::ApiError;
 use backoff::Backoff;
+use lease::Lease;
 pub(crate) use register::Registration;
 use socket::SocketError;
 
@@ -33,6 +37,9 @@ const INSTANCE_KEY: &str = "instance";
 struct Instance {
     cluster: String,
     container_instance_arn: String,
+    /// Seconds, as the scheduler said last.
+    #[serde(default)]
+    lease_seconds: Option<i64>,
 }
 
 /// What both connections need to know.
@@ -59,19 +66,39 @@ impl Link {
         let saved: Instance =
             values.get(INSTANCE_KEY).and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
         let mut instance = if saved.cluster == self.host.cluster { saved } else { Instance::default() };
+        let lease = Lease::new(self.host.clock.clone(), instance.lease_seconds);
+        let fence = async {
+            match self.registration.settings.on_lost_lease {
+                OnLostLease::Stop => lease.watch(&self.manager).await,
+                OnLostLease::Keep => std::future::pending().await,
+            }
+        };
         let timeline = Timeline::new(&self.host.store, values);
+        tokio::select! {
+            () = self.stay_connected(&mut instance, &timeline, &lease, shutdown) => {}
+            () = fence => {}
+        }
+    }
+
+    async fn stay_connected(
+        &self,
+        instance: &mut Instance,
+        timeline: &Timeline,
+        lease: &Lease,
+        shutdown: Shutdown,
+    ) {
         let mut first = true;
         let mut backoff = Backoff::new();
         loop {
             tokio::select! {
                 () = shutdown.begun() => return,
-                () = self.register(&mut instance) => {}
+                () = self.register(instance) => {}
             }
             // Connected again and again under one registration, until the scheduler refuses the instance.
             loop {
                 let ended = tokio::select! {
                     () = shutdown.begun() => return,
-                    ended = self.connect_once(&instance, &timeline, &mut first, &mut backoff) => ended,
+                    ended = self.connect_once(instance, timeline, lease, &mut first, &mut backoff) => ended,
                 };
                 let refused = matches!(ended, Err(SocketError::Refused(_)));
                 match ended {
@@ -98,11 +125,9 @@ impl Link {
                 Ok(answer) => {
                     let arn = answer.container_instance.container_instance_arn;
                     tracing::info!(container_instance.arn = arn, "registered");
-                    *instance = Instance { cluster: self.host.cluster.clone(), container_instance_arn: arn };
-                    let bytes = serde_json::to_vec(&instance).expect("strings have a JSON form");
-                    if let Err(error) = self.host.store.put_durably(INSTANCE_KEY, bytes).await {
-                        tracing::error!(%error, "the instance's identity could not be saved");
-                    }
+                    instance.cluster.clone_from(&self.host.cluster);
+                    instance.container_instance_arn = arn;
+                    self.save(instance).await;
                     return;
                 }
                 Err(error) => tracing::warn!(%error, "the host could not be registered"),
@@ -111,10 +136,18 @@ impl Link {
         }
     }
 
+    async fn save(&self, instance: &Instance) {
+        let bytes = serde_json::to_vec(instance).expect("strings have a JSON form");
+        if let Err(error) = self.host.store.put_durably(INSTANCE_KEY, bytes).await {
+            tracing::error!(%error, "the instance's identity could not be saved");
+        }
+    }
+
     async fn connect_once(
         &self,
-        instance: &Instance,
+        instance: &mut Instance,
         timeline: &Timeline,
+        lease: &Lease,
         first: &mut bool,
         backoff: &mut Backoff,
     ) -> Result<(), SocketError> {
@@ -122,8 +155,15 @@ impl Link {
             container_instance: Some(instance.container_instance_arn.clone()),
             cluster: Some(self.host.cluster.clone()),
         };
-        let mut endpoints =
-            self.api.discover(&request).await.map_err(|error| SocketError::Away(error.to_string()))?;
+        let mut endpoints = self.api.discover(&request).await.map_err(|error| match error {
+            ApiError::Refused { .. } => SocketError::Refused(error.to_string()),
+            ApiError::Away(why) => SocketError::Away(why),
+        })?;
+        lease.set(endpoints.berth_lease_seconds);
+        if instance.lease_seconds != endpoints.berth_lease_seconds {
+            instance.lease_seconds = endpoints.berth_lease_seconds;
+            self.save(instance).await;
+        }
         for endpoint in [&mut endpoints.endpoint, &mut endpoints.telemetry_endpoint] {
             if endpoint.is_empty() {
                 *endpoint = self.host.server_url.clone();
@@ -140,9 +180,10 @@ impl Link {
         let control = acs::connect(&session, *first).await?;
         *first = false;
         backoff.reset();
+        lease.heard();
         self.api.connected();
         tokio::select! {
-            ended = acs::run(&session, timeline, control) => ended,
+            ended = acs::run(&session, timeline, lease, control) => ended,
             () = tcs::run(&session) => Ok(()),
         }
     }

@@ -178,6 +178,15 @@ impl Manager {
         async move { store.put_durably(&key, Vec::new()).await }.boxed()
     }
 
+    /// The lease has run out: every task of this host stops.
+    pub(crate) fn fence(&self) {
+        let handles: Vec<Handle> = self.0.tasks.lock().values().cloned().collect();
+        tracing::warn!(tasks = handles.len(), "the host lost its lease: its tasks stop");
+        for handle in handles {
+            let _ = handle.events.send(Event::Fenced);
+        }
+    }
+
     /// Fresh credentials for a task; false when the task is not here. Returns once they are saved.
     pub(crate) async fn set_credentials(
         &self,

@@ -46,6 +46,8 @@ pub(crate) struct Heard {
     to_agent: Option<mpsc::UnboundedSender<ServerMessage>>,
     /// Reports are answered 503 while this is set.
     pub(crate) deaf: bool,
+    /// Registrations, calls and connections of the agent are refused while this is set.
+    pub(crate) away: bool,
     /// The registry answers 403 to these repositories.
     pub(crate) denied: HashSet<String>,
     /// The registry answers 503 to everything.
@@ -235,6 +237,9 @@ pub(crate) fn foreign_container(name: &str) -> Container {
 
 async fn answer(State(control): State<Control>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
+    if control.change(|heard| heard.away) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     if path == "/ws" {
         return upgrade(control, request).await;
     }
@@ -272,7 +277,9 @@ fn api(control: &Control, operation: &str, body: &Bytes) -> Response {
             Json(json!({ "containerInstance": instance })).into_response()
         }
         "DiscoverPollEndpoint" => {
-            Json(json!({ "endpoint": control.url, "telemetryEndpoint": control.url })).into_response()
+            let (url, lease) = (&control.url, 1);
+            Json(json!({ "endpoint": url, "telemetryEndpoint": url, "berthLeaseSeconds": lease }))
+                .into_response()
         }
         "SubmitTaskStateChange" => {
             if control.change(|heard| heard.deaf) {

@@ -19,6 +19,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Session;
+use super::lease::Lease;
 use super::register::VERSION;
 use super::socket::{Socket, SocketError, open};
 use crate::store::{Store, Values};
@@ -70,7 +71,12 @@ pub(super) async fn connect(session: &Session, first: bool) -> Result<Socket, So
 }
 
 /// Serves the connection until it ends.
-pub(super) async fn run(session: &Session, timeline: &Timeline, socket: Socket) -> Result<(), SocketError> {
+pub(super) async fn run(
+    session: &Session,
+    timeline: &Timeline,
+    lease: &Lease,
+    socket: Socket,
+) -> Result<(), SocketError> {
     tracing::info!("connected to the scheduler");
     let (mut sink, mut stream) = socket.split();
     let (answers, mut queue) = unbounded_channel::<AgentMessage>();
@@ -83,8 +89,14 @@ pub(super) async fn run(session: &Session, timeline: &Timeline, socket: Socket) 
                 Err(_) => return Err(SocketError::Away("it has been silent for too long".into())),
                 Ok(None | Some(Ok(Message::Close(_)))) => return Ok(()),
                 Ok(Some(Err(error))) => return Err(error.into()),
-                Ok(Some(Ok(Message::Text(text)))) => handler.handle(&text),
-                Ok(Some(Ok(_))) => sink.flush().await?,
+                Ok(Some(Ok(Message::Text(text)))) => {
+                    lease.heard();
+                    handler.handle(&text);
+                }
+                Ok(Some(Ok(_))) => {
+                    lease.heard();
+                    sink.flush().await?;
+                }
             },
         }
     }

@@ -14,7 +14,7 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
     info: EngineInfo,
-    settings: AgentSettings,
+    pub(super) settings: AgentSettings,
     /// CPU units to offer.
     pub(crate) cpu: i64,
     /// MiB to offer.

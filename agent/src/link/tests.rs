@@ -9,6 +9,7 @@ use scheduler_protocol::{
     TaskIdentifier, TaskManifestMessage, TaskStopVerificationAck,
 };
 
+use crate::config::OnLostLease;
 use crate::engine::Fake;
 use crate::task::state::Health;
 use crate::testing::{
@@ -409,4 +410,27 @@ async fn a_task_that_is_over_is_cleaned_up_with_its_volumes() {
     scene
         .until_engine("the clean-up", |engine| engine.created().is_empty() && engine.volumes().is_empty())
         .await;
+}
+
+#[tokio::test]
+async fn a_host_that_lost_its_lease_stops_its_tasks_only_when_told_to() {
+    for (policy, left) in [(OnLostLease::Keep, 1), (OnLostLease::Stop, 0)] {
+        let scene = Scene::new().await;
+        let mut config = scene.control.config(scene.folder.path());
+        config.settings.on_lost_lease = policy;
+        let _agent = scene.control.agent(config, &scene.engine);
+        let arn = scene.run(task("one", vec![foreign_container("web")])).await;
+        scene.control.until_status(&arn, "RUNNING").await;
+        scene.control.change(|heard| heard.away = true);
+        scene.control.disconnect();
+        if left == 0 {
+            scene.until_engine("the stop", |engine| engine.running() == 0).await;
+            scene.control.change(|heard| heard.away = false);
+            let end = scene.control.until_status(&arn, "STOPPED").await;
+            assert!(end.reason.unwrap().contains("lease"));
+        } else {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            assert_eq!(scene.engine.running(), left);
+        }
+    }
 }

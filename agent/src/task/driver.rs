@@ -171,7 +171,7 @@ impl Driver {
                     return begun;
                 }
                 event = self.events.recv() => match event {
-                    Some(end @ (Event::StopRequested | Event::Refused(_))) => {
+                    Some(end @ (Event::StopRequested | Event::Fenced | Event::Refused(_))) => {
                         self.handle(end);
                         return false;
                     }

@@ -11,6 +11,8 @@ pub(crate) enum Event {
     Begin,
     /// The scheduler wants the task stopped.
     StopRequested,
+    /// The scheduler was away for longer than the host's lease, and has replaced the task.
+    Fenced,
     /// The agent cannot run this task at all.
     Refused(String),
     Prepared(Result<(), Failure>),

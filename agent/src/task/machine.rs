@@ -8,6 +8,7 @@ use crate::task::event::{CreatedContainer, Effect, Event, Failure, Observed, Obs
 use crate::task::plan::Plan;
 use crate::task::state::{Desired, Exit, Phase, Preparation, TaskState};
 
+const FENCED: &str = "The host could not reach the scheduler for longer than its lease";
 const ESSENTIAL_EXITED: &str = "Essential container in task exited";
 
 /// Applies one event at `now_ms` and says what is to be done.
@@ -47,6 +48,7 @@ impl Machine<'_> {
         match event {
             Event::Begin | Event::Tick => {}
             Event::StopRequested => self.want_stopped(None),
+            Event::Fenced => self.want_stopped(Some(FENCED.into())),
             Event::Refused(reason) => {
                 self.want_stopped(Some(reason.clone()));
                 for container in &mut self.state.containers {
