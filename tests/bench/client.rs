@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 /// One keep-alive connection with one `Authorization` value.
 pub(crate) struct Connection {
@@ -133,8 +135,9 @@ impl Connection {
 
 /// `length` bytes that do not compress, the same for the same seed; made once.
 pub(crate) fn content(seed: u64, length: usize) -> Arc<Vec<u8>> {
-    static MADE: OnceLock<Mutex<HashMap<(u64, usize), Arc<Vec<u8>>>>> = OnceLock::new();
-    let mut made = MADE.get_or_init(Mutex::default).lock().unwrap();
+    type Made = Mutex<HashMap<(u64, usize), Arc<Vec<u8>>>>;
+    static MADE: OnceLock<Made> = OnceLock::new();
+    let mut made = MADE.get_or_init(Mutex::default).lock();
     made.entry((seed, length))
         .or_insert_with(|| {
             let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -165,10 +168,10 @@ pub(crate) fn digest_of(seed: u64, bytes: &[u8]) -> String {
 pub(crate) fn once(name: &str, make: impl FnOnce() -> String) -> String {
     static MADE: OnceLock<Mutex<HashMap<String, String>>> = OnceLock::new();
     let made = MADE.get_or_init(Mutex::default);
-    let known = made.lock().unwrap().get(name).cloned();
+    let known = made.lock().get(name).cloned();
     // Not under the lock: what is made may need another name's value.
     known.unwrap_or_else(|| {
         let value = make();
-        made.lock().unwrap().entry(name.to_owned()).or_insert(value).clone()
+        made.lock().entry(name.to_owned()).or_insert(value).clone()
     })
 }
