@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::agents::{Liveness, Sessions, create_token, join, websocket};
 use crate::config::SchedulerConfig;
 use crate::core::Core;
-use crate::http::berth::BerthClusters;
-use crate::http::ecs::Ecs;
+use crate::http::berth::{self, BerthClusters};
+use crate::http::ecs::{self, Ecs};
 use crate::ids::ClusterName;
 use crate::images::{Images, ResolvedImage};
 use crate::model::{Cluster, ClusterStatus, ImagePin, ServiceStatus};
@@ -57,6 +57,11 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
+    /// Every operation of the ECS API, offered or not.
+    pub const ECS_OPERATIONS: &'static [&'static str] = ecs::OPERATIONS;
+    /// Berth's own operations on clusters and hosts.
+    pub const BERTH_OPERATIONS: &'static [&'static str] = berth::OPERATIONS;
+
     /// Brings the tables up to date and the cluster into memory. From now on no other scheduler can write.
     /// Nothing is decided or answered before [`Scheduler::start`].
     pub async fn open(

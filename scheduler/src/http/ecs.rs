@@ -32,7 +32,8 @@ use serde_json::Value;
 
 use crate::core::Core;
 use error::unsupported;
-use operation::{NAMES, Operation};
+pub(crate) use operation::NAMES as OPERATIONS;
+use operation::Operation;
 
 pub(crate) struct Ecs {
     core: Arc<Core>,
@@ -62,7 +63,7 @@ impl AwsApi for Ecs {
     }
 
     fn operations(&self) -> &'static [&'static str] {
-        NAMES
+        OPERATIONS
     }
 
     async fn checks(

@@ -51,7 +51,16 @@ impl Store {
 
     /// Uses a token up: of all who try, one gets the enrolment. None for a token that is unknown, used or too old.
     pub(crate) async fn redeem(&self, hash: &str, now_ms: i64) -> Result<Option<Enrolment>, StoreError> {
-        let hash = hash.to_owned();
+        // Whoever guesses tokens costs a read, and never a place in the writer's queue.
+        let (hash, looked_up) = (hash.to_owned(), hash.to_owned());
+        let known = self.database.point(move |tx| {
+            let row =
+                tx.query_optional("SELECT used_at FROM join_tokens WHERE hash = $1", params![&looked_up])?;
+            Ok::<_, StoreError>(row.is_some())
+        });
+        if !known.await? {
+            return Ok(None);
+        }
         self.database
             .write(move |tx| {
                 let row = tx.query_optional(
