@@ -218,10 +218,7 @@ fn a_service_rolls_replaces_scales_and_ends() {
     let described = host.aws(&["ecs", "describe-services", "--services", "svc"]);
     let events = described["services"][0]["events"].as_array().unwrap();
     let messages: Vec<&str> = events.iter().filter_map(|event| event["message"].as_str()).collect();
-    assert!(
-        messages.iter().any(|message| *message == "(service svc) has reached a steady state."),
-        "{messages:?}"
-    );
+    assert!(messages.contains(&"(service svc) has reached a steady state."), "{messages:?}");
     assert!(messages.iter().any(|message| message.contains("has started 2 tasks: (task ")), "{messages:?}");
     host.aws(&["ecs", "delete-service", "--service", "svc", "--force"]);
     host.aws(&["ecs", "wait", "services-inactive", "--services", "svc"]);

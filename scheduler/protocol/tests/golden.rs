@@ -1,4 +1,5 @@
 //! Each file in `golden/` is a message as it stands on the wire; reading and writing it again changes nothing.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, with the place it happened")]
 
 use scheduler_protocol::{
     AgentMessage, JoinResponse, RegisterContainerInstanceRequest, ServerMessage,
