@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
@@ -27,8 +26,6 @@ use crate::task::state::Desired;
 
 const TIMELINE_KEY: &str = "timeline";
 const PROTOCOL_VERSION: &str = "2";
-/// Nothing at all for one to two minutes: the connection is dead.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// The highest number of a payload or manifest that this host has seen; older manifests are not believed.
 #[derive(Clone)]
@@ -81,7 +78,8 @@ pub(super) async fn run(
     let (mut sink, mut stream) = socket.split();
     let (answers, mut queue) = unbounded_channel::<AgentMessage>();
     let handler = Handler { session, timeline, answers };
-    let silence = SILENCE + SILENCE.mul_f64(f64::from(random_bytes::<1>()[0]) / 255.0);
+    // Up to twice that, so that hosts do not all give up at once.
+    let silence = lease.silence().mul_f64(1.0 + f64::from(random_bytes::<1>()[0]) / 255.0);
     loop {
         tokio::select! {
             Some(answer) = queue.recv() => sink.send(Message::text(answer.encode())).await?,

@@ -10,6 +10,9 @@ use registry_runtime::Clock;
 
 use crate::manager::Manager;
 
+const SILENCE: Duration = Duration::from_secs(60);
+const SHORTEST_SILENCE: Duration = Duration::from_secs(15);
+
 pub(super) struct Lease {
     clock: Clock,
     /// Monotonic milliseconds of the last sign of the scheduler.
@@ -29,6 +32,14 @@ impl Lease {
 
     pub(super) fn set(&self, seconds: Option<i64>) {
         self.lease_ms.store(seconds.unwrap_or(0).saturating_mul(1000), Ordering::SeqCst);
+    }
+
+    /// How long a connection may be silent: heartbeats come several times within a lease.
+    pub(super) fn silence(&self) -> Duration {
+        match u64::try_from(self.lease_ms.load(Ordering::SeqCst)) {
+            Ok(lease_ms) if lease_ms > 0 => Duration::from_millis(lease_ms).clamp(SHORTEST_SILENCE, SILENCE),
+            _ => SILENCE,
+        }
     }
 
     pub(super) fn heard(&self) {
