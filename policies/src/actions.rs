@@ -15,6 +15,12 @@ const SERVICES: [(&str, &str); 7] = [
     ("sts", include_str!("../actions/sts.txt")),
 ];
 
+/// The names of a service's actions, without its prefix; none for a service that Berth does not have.
+pub fn actions_of(service: &str) -> impl Iterator<Item = &'static str> {
+    let names = SERVICES.iter().find(|(known, _)| *known == service).map_or("", |(_, names)| names);
+    names.lines()
+}
+
 /// What is odd about an action, if no action that exists matches it.
 pub(crate) fn oddity(pattern: &ActionPattern, written: &str) -> Option<String> {
     let service = pattern.service()?;

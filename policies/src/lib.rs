@@ -18,6 +18,7 @@ mod pattern;
 mod principal;
 mod statement;
 
+pub use actions::actions_of;
 pub use context::{Context, ContextValue};
 pub use document::{Effect, Named, Policy, PolicyKind};
 pub use evaluate::{Decision, PolicySet, Reason, Request, StatementRef, evaluate};

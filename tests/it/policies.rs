@@ -4,36 +4,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::policy_files::{Files, SECRET};
 use serde_json::{Value, json};
 use test_support::{Engine, Http, Server, aws, eventually, eventually_within, run, sha256, try_run};
-
-const SECRET: &str = "a-secret-of-exactly-forty-characters-0123";
-
-/// A policy directory that grows by files.
-struct Files<'a>(&'a Path);
-
-impl Files<'_> {
-    fn write(&self, name: &str, value: &Value) {
-        let path = self.0.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, value.to_string()).unwrap();
-    }
-
-    /// A user with an access key whose secret is [`SECRET`], and one inline policy.
-    fn user(&self, name: &str, key: &str, statements: &Value) {
-        use std::os::unix::fs::PermissionsExt;
-        let secret = self.0.parent().unwrap().join(format!("{name}.secret"));
-        std::fs::write(&secret, SECRET).unwrap();
-        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
-        self.write(
-            &format!("users/{name}.json"),
-            &json!({
-                "accessKeys": [{"accessKeyId": key, "secretFile": secret}],
-                "inlinePolicies": {"own": {"Version": "2012-10-17", "Statement": statements}},
-            }),
-        );
-    }
-}
 
 const ALICE: &str = "AKIAALICE0000000";
 const MALLORY: &str = "AKIAMALLORY00000";
@@ -42,8 +15,7 @@ const MALLORY: &str = "AKIAMALLORY00000";
 fn server_with_users() -> Server {
     let builder = Server::builder();
     let dir = builder.data().join("policies");
-    let files = Files(&dir);
-    files.write("berth-policies.json", &json!({"format": 1, "account": "000000000000"}));
+    let files = Files::new(&dir);
     let log_in = json!({"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"});
     files.user("alice", ALICE, &json!([
         log_in,

@@ -4,15 +4,13 @@
 //! every check, and an operation without checks is refused unless its API declares it open.
 
 use async_trait::async_trait;
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
-use bytes::Bytes;
 use http::Method;
 use http::request::Parts;
 use registry_aws::{AwsError, json, query, sigv4, target};
 use serde_json::Value;
-use std::time::Duration;
 
 use crate::audit::{Line, Outcome};
 use crate::caller::Caller;
@@ -20,8 +18,13 @@ use crate::check::Check;
 use crate::context::RequestContext;
 use crate::identity::Identity;
 
+mod receive;
+
 #[cfg(test)]
 mod tests;
+
+pub(crate) use receive::BodyBudget;
+use receive::Received;
 
 /// How requests and answers are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +92,6 @@ pub trait AwsApi: Send + Sync {
     ) -> Result<Value, AwsError>;
 }
 
-/// How long a client may take to send its body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-
 /// What a request asks for, as far as headers or form say.
 struct Asked {
     operation: String,
@@ -122,11 +122,14 @@ async fn serve(
 ) -> Result<(String, Value), AwsError> {
     // Nobody's body is read who does not even claim to be somebody.
     let body = match sigv4::parse(parts) {
-        Ok(Some(_)) => read(body, api.body_limit()).await?,
-        Ok(None) | Err(_) => Bytes::new(),
+        Ok(Some(signed)) => {
+            let keep = identity.knows_key(&signed);
+            identity.inner().bodies.receive(body, api.body_limit(), keep).await?
+        }
+        Ok(None) | Err(_) => Received::nothing(),
     };
-    let (caller, signed) = identity.authenticate_signature(parts, &body, &[api.signing_name()], ctx)?;
-    let Asked { operation, input } = asked(api, parts, &body)?;
+    let (caller, signed) = identity.authenticate_signature(parts, &body.bytes, &[api.signing_name()], ctx)?;
+    let Asked { operation, input } = asked(api, parts, &body.bytes)?;
     if !api.operations().contains(&operation.as_str()) {
         return Err(AwsError::unknown_operation());
     }
@@ -151,24 +154,6 @@ async fn serve(
     }
     let result = api.call(ctx, &caller, &operation, input).await?;
     Ok((operation, result))
-}
-
-async fn read(body: Body, limit: usize) -> Result<Bytes, AwsError> {
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) => {
-            let too_large = std::error::Error::source(&error)
-                .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-            Err(if too_large {
-                AwsError::request_too_large(limit)
-            } else {
-                AwsError::serialization("The request body could not be read.")
-            })
-        }
-        Err(_) => {
-            Err(AwsError::new(408, "RequestTimeoutException", "The request body did not arrive in time."))
-        }
-    }
 }
 
 fn asked(api: &dyn AwsApi, parts: &Parts, body: &[u8]) -> Result<Asked, AwsError> {

@@ -11,6 +11,7 @@ use registry_runtime::{Clock, Sealer};
 use registry_sql::Database;
 use registry_types::{AccountId, Region};
 
+use crate::api::BodyBudget;
 use crate::audit::AuditLog;
 use crate::authenticate::OpenedSession;
 use crate::caller::Caller;
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) sessions: Cache<[u8; 32], Arc<OpenedSession>>,
     pub(crate) bearers: Cache<Box<str>, Caller>,
     pub(crate) replays: Mutex<ReplayGuard>,
+    pub(crate) bodies: BodyBudget,
     audit: AuditLog,
     anonymous: Caller,
     closed: AtomicBool,
@@ -72,6 +74,7 @@ impl Identity {
             sealer,
             anonymous: Caller::anonymous(&config.account_id),
             replays: Mutex::new(ReplayGuard::new(REMEMBERED_SIGNATURES, config.clock_skew_ms)),
+            bodies: BodyBudget::default(),
             config,
             clock,
             directory: ArcSwap::default(),

@@ -43,6 +43,9 @@ pub struct Ecr {
 }
 
 impl Ecr {
+    /// Every operation's name, offered or not.
+    pub const OPERATIONS: &'static [&'static str] = Operation::NAMES;
+
     pub fn new(
         registry: Registry,
         identity: Identity,

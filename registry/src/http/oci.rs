@@ -57,6 +57,11 @@ struct Service {
 }
 
 impl Oci {
+    /// What the audit log calls each operation of the protocol.
+    pub fn operations() -> impl Iterator<Item = &'static str> {
+        Operation::ALL.into_iter().map(Operation::name)
+    }
+
     pub fn new(
         registry: Registry,
         identity: Identity,

@@ -52,6 +52,16 @@ impl Identity {
         }
     }
 
+    /// Whether the signature names a key that it could hold for. Only decides whether the body is worth its
+    /// memory; the answer is the same for keys that are unknown.
+    pub(crate) fn knows_key(&self, signed: &Signed) -> bool {
+        let Some(directory) = self.directory() else { return false };
+        match &signed.session_token {
+            None => directory.key(&signed.access_key_id).is_some(),
+            Some(token) => self.open_session(&directory, &signed.access_key_id, token).is_some(),
+        }
+    }
+
     /// Refuses a signature that came before.
     pub(crate) fn refuse_replay(
         &self,

@@ -34,6 +34,9 @@ pub struct BerthIdentity {
 }
 
 impl BerthIdentity {
+    /// Every operation's name.
+    pub const OPERATIONS: &'static [&'static str] = Operation::NAMES;
+
     pub fn new(identity: Identity) -> Self {
         Self { identity, watch: None }
     }

@@ -26,6 +26,9 @@ pub struct Sts {
 }
 
 impl Sts {
+    /// Every operation's name, offered or not.
+    pub const OPERATIONS: &'static [&'static str] = Operation::NAMES;
+
     pub fn new(identity: Identity) -> Self {
         Self { identity }
     }
@@ -68,6 +71,7 @@ impl AwsApi for Sts {
         match Operation::parse(operation)? {
             Operation::AssumeRole => Ok(self.identity.assume_role_checks(&input::assume_role(input)?)),
             Operation::GetCallerIdentity | Operation::GetSessionToken => Ok(Vec::new()),
+            Operation::Unsupported(action) => Ok(vec![Check::any(action)]),
         }
     }
 
@@ -82,6 +86,7 @@ impl AwsApi for Sts {
             Operation::AssumeRole => self.assume_role(caller, &input),
             Operation::GetCallerIdentity => Ok(get_caller_identity(caller)),
             Operation::GetSessionToken => self.get_session_token(caller, &input),
+            Operation::Unsupported(_) => Err(AwsError::unsupported(format_args!("STS's {operation}"))),
         }
     }
 }

@@ -26,7 +26,6 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    #[cfg(test)]
     pub(super) const ALL: [Self; 16] = [
         Self::Ping,
         Self::Catalog,

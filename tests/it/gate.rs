@@ -1,0 +1,274 @@
+//! Nothing is answered but through the gate: every operation of every API, asked by nobody, by a user without
+//! rights, and by one who may log in and nothing else (S4).
+
+use policies_identity::{AwsApi, BerthIdentity, Iam, Sts};
+use registry::{Ecr, Oci};
+use scheduler::Scheduler;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use test_support::{Http, Response, Server, eventually};
+
+use crate::policy_files::{Files, SECRET};
+use crate::signed::{BERTH, ECR, ECS, Service, Signer};
+
+const POWERLESS: &str = "AKIAPOWERLESS000";
+const GUEST: &str = "AKIAGUEST0000000";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A server with an image in `app`, a user who may nothing, and one who may log in.
+struct House {
+    server: Server,
+    image: String,
+    layer: String,
+}
+
+impl House {
+    fn new() -> Self {
+        let builder = Server::builder();
+        let dir = builder.data().join("policies");
+        let files = Files::new(&dir);
+        files.user("powerless", POWERLESS, &json!([{"Effect": "Deny", "Action": "x:y", "Resource": "*"}]));
+        let log_in = json!([{"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"}]);
+        files.user("guest", GUEST, &log_in);
+        let server = builder.start();
+        let guest = server.anonymous().basic(GUEST, SECRET);
+        eventually("the files are in effect", || (guest.get("/v2/").status == 200).then_some(()));
+        let http = server.http();
+        let layer = http.push_blob("app", b"{}");
+        let config =
+            json!({"mediaType": "application/vnd.oci.image.config.v1+json", "digest": layer, "size": 2});
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": []});
+        let put =
+            http.put("/v2/app/manifests/1", &[("content-type", MANIFEST)], manifest.to_string().as_bytes());
+        assert_eq!(put.status, 201, "{put:?}");
+        let image = put.header("docker-content-digest").unwrap().to_owned();
+        Self { server, image, layer }
+    }
+
+    fn signer(&self, key: Option<&str>) -> Signer {
+        Signer::new(self.server.endpoint(), key.map(|key| (key, SECRET)))
+    }
+
+    /// All that the administrator sees.
+    fn everything(&self) -> Vec<Value> {
+        let (http, signer) = (self.server.http(), Signer::administrator(&self.server));
+        let mut seen: Vec<Value> =
+            ["/v2/_catalog", "/v2/app/tags/list"].iter().map(|path| http.get(path).json()).collect();
+        for (service, operation, body) in [
+            (&ECR, "DescribeRepositories", "{}"),
+            (&ECR, "DescribeImages", r#"{"repositoryName":"app"}"#),
+            (&ECR, "GetRepositoryPolicy", r#"{"repositoryName":"app"}"#),
+            (&ECS, "ListClusters", "{}"),
+            (&ECS, "DescribeClusters", "{}"),
+            (&ECS, "ListTaskDefinitions", "{}"),
+            (&ECS, "ListServices", "{}"),
+            (&ECS, "ListTasks", "{}"),
+            (&ECS, "ListContainerInstances", "{}"),
+            (&BERTH, "DescribePolicyGeneration", "{}"),
+        ] {
+            seen.push(signer.call(service, operation, body).json());
+        }
+        seen
+    }
+
+    /// The audit lines of an access key, once every one of these operations has some.
+    fn audit(&self, key: &str, operations: &[&str]) -> Vec<Value> {
+        eventually(&format!("audit lines of {operations:?}"), || {
+            let text = std::fs::read_to_string(self.server.data().join("audit.log")).unwrap();
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let lines: Vec<Value> = lines.filter(|line| line["accessKeyId"] == key).collect();
+            let seen: BTreeSet<&str> = lines.iter().filter_map(|line| line["operation"].as_str()).collect();
+            operations.iter().all(|operation| seen.contains(operation)).then_some(lines)
+        })
+    }
+}
+
+/// A request that makes sense to every operation, about a repository of this name.
+fn input(repository: &str) -> String {
+    let cluster = "arn:aws:ecs:us-east-1:000000000000:cluster/default";
+    json!({
+        "repositoryName": repository, "repositoryNames": [repository],
+        "resourceArn": format!("arn:aws:ecr:us-east-1:000000000000:repository/{repository}"),
+        "tags": [], "tagKeys": ["a"], "imageIds": [{"imageTag": "1"}], "imageManifest": "{}", "imageTag": "1",
+        "policyText": "{}", "imageTagMutability": "MUTABLE", "uploadId": "00000000000000000000000000000000",
+        "layerDigests": ["sha256:0000000000000000000000000000000000000000000000000000000000000000"],
+        "layerDigest": "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        "partFirstByte": 0, "partLastByte": 0, "layerPartBlob": "YQ==", "force": true,
+        "imageScanningConfiguration": {"scanOnPush": false}, "subjectId": {"imageTag": "1"},
+        "cluster": cluster, "clusterName": "default", "family": "web", "taskDefinition": "web:1",
+        "service": "web", "serviceName": "web", "services": ["web"], "task": "a", "tasks": ["a"],
+        "containerInstance": "b", "containerInstances": ["b"], "status": "DRAINING", "desiredCount": 1,
+        "containerDefinitions": [{"name": "main", "image": "app:1", "memory": 16}], "attributes": [],
+        "files": [{"path": "berth-policies.json", "content": "{\"format\":1,\"account\":\"000000000000\"}"}],
+    })
+    .to_string()
+}
+
+/// The exception's name, of either protocol.
+fn exception(answer: &Response) -> String {
+    let text = String::from_utf8_lossy(&answer.body).into_owned();
+    match text.split_once("<Code>") {
+        Some((_, rest)) => rest.split('<').next().unwrap().to_owned(),
+        None => answer.json()["__type"].as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+fn json_operations() -> Vec<(&'static Service, &'static str)> {
+    let of = |service: &'static Service, names: &[&'static str]| -> Vec<_> {
+        names.iter().map(|name| (service, *name)).collect()
+    };
+    let all = [
+        of(&ECR, Ecr::OPERATIONS),
+        of(&ECS, Scheduler::ECS_OPERATIONS),
+        of(&BERTH, Scheduler::BERTH_OPERATIONS),
+        of(&BERTH, BerthIdentity::OPERATIONS),
+    ];
+    all.concat()
+}
+
+#[test]
+fn every_operation_of_the_json_services_refuses_nobody_and_the_powerless() {
+    let house = House::new();
+    let before = house.everything();
+    let (nobody, powerless) = (house.signer(None), house.signer(Some(POWERLESS)));
+    let operations = json_operations();
+    assert!(operations.len() >= 62 + 88 + 4, "{}", operations.len());
+    for (service, operation) in &operations {
+        let answer = nobody.call(service, operation, &input("app"));
+        assert_eq!(exception(&answer), "MissingAuthenticationTokenException", "{operation}");
+        let there = powerless.call(service, operation, &input("app"));
+        assert_eq!(exception(&there), "AccessDeniedException", "{operation}: {there:?}");
+        assert!(
+            String::from_utf8_lossy(&there.body).contains(":user/powerless is not authorized to perform:"),
+            "{operation}: {there:?}"
+        );
+        // A stranger does not learn what exists.
+        let absent = powerless.call(service, operation, &input("absent"));
+        let text = String::from_utf8_lossy(&absent.body).replace("repository/absent", "repository/app");
+        assert_eq!((absent.status, text.as_bytes()), (there.status, &*there.body), "{operation}");
+    }
+    let names: Vec<&str> = operations.iter().map(|(_, operation)| *operation).collect();
+    let audit = house.audit(POWERLESS, &names);
+    assert!(audit.iter().all(|line| line["decision"] == "deny"), "{audit:?}");
+    assert_eq!(house.everything(), before);
+}
+
+#[test]
+fn every_operation_of_the_query_services_refuses_nobody_and_the_powerless() {
+    let house = House::new();
+    let (nobody, powerless) = (house.signer(None), house.signer(Some(POWERLESS)));
+    let role = "RoleArn=arn:aws:iam::000000000000:role/ecsTaskExecutionRole&RoleSessionName=s";
+    let sts = Sts::OPERATIONS.iter().map(|name| ("sts", "2011-06-15", *name, "AccessDenied"));
+    let iam = Iam.operations().iter().map(|name| ("iam", "2010-05-08", *name, "AccessDenied"));
+    let mut asked = 0;
+    for (service, version, operation, refusal) in sts.chain(iam) {
+        let form = format!("{operation}&{role}");
+        let answer = nobody.query(service, version, &form);
+        assert_eq!(exception(&answer), "MissingAuthenticationToken", "{operation}: {answer:?}");
+        let answer = powerless.query(service, version, &form);
+        // Whoever has a key may ask who he is, and for a session of himself.
+        if matches!(operation, "GetCallerIdentity" | "GetSessionToken") {
+            assert_eq!(answer.status, 200, "{operation}: {answer:?}");
+        } else {
+            assert_eq!(exception(&answer), refusal, "{operation}: {answer:?}");
+        }
+        asked += 1;
+    }
+    assert!(asked > 150, "{asked}");
+    let administrator = Signer::administrator(&house.server);
+    let unsupported = administrator.query("iam", "2010-05-08", "ListUsers");
+    assert_eq!(exception(&unsupported), "UnsupportedOperationException", "{unsupported:?}");
+    assert_eq!(exception(&administrator.query("iam", "2010-05-08", "ListCats")), "InvalidAction");
+    assert_eq!(exception(&administrator.call(&ECS, "ListCats", "{}")), "UnknownOperationException");
+}
+
+/// A path of every route; `{}` is the repository.
+fn routes(house: &House, repository: &str) -> Vec<String> {
+    let (image, layer) = (&house.image, &house.layer);
+    let below = [
+        "tags/list".to_owned(),
+        format!("referrers/{image}"),
+        "manifests/1".to_owned(),
+        format!("manifests/{image}"),
+        format!("manifests/{image}?tag=2"),
+        format!("blobs/{layer}"),
+        "blobs/uploads/".to_owned(),
+        format!("blobs/uploads/?digest={layer}"),
+        format!("blobs/uploads/?mount={layer}&from=app"),
+        "blobs/uploads/00000000000000000000000000000000".to_owned(),
+        format!("blobs/uploads/00000000000000000000000000000000?digest={layer}"),
+    ];
+    let below = below.iter().map(|path| format!("/v2/{repository}/{path}"));
+    ["/v2/".to_owned(), "/v2/_catalog".to_owned()].into_iter().chain(below).collect()
+}
+
+fn send(http: &Http, method: &str, path: &str) -> Response {
+    http.send(method, path, &[("content-type", MANIFEST)], if method == "HEAD" { b"" } else { b"{}" })
+}
+
+#[test]
+fn every_route_and_verb_of_the_registry_refuses_nobody_the_powerless_and_guests() {
+    let house = House::new();
+    let before = house.everything();
+    let nobody = house.server.anonymous();
+    let (powerless, guest) = (nobody.basic(POWERLESS, SECRET), nobody.basic(GUEST, SECRET));
+    let bearer =
+        |query: &str| nobody.get(&format!("/token?{query}")).json()["token"].as_str().unwrap().to_owned();
+    let scope = "scope=repository:app:*&scope=repository:absent:*&scope=registry:catalog:*";
+    let no_one = nobody.bearer(&bearer(scope));
+    let bearer = guest.get(&format!("/token?{scope}")).json()["token"].as_str().unwrap().to_owned();
+    let with_token = nobody.bearer(&bearer);
+    for (there, absent) in routes(&house, "app").iter().zip(routes(&house, "absent")) {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+            let answers = |http: &Http| (send(http, method, there), send(http, method, &absent));
+            let (anonymous, _) = answers(&nobody);
+            if anonymous.status == 405 {
+                continue;
+            }
+            assert_eq!(anonymous.status, 401, "{method} {there}: {anonymous:?}");
+            assert!(anonymous.header("www-authenticate").unwrap().starts_with("Bearer realm="));
+            assert_eq!(answers(&powerless).0.status, 403, "{method} {there}");
+            let known_to_guests = matches!(there.as_str(), "/v2/" | "/v2/_catalog");
+            for (who, http, refused) in [
+                ("guest", &guest, 403),
+                ("guest's token", &with_token, 403),
+                ("token of nobody", &no_one, 401),
+            ] {
+                let (one, other) = answers(http);
+                if known_to_guests {
+                    let listed = String::from_utf8_lossy(&one.body).contains("app");
+                    assert!(!listed && [200, 401].contains(&one.status), "{who} {method} {there}: {one:?}");
+                    continue;
+                }
+                assert_eq!(one.status, refused, "{who} {method} {there}: {one:?}");
+                let text =
+                    String::from_utf8_lossy(&other.body).replace("repository/absent", "repository/app");
+                assert_eq!(
+                    (other.status, text.as_bytes()),
+                    (one.status, &*one.body),
+                    "{who} {method} {there} tells what exists"
+                );
+            }
+        }
+    }
+    let operations: Vec<&str> = Oci::operations().collect();
+    for line in house.audit(GUEST, &operations).iter().filter(|line| line["decision"] == "allow") {
+        assert_eq!(line["action"], "ecr:GetAuthorizationToken", "{line}");
+    }
+    assert_eq!(house.everything(), before);
+}
+
+#[test]
+fn paths_that_are_no_protocols_tell_strangers_nothing() {
+    let server = Server::start();
+    let nobody = server.anonymous();
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/ws", 400), ("/console", 404), ("/", 405)] {
+        let answer = nobody.get(path);
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert!(answer.body.len() < 200, "{path}: {answer:?}");
+    }
+    for token in ["", "berth-join-", &format!("berth-join-{}", "0".repeat(64))] {
+        let answer = nobody.post("/join", &[], json!({"token": token}).to_string().as_bytes());
+        assert_eq!(answer.status, 403, "{token}: {answer:?}");
+    }
+}
