@@ -20,6 +20,8 @@ use crate::core::Core;
 use crate::store::{Enrolment, JoinToken};
 
 const LARGEST_REQUEST: usize = 8 * 1024;
+/// How long a request may take to arrive: nobody has proven yet who sends it.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
 const PREFIX: &str = "berth-join-";
 
 /// Makes a token that admits one host, for so long.
@@ -49,7 +51,10 @@ pub(crate) async fn join(State(core): State<Arc<Core>>, request: Request) -> Res
     let (mut parts, body) = request.into_parts();
     let host = parts.extensions.remove::<RequestContext>();
     let refused = || answer(StatusCode::FORBIDDEN, &message("The join token is unknown, used or too old."));
-    let Ok(body) = to_bytes(body, LARGEST_REQUEST).await else {
+    let Ok(body) = tokio::time::timeout(REQUEST_TIME, to_bytes(body, LARGEST_REQUEST)).await else {
+        return answer(StatusCode::REQUEST_TIMEOUT, &message("The request did not arrive in time."));
+    };
+    let Ok(body) = body else {
         return answer(StatusCode::PAYLOAD_TOO_LARGE, &message("The request is too large."));
     };
     let Ok(JoinRequest { token }) = serde_json::from_slice(&body) else {

@@ -12,6 +12,8 @@ use crate::ids::{InstanceId, TaskId};
 use crate::model::{DesiredStatus, Errand, LastStatus, StopCode, Task, TaskContainer};
 use crate::state::{Draft, Key, service_of};
 
+/// A task that ends within this time of its start is replaced after a wait.
+const HARDLY_RUN_MS: i64 = 10_000;
 /// ECS keeps so much of a reason.
 const LONGEST_REASON: usize = 1024;
 
@@ -55,7 +57,8 @@ pub(crate) fn apply_report(
     let started = before.started_at.is_none() && after.started_at.is_some();
     let ended = after.is_stopped();
     let asked_to_stop = before.desired_status == DesiredStatus::Stopped;
-    let never_ran = after.started_at.is_none() && after.stop_code == Some(StopCode::TaskFailedToStart);
+    // A host's engine is quicker than ECS ever was: what ends as soon as it runs is not started again at that pace.
+    let hardly_ran = after.started_at.is_none_or(|at| now_ms - at < HARDLY_RUN_MS);
     after.version += 1;
     let after = draft.put_task(after);
     if started {
@@ -64,7 +67,7 @@ pub(crate) fn apply_report(
     if ended {
         drop_errands(draft, instance, task);
         let end =
-            if never_ran && !asked_to_stop { engine::TaskEnd::NeverRan } else { engine::TaskEnd::Other };
+            if hardly_ran && !asked_to_stop { engine::TaskEnd::NeverRan } else { engine::TaskEnd::Other };
         edit_progress(draft, &after, |deployment| deployment.task_ended(end, now_ms));
     }
     Report::Heard
@@ -153,7 +156,9 @@ pub(crate) fn give_up(draft: &mut Draft<'_>, id: &TaskId, code: StopCode, reason
         drop_errands(draft, instance, id);
         draft.enqueue(instance, id, Errand::Stop);
     }
-    edit_progress(draft, &task, |deployment| deployment.task_ended(engine::TaskEnd::Other, now_ms));
+    let end =
+        if code == StopCode::TaskFailedToStart { engine::TaskEnd::NeverRan } else { engine::TaskEnd::Other };
+    edit_progress(draft, &task, |deployment| deployment.task_ended(end, now_ms));
 }
 
 /// Changes the counters of the deployment that a task belongs to.

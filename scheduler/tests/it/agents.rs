@@ -155,3 +155,28 @@ async fn a_silent_connection_is_closed_when_the_lease_is_over() {
     eventually("agentConnected false", || async { (!agent_connected(&server, &agent).await).then_some(()) })
         .await;
 }
+
+#[tokio::test]
+async fn who_may_not_connect_is_told_why_in_the_agents_own_words() {
+    let server = Server::start().await;
+    let mut agent = Agent::join(&server, Behaviour::Obeys).await;
+    let own = agent.arn.clone();
+    agent.vanish();
+    let unknown =
+        "arn:aws:ecs:us-east-1:000000000000:container-instance/default/0123456789abcdef0123456789abcdef";
+    for (arn, name) in [
+        (unknown, "InvalidInstanceException"),
+        ("arn:aws:ecs:us-east-1:000000000000:container-instance/other/0123", "InvalidInstanceException"),
+        ("not an instance", "InvalidInstanceException"),
+    ] {
+        agent.arn = arn.into();
+        let (status, body) = agent.connect(Behaviour::Obeys).await.unwrap_err();
+        assert!((400..500).contains(&status) && body.contains(name), "{arn}: {status} {body}");
+    }
+    agent.arn = own;
+    server.ecs("DeregisterContainerInstance", json!({"containerInstance": agent.arn, "force": true})).await;
+    let (_, body) = agent.connect(Behaviour::Obeys).await.unwrap_err();
+    assert!(body.contains("InactiveInstanceException"), "{body}");
+    let (status, _) = crate::support::get(&server, "/ws?clusterArn=default&containerInstanceArn=x").await;
+    assert!((400..500).contains(&status), "an unsigned request");
+}

@@ -37,8 +37,10 @@ async fn a_service_keeps_its_count_and_replaces_what_ends() {
     assert!(
         events(&service).iter().any(|event| event.starts_with("(service web) has started 2 tasks: (task "))
     );
+    // It ended as soon as it ran: its replacement waits for a few seconds.
     let victim = agent.running()[0].clone();
     agent.end(&victim, 1).await;
+    assert_eq!(server.service("web").await["runningCount"], json!(1));
     eventually("a replacement", || async {
         let tasks = server.ecs("ListTasks", json!({"serviceName": "web"})).await;
         let arns = tasks["taskArns"].as_array().unwrap().clone();
@@ -231,4 +233,26 @@ async fn a_daemon_runs_once_on_every_instance() {
     let two = Agent::join(&server, Behaviour::Obeys).await;
     eventually("the second daemon", || async { (two.running().len() == 1).then_some(()) }).await;
     assert_eq!(stable(&server, "logs").await["runningCount"], json!(2));
+}
+
+#[tokio::test]
+async fn a_role_that_cannot_be_assumed_does_not_start_tasks_in_a_storm() {
+    let server = Server::start().await;
+    let mut agent = Agent::enrol(&server, json!({})).await;
+    agent.register(json!({})).await.unwrap();
+    agent.connect(Behaviour::Obeys).await.unwrap();
+    let container = json!({"name": "main", "image": "busybox", "memory": 16});
+    let definition =
+        json!({"family": "web", "executionRoleArn": "noSuchRole", "containerDefinitions": [container]});
+    server.ecs("RegisterTaskDefinition", definition).await;
+    server
+        .ecs("CreateService", json!({"serviceName": "web", "taskDefinition": "web", "desiredCount": 1}))
+        .await;
+    eventually("the failure", || async {
+        (server.service("web").await["deployments"][0]["failedTasks"] == json!(1)).then_some(())
+    })
+    .await;
+    let stopped = server.ecs("ListTasks", json!({"desiredStatus": "STOPPED"})).await;
+    assert_eq!(stopped["taskArns"].as_array().unwrap().len(), 1);
+    assert!(agent.running().is_empty());
 }

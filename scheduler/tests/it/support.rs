@@ -3,7 +3,7 @@
 mod agent;
 mod server;
 
-pub(crate) use agent::{Agent, Behaviour, post};
+pub(crate) use agent::{Agent, Behaviour, get, post};
 pub(crate) use server::{DIGEST, Server, Settings, own_image, refused};
 
 use std::future::Future;

@@ -17,6 +17,23 @@ use crate::state::Key;
 /// Credentials are renewed when they have less than this left.
 const RENEW_MS: i64 = 3 * 3600 * 1000;
 
+/// What becomes of an entry of the outbox.
+enum Outgoing {
+    Task(Box<wire::Task>),
+    /// There is nothing left to tell.
+    Nothing,
+    /// Not at the moment.
+    Later,
+}
+
+/// Why a task has no credentials.
+enum NoCredentials {
+    /// And will not have any: the reason for the task.
+    Never(String),
+    /// No decision is possible at the moment.
+    Now(TaskRoleError),
+}
+
 impl Session {
     /// Sends what the outbox holds and is not under way.
     pub(super) async fn deliver(&mut self) -> Result<(), Over> {
@@ -33,15 +50,21 @@ impl Session {
 
     async fn send_batch(&mut self, batch: Vec<Arc<OutboxEntry>>) -> Result<(), Over> {
         let message_id = registry_runtime::random_id();
-        let (mut tasks, mut sequences, mut needless) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tasks, mut sequences) = (Vec::new(), Vec::new());
+        let (mut needless, mut later) = (Vec::new(), Vec::new());
         for entry in batch {
             match self.message_for(&entry).await {
-                Some(task) => {
-                    tasks.push(task);
+                Outgoing::Task(task) => {
+                    tasks.push(*task);
                     sequences.push(entry.sequence);
                 }
-                None => needless.push(entry.sequence),
+                Outgoing::Nothing => needless.push(entry.sequence),
+                Outgoing::Later => later.push(entry.sequence),
             }
+        }
+        // What cannot be sent now counts as sent and unanswered: it is tried again after the same while.
+        if !later.is_empty() {
+            self.delivery.sent(registry_runtime::random_id(), later);
         }
         // Entries without a message are done with: noted like acknowledged ones.
         if !needless.is_empty() {
@@ -70,46 +93,51 @@ impl Session {
         self.send(&message).await
     }
 
-    /// The message for an entry; None when there is nothing left to tell.
-    async fn message_for(&mut self, entry: &OutboxEntry) -> Option<wire::Task> {
+    async fn message_for(&mut self, entry: &OutboxEntry) -> Outgoing {
         let core = Arc::clone(&self.control.core);
         let (task, definition) = {
             let state = core.ledger.read();
-            let task = Arc::clone(state.task(&entry.task)?);
+            let Some(task) = state.task(&entry.task).cloned() else { return Outgoing::Nothing };
             let definition = state.definition(&task.definition).cloned();
             (task, definition)
         };
-        match entry.errand {
-            Errand::Stop => Some(payload::stop(&core.names, &task)),
-            // Its stop is in the outbox behind it.
-            Errand::Start if !task.wants_to_run() => None,
-            Errand::Start => {
-                let credentials = match self.credentials(&task).await {
-                    Ok(credentials) => credentials,
-                    Err(reason) => {
-                        fail(&core, &task, reason);
-                        return None;
-                    }
-                };
-                Some(payload::start(&core.names, &task, &*definition?, credentials))
+        if entry.errand == Errand::Stop {
+            return Outgoing::Task(Box::new(payload::stop(&core.names, &task)));
+        }
+        let Some(definition) = definition.filter(|_| task.wants_to_run()) else {
+            // The stop of such a task is in the outbox behind its start.
+            return Outgoing::Nothing;
+        };
+        match self.credentials(&task).await {
+            Ok(credentials) => {
+                Outgoing::Task(Box::new(payload::start(&core.names, &task, &definition, credentials)))
+            }
+            Err(NoCredentials::Never(reason)) => {
+                fail(&core, &task, reason);
+                Outgoing::Nothing
+            }
+            Err(NoCredentials::Now(error)) => {
+                tracing::warn!(error = %error, task.id = %task.id, "a task waits for its credentials");
+                Outgoing::Later
             }
         }
     }
 
     /// Fresh credentials for a task, or why it cannot have any.
-    async fn credentials(&mut self, task: &Task) -> Result<payload::TaskCredentials, String> {
+    async fn credentials(&mut self, task: &Task) -> Result<payload::TaskCredentials, NoCredentials> {
         if task.task_role.is_none() && task.execution_role.is_none() {
             return Ok(payload::TaskCredentials::default());
         }
         if !self.may_carry_credentials() {
-            return Err(
-                "ResourceInitializationError: the agent's connection is neither TLS nor loopback, and role \
-                        credentials do not travel over it"
-                    .into(),
-            );
+            let reason = "ResourceInitializationError: the agent's connection is neither TLS nor loopback, and role \
+                          credentials do not travel over it";
+            return Err(NoCredentials::Never(reason.into()));
         }
         let (credentials, expires) =
-            credentials::of_task(&self.control.core, task).await.map_err(|error| error.to_string())?;
+            credentials::of_task(&self.control.core, task).await.map_err(|error| match error {
+                TaskRoleError::NotTrusted { .. } => NoCredentials::Never(error.to_string()),
+                TaskRoleError::Unavailable | TaskRoleError::Identity(_) => NoCredentials::Now(error),
+            })?;
         if let Some(expires) = expires {
             self.expiries.insert(task.id.clone(), expires);
         }

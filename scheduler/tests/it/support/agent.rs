@@ -333,10 +333,19 @@ fn escape(value: &str) -> String {
 
 /// A plain request without credentials.
 pub(crate) async fn post(server: &Server, path: &str, body: &str) -> (u16, String) {
+    plain(server, "POST", path, body).await
+}
+
+/// A plain request without credentials.
+pub(crate) async fn get(server: &Server, path: &str) -> (u16, String) {
+    plain(server, "GET", path, "").await
+}
+
+async fn plain(server: &Server, method: &str, path: &str, body: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         server.address,
         body.len()
     );
