@@ -141,6 +141,7 @@ impl Serving {
     /// Waits until the shutdown has begun and the requests in flight are finished, then closes what was opened.
     pub(crate) async fn until_stopped(self) -> Result<()> {
         self.listener.await.context("the listener ended by a panic")?;
+        self.scheduler.close().await;
         self.identity.close().await;
         self.database.close().await;
         tracing::info!("berth has stopped; containers run on");
