@@ -33,6 +33,8 @@ pub(crate) struct Instance {
     pub(crate) agent_hash: Option<String>,
     pub(crate) docker_version: Option<String>,
     pub(crate) registered_at: i64,
+    #[serde(default)]
+    pub(crate) deregistered_at: Option<i64>,
     /// The agent's token of its first registration, for repeating it.
     pub(crate) client_token: Option<String>,
     pub(crate) tags: Vec<Tag>,

@@ -18,7 +18,7 @@ const KEEP_INACTIVE_MS: i64 = 24 * 3600 * 1000;
 /// A task that was told to stop and did not is told again after so long.
 const REPEAT_STOP_MS: i64 = 3 * 60 * 1000;
 
-/// Removes stopped tasks, used tokens and deleted services that are old enough.
+/// Removes stopped tasks, used tokens, deleted services and deregistered instances that are old enough.
 pub(super) fn forget(draft: &mut Draft<'_>, keep_tasks_ms: i64) {
     let now_ms = draft.now_ms;
     let state = draft.state();
@@ -30,6 +30,13 @@ pub(super) fn forget(draft: &mut Draft<'_>, keep_tasks_ms: i64) {
         if now_ms - service.primary().updated_at > KEEP_INACTIVE_MS {
             keys.extend(events_of(draft, &service.key));
             keys.push(Key::Service(service.key.clone()));
+        }
+    }
+    for instance in draft.state().instances() {
+        if instance.deregistered_at.is_some_and(|at| now_ms - at > KEEP_INACTIVE_MS) {
+            let undelivered = draft.state().outbox(&instance.id);
+            keys.extend(undelivered.map(|entry| Key::Outbox(entry.instance.clone(), entry.sequence)));
+            keys.push(Key::Instance(instance.id.clone()));
         }
     }
     for key in keys {
@@ -80,3 +87,6 @@ pub(super) fn repeat_stops(draft: &mut Draft<'_>, told: &mut HashMap<TaskId, i64
         told.insert(task, now_ms);
     }
 }
+
+#[cfg(test)]
+mod tests;

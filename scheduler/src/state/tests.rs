@@ -27,6 +27,7 @@ fn instance(number: u8, status: InstanceStatus, connected: bool) -> Instance {
         agent_hash: None,
         docker_version: None,
         registered_at: 0,
+        deregistered_at: None,
         client_token: None,
         tags: Vec::new(),
         version: 1,

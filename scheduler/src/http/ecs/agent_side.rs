@@ -132,6 +132,7 @@ fn describe_host(
         agent_hash: version.agent_hash,
         docker_version: version.docker_version,
         registered_at: core.clock.now_ms(),
+        deregistered_at: None,
         client_token: input.client_token.clone().filter(|token| !token.is_empty()),
         tags: Vec::new(),
         version: 1,

@@ -147,8 +147,10 @@ pub(crate) fn deregister(draft: &mut Draft<'_>, id: &InstanceId, reason: &str) -
     for task in tasks {
         give_up(draft, &task, StopCode::InfrastructureHealth, reason);
     }
+    let now_ms = draft.now_ms;
     draft.edit_instance(id, |instance| {
         instance.status = InstanceStatus::Inactive;
+        instance.deregistered_at = Some(now_ms);
         instance.connected = false;
     })
 }

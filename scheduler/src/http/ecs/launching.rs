@@ -163,7 +163,7 @@ async fn prepare(
         // A newer revision may have come since the gate was asked: it is asked about this one.
         let base = Check::on(operation.action(), core.names.definition(&definition.key));
         for check in checks_for(core, base, Some(&cluster), Some(&definition), &input.overrides) {
-            core.identity.authorize(request.ctx, request.caller, "RunTask", &check)?;
+            core.identity.authorize(request.ctx, request.caller, operation.name(), &check)?;
         }
     }
     check_definition(&definition, input, &overrides)?;

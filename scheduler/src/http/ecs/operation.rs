@@ -66,6 +66,14 @@ macro_rules! table {
             }
         }
 
+        impl Operation {
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$served => stringify!($served),)+
+                }
+            }
+        }
+
         /// The IAM action of any operation, served or not.
         pub(crate) fn action_of(name: &str) -> Option<&'static str> {
             match name {

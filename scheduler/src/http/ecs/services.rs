@@ -132,7 +132,7 @@ fn resolve(
     if reference.revision.is_none() {
         let base = Check::on(operation.action(), core.names.service(key));
         for check in checks_for(core, base, Some(&key.cluster), Some(&definition), &Default::default()) {
-            core.identity.authorize(request.ctx, request.caller, "CreateService", &check)?;
+            core.identity.authorize(request.ctx, request.caller, operation.name(), &check)?;
         }
     }
     if !definition.is_active() {
