@@ -223,7 +223,7 @@ fn a_role_is_passed_only_by_whom_may_pass_it() {
     };
     let role = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole";
     let refused = eventually("the user is there", || {
-        register(role).err().filter(|error| !error.contains("UnrecognizedClient"))
+        register(role).err().filter(|error| error.contains("AccessDenied"))
     });
     assert!(refused.contains("iam:PassRole"), "{refused}");
     let mut open = server.aws_command_as(key, SECRET);
