@@ -8,6 +8,8 @@ mod agents;
 mod config;
 mod core;
 mod definition;
+#[cfg(test)]
+mod fixture;
 mod http;
 mod ids;
 mod images;

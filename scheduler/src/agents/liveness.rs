@@ -44,6 +44,12 @@ impl Liveness {
         }
     }
 
+    /// Whether it has said anything since agents could connect.
+    pub(crate) fn was_heard(&self, instance: &InstanceId) -> bool {
+        let heard = self.heard.lock();
+        heard.instances.get(instance).is_some_and(|last| *last >= heard.since)
+    }
+
     pub(crate) fn silence(&self, instance: &InstanceId) -> Duration {
         let heard = self.heard.lock();
         let last = heard.instances.get(instance).copied().unwrap_or(heard.since).max(heard.since);
@@ -66,7 +72,9 @@ mod tests {
         clock.advance(Duration::from_secs(100));
         liveness.begin();
         clock.advance(Duration::from_secs(10));
+        assert!(!liveness.was_heard(&one));
         liveness.touch(&one);
+        assert!(liveness.was_heard(&one));
         clock.advance(Duration::from_secs(5));
         assert_eq!(
             (liveness.silence(&one), liveness.silence(&other)),

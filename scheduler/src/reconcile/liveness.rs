@@ -1,28 +1,28 @@
 //! Instances that fell silent: whose lease ran out, and when that is believed.
 //!
-//! After a start nobody is lost before a full lease has passed in which agents could connect. When more than
-//! half of a cluster falls silent at once it is rather this server or its network that is gone: nothing is
-//! replaced then, and the services say so.
+//! After a start nobody is lost before a full lease has passed in which agents could connect, nor before an
+//! agent that paused between two attempts has made the next one. When more than half of a cluster falls silent
+//! at once it is rather this server or its network that is gone: nothing is replaced then, and the services
+//! say so.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use scheduler_protocol::AGENT_ATTRIBUTE;
+
 use super::lifecycle::give_up;
 use super::services::add_once;
+use crate::agents::Liveness;
 use crate::ids::{ClusterName, InstanceId, ServiceKey, TaskId};
-use crate::model::{InstanceStatus, ServiceStatus, StopCode};
+use crate::model::{Instance, InstanceStatus, ServiceStatus, StopCode};
 use crate::state::Draft;
 
 /// So many may be lost at once whatever share of the cluster they are.
 const FEW: usize = 2;
 
 /// Marks instances lost whose agents have been silent for longer than the lease.
-pub(super) fn check_leases(
-    draft: &mut Draft<'_>,
-    silence: &dyn Fn(&InstanceId) -> Duration,
-    lease: Duration,
-) {
+pub(super) fn check_leases(draft: &mut Draft<'_>, liveness: &Liveness, lease: Duration) {
     let mut clusters: HashMap<ClusterName, (usize, Vec<InstanceId>)> = HashMap::new();
     for instance in draft.state().instances() {
         if instance.status == InstanceStatus::Inactive || instance.lost {
@@ -30,7 +30,9 @@ pub(super) fn check_leases(
         }
         let (total, silent) = clusters.entry(instance.cluster.clone()).or_default();
         *total += 1;
-        if silence(&instance.id) > lease {
+        let patience =
+            if liveness.was_heard(&instance.id) { lease } else { lease.max(longest_pause(instance)) };
+        if liveness.silence(&instance.id) > patience {
             silent.push(instance.id.clone());
         }
     }
@@ -43,6 +45,13 @@ pub(super) fn check_leases(
             lose(draft, &instance, lease);
         }
     }
+}
+
+/// How long an agent that could not connect may wait before it tries again.
+fn longest_pause(instance: &Instance) -> Duration {
+    let own = instance.attributes.iter().any(|attribute| attribute.name == AGENT_ATTRIBUTE);
+    // Amazon's agent doubles its pauses up to two minutes, give or take a fifth.
+    Duration::from_secs(if own { 20 } else { 150 })
 }
 
 fn lose(draft: &mut Draft<'_>, id: &InstanceId, lease: Duration) {
@@ -82,3 +91,6 @@ fn hold_back(draft: &mut Draft<'_>, cluster: &ClusterName, silent: usize, total:
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

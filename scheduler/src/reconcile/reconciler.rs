@@ -77,7 +77,7 @@ impl Hooks for Reconciler {
     }
 
     fn tick(&self, draft: &mut Draft<'_>) {
-        check_leases(draft, &|instance| self.liveness.silence(instance), self.config.lease);
+        check_leases(draft, &self.liveness, self.config.lease);
         let now_ms = draft.now_ms;
         let (due, sweep) = {
             let mut memory = self.memory.lock();

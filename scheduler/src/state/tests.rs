@@ -5,36 +5,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{Draft, Key, Record, State};
+use crate::fixture::instance;
 use crate::ids::{ClusterName, DefinitionKey, Family, InstanceId, ServiceName, TaskId};
 use crate::model::{DesiredStatus, Errand, Instance, InstanceStatus, LastStatus, Task};
 
-fn instance(number: u8, status: InstanceStatus, connected: bool) -> Instance {
-    Instance {
-        id: InstanceId::new(&format!("i{number}")),
-        cluster: ClusterName::new("c"),
-        status,
-        principal: "p".into(),
-        host: None,
-        cpu: 1000,
-        memory: 1000,
-        reserved_tcp: [22].into(),
-        reserved_udp: [].into(),
-        gpus: Vec::new(),
-        attributes: Vec::new(),
-        custom_attributes: Vec::new(),
-        zone: None,
-        agent_version: None,
-        agent_hash: None,
-        docker_version: None,
-        registered_at: 0,
-        deregistered_at: None,
-        client_token: None,
-        tags: Vec::new(),
-        version: 1,
-        connected,
-        connectivity_at: None,
-        lost: false,
-    }
+fn numbered_instance(number: u8, status: InstanceStatus, connected: bool) -> Instance {
+    Instance { status, reserved_tcp: [22].into(), ..instance(&format!("i{number}"), connected) }
 }
 
 fn task(number: u8, on: u8, desired_status: DesiredStatus, last_status: LastStatus) -> Task {
@@ -107,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn take(draft: &mut Draft<'_>, step: &Step) {
     match step {
         Step::PutInstance(number, status, connected) => {
-            draft.put(Record::Instance(Arc::new(instance(*number, *status, *connected))));
+            draft.put(Record::Instance(Arc::new(numbered_instance(*number, *status, *connected))));
         }
         Step::PutTask(number, on, desired, last) => {
             // A task never moves: what is known stays where it is.

@@ -2,71 +2,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{KEEP_INACTIVE_MS, KEEP_TOKENS_MS, REPEAT_STOP_MS, forget, repeat_stops};
-use crate::ids::{ClusterName, DefinitionKey, Family, InstanceId, TaskId};
-use crate::launch::Launch;
-use crate::model::{
-    ClientToken, DefinitionStatus, Errand, Instance, InstanceStatus, PortSet, StopCode, Task, TaskDefinition,
-};
+use crate::fixture::{instance, launch};
+use crate::ids::{InstanceId, TaskId};
+use crate::model::{ClientToken, Errand, Instance, InstanceStatus, StopCode, Task};
 use crate::reconcile::stop_task;
 use crate::state::{Draft, Key, Record, State};
 
 const HOUR_MS: i64 = 3600 * 1000;
 
-fn instance(connected: bool) -> Instance {
-    Instance {
-        id: InstanceId::new("i"),
-        cluster: ClusterName::new("c"),
-        status: InstanceStatus::Active,
-        principal: "p".into(),
-        host: None,
-        cpu: 1000,
-        memory: 1000,
-        reserved_tcp: PortSet::new(),
-        reserved_udp: PortSet::new(),
-        gpus: Vec::new(),
-        attributes: Vec::new(),
-        custom_attributes: Vec::new(),
-        zone: None,
-        agent_version: None,
-        agent_hash: None,
-        docker_version: None,
-        registered_at: 0,
-        deregistered_at: None,
-        client_token: None,
-        tags: Vec::new(),
-        version: 1,
-        connected,
-        connectivity_at: None,
-        lost: false,
-    }
-}
-
-fn launch() -> Launch {
-    let content = serde_json::json!({"containerDefinitions": [{"name": "main", "image": "x", "memory": 16}]});
-    let definition = Arc::new(TaskDefinition {
-        key: DefinitionKey { family: Family::new("f"), revision: 1 },
-        status: DefinitionStatus::Active,
-        content: serde_json::from_value(content).unwrap(),
-        requires_attributes: Vec::new(),
-        registered_at: 0,
-        deregistered_at: None,
-        registered_by: String::new(),
-        tags: Vec::new(),
-    });
-    Launch::new(
-        &ClusterName::new("c"),
-        definition,
-        Default::default(),
-        vec![crate::model::ImagePin::Foreign],
-        None,
-    )
-}
-
 /// A state with one instance, and a task that was told to stop at time 0 and has the word from the outbox.
 fn told_to_stop() -> (State, TaskId) {
     let mut state = State::default();
     let mut draft = Draft::new(&mut state, 0);
-    draft.put(Record::Instance(Arc::new(instance(true))));
+    draft.put(Record::Instance(Arc::new(instance("i", true))));
     let task: Arc<Task> = launch().start(&mut draft, &InstanceId::new("i"));
     stop_task(&mut draft, &task.id, StopCode::UserInitiated, "enough");
     let delivered: Vec<i64> =
@@ -107,7 +55,7 @@ fn what_is_over_is_forgotten_in_its_time() {
     draft.put(Record::Instance(Arc::new(Instance {
         status: InstanceStatus::Inactive,
         deregistered_at: Some(0),
-        ..instance(false)
+        ..instance("i", false)
     })));
     draft.enqueue(&InstanceId::new("i"), &task.id, Errand::Stop);
     for (now_ms, tasks, tokens, instances) in
