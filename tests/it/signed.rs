@@ -47,6 +47,15 @@ impl Signer {
         self.send(service, &headers, body.as_bytes())
     }
 
+    /// The same; `None` when the answer breaks off.
+    pub(crate) fn try_call(&self, service: &Service, operation: &str, body: &str) -> Option<Response> {
+        let target = format!("{}.{operation}", service.target);
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
+        let headers = self.headers(service.name, &headers, body.as_bytes());
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.http.try_send("POST", "/", &headers, body.as_bytes()).ok()
+    }
+
     fn send(&self, service: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let headers = self.headers(service, headers, body);
         let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

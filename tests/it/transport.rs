@@ -58,8 +58,8 @@ fn passwords_and_tokens_count_on_loopback_only_and_signatures_everywhere() {
         }
     }
     let form = [("content-type", "application/x-www-form-urlencoded")];
-    let body =
-        format!("grant_type=password&username={}&password={}", server.access_key_id(), server.secret());
+    let secret = server.secret().replace('+', "%2B");
+    let body = format!("grant_type=password&username={}&password={secret}", server.access_key_id());
     assert_eq!(far.post("/token", &form, body.as_bytes()).status, 401);
     assert_eq!(far.get("/token?scope=repository:app:pull").status, 200, "anybody may be nobody");
     for claim in [("x-forwarded-proto", "https"), ("x-forwarded-for", "127.0.0.1")] {

@@ -123,8 +123,7 @@ fn server(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .header_read_timeout(limits.head_time)
         .max_headers(limits.head_fields)
         // Larger than a head may be, because bodies are read through the same buffer.
-        .max_buf_size(256 * 1024)
-        .pipeline_flush(true);
+        .max_buf_size(256 * 1024);
     server
         .http2()
         .timer(TokioTimer::new())

@@ -9,6 +9,8 @@ mod scope;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Extension, Request, State};
@@ -27,6 +29,9 @@ use serde_json::{Value, json};
 
 /// Largest form; an ECR token is the longest thing in it.
 const MAX_FORM_BYTES: usize = 64 * 1024;
+
+/// How long a form may take to arrive: nobody has proven yet who sends it.
+const FORM_TIME: Duration = Duration::from_secs(10);
 
 /// What the client wants besides being let in.
 struct Asked {
@@ -97,7 +102,10 @@ async fn post(
     if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(Refused::bad_request("the body must be a form"));
     }
-    let body = to_bytes(body, MAX_FORM_BYTES).await;
+    let body = tokio::time::timeout(FORM_TIME, to_bytes(body, MAX_FORM_BYTES)).await;
+    let late =
+        |_| Refused::new(StatusCode::REQUEST_TIMEOUT, "UNSUPPORTED", "the form did not arrive in time");
+    let body = body.map_err(late)?;
     let body = body.map_err(|_| Refused::bad_request("the form cannot be read or is too long"))?;
     let form = Form::decode(&body);
     let asked = form.asked()?;

@@ -94,7 +94,11 @@ impl Http {
         self.try_send("GET", path, &[], b"").ok()
     }
 
-    fn try_send(
+    /// The same.
+    ///
+    /// # Errors
+    /// When no whole answer comes.
+    pub fn try_send(
         &self,
         method: &str,
         path: &str,

@@ -68,7 +68,8 @@ async fn too_large_heads_are_answered_431() {
             send(served.address, &format!("GET / HTTP/1.1\r\nhost: x\r\n{headers}connection: close\r\n\r\n"))
                 .await;
         // A client that is still sending when it is refused may see only the reset.
-        assert!(answer.starts_with("HTTP/1.1 431") || answer.is_empty(), "{answer}");
+        let cut_off = answer.is_empty() && headers.len() > 256 * 1024;
+        assert!(answer.starts_with("HTTP/1.1 431") || cut_off, "{} bytes: {answer}", headers.len());
     }
     let fitting =
         format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\nconnection: close\r\n\r\n", "a".repeat(60 * 1024));
