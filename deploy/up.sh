@@ -59,7 +59,8 @@ deploy_demo() {
         fail "docker login to $listen failed"
     if ! docker --config "$config" manifest inspect --insecure "$image" >/dev/null 2>&1; then
         say "building and pushing $image"
-        docker build --quiet --tag "$image" "$context" >/dev/null
+        docker build --quiet --tag "$image" "$context" >"$context.log" 2>&1 || { cat "$context.log" >&2; fail "docker build failed"; }
+        rm -f "$context.log"
         docker --config "$config" push --quiet "$image" >/dev/null
     fi
     sed -e "s|IMAGE|$image|" -e "s|ACCOUNT|$account|" "$root/deploy/demo/service.json" >"$context/service.json"

@@ -69,9 +69,9 @@ impl File {
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut value: Value =
             serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
-        let mut member = |name: &str| match value[name].take() {
-            Value::Null => bail!("{} has no member \"{name}\"", path.display()),
-            member => Ok(member),
+        let mut member = |name: &str| match value.get_mut(name).map(Value::take) {
+            Some(member @ Value::Object(_)) => Ok(member),
+            _ => bail!("{} has no object \"{name}\"", path.display()),
         };
         let task_definition = member("taskDefinition")?;
         let service = member("service")?;
@@ -85,7 +85,7 @@ impl File {
     async fn describe(&self, api: &Api) -> Result<Option<Value>> {
         let input = json!({ "cluster": self.cluster, "services": [self.name] });
         let mut answer = api.ecs("DescribeServices", &input).await?;
-        let service = answer["services"][0].take();
+        let service = answer["services"].get_mut(0).map(Value::take).unwrap_or_default();
         Ok((service["status"] == "ACTIVE").then_some(service))
     }
 
@@ -201,5 +201,40 @@ fn print_text(service: &Value, tasks: &Value) {
                 println!("address    http://{address}:{}", binding["hostPort"]);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::File;
+
+    fn read(text: &str) -> Result<File, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        File::read(file.path()).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_file_of_another_form_is_an_error() {
+        for (text, expected) in [
+            ("[]", "no object \"taskDefinition\""),
+            (r#"{"taskDefinition": {}}"#, "no object \"service\""),
+            (r#"{"taskDefinition": {}, "service": {}}"#, "serviceName"),
+            ("{", "not JSON"),
+        ] {
+            let error = read(text).err().unwrap_or_default();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn another_task_definition_has_another_source() {
+        let of = |image: &str| {
+            let text =
+                format!(r#"{{"taskDefinition": {{"image": "{image}"}}, "service": {{"serviceName": "s"}}}}"#);
+            read(&text).unwrap().source
+        };
+        assert_eq!(of("a"), of("a"));
+        assert_ne!(of("a"), of("b"));
     }
 }
