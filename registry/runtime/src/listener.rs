@@ -41,6 +41,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Number of header fields; more is answered 431.
     pub head_fields: usize,
+    /// How long a client may take nothing of what it is sent; a connection that stands still for longer ends.
+    pub stalled: Duration,
     /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
     /// How long requests may take to finish once the shutdown has begun.
@@ -54,6 +56,8 @@ impl Default for Limits {
             head_time: Duration::from_secs(10),
             head_bytes: 64 * 1024,
             head_fields: 128,
+            // A client that unpacks while it downloads may pause for a while.
+            stalled: Duration::from_secs(300),
             streams: 128,
             grace: Duration::from_secs(10),
         }
@@ -74,7 +78,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
             () = shutdown.begun() => break,
         };
         let (stream, address) = tokio::select! {
-            accepted = accept(&listener) => accepted,
+            accepted = accept(&listener, limits.stalled) => accepted,
             () = shutdown.begun() => break,
         };
         let front = Front {
@@ -139,12 +143,14 @@ fn server(limits: &Limits) -> auto::Builder<TokioExecutor> {
 }
 
 /// The next connection. Errors here are the machine's (no file descriptors left), and pass.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener, stalled: Duration) -> (TcpStream, SocketAddr) {
+    let stalled = u32::try_from(stalled.as_millis()).unwrap_or(u32::MAX);
     loop {
         match listener.accept().await {
             Ok((stream, address)) => {
-                // Fails only when the other end is gone already.
+                // These fail only when the other end is gone already.
                 drop(stream.set_nodelay(true));
+                let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stalled);
                 return (stream, address);
             }
             Err(error) => {

@@ -95,3 +95,87 @@ fn hosts_and_forwarded_headers_are_claims() {
         assert_eq!(server.http().send("GET", "/v2/", &[(name, "x")], b"").status, 400);
     }
 }
+
+#[test]
+fn chunks_that_two_parsers_read_differently_are_refused() {
+    let server = Server::start();
+    let auth = authorization(&server);
+    let smuggled = "GET /healthz HTTP/1.1\r\nHost: b\r\n\r\n";
+    for (what, coding, body) in [
+        ("an unknown coding", "xchunked", "0\r\n\r\n"),
+        ("a coding before", "chunked, identity", "0\r\n\r\n"),
+        ("a coding twice", "chunked\r\nTransfer-Encoding: identity", "0\r\n\r\n"),
+        ("a size that is no number", "chunked", "zz\r\nabc\r\n0\r\n\r\n"),
+        ("a size beyond all bounds", "chunked", "fffffffffffffffff\r\nabc"),
+        ("a negative size", "chunked", "-1\r\nabc\r\n0\r\n\r\n"),
+        ("a bare line feed", "chunked", "3\nabc\n0\n\n"),
+        ("an endless extension", "chunked", &format!("3;{}\r\nabc\r\n0\r\n\r\n", "a".repeat(100_000))),
+    ] {
+        let head = format!(
+            "PUT /v2/app/manifests/x HTTP/1.1\r\nHost: b\r\nAuthorization: {auth}\r\nContent-Type: {}\r\nTransfer-Encoding: {coding}\r\n\r\n",
+            super::OCI_MANIFEST
+        );
+        let answer = raw(&server, format!("{head}{body}{smuggled}").as_bytes(), Duration::from_secs(2));
+        assert!(!answer.contains("200 OK") && !answer.contains("201 Created"), "{what}: {answer}");
+    }
+    assert_eq!(server.http().get("/v2/app/manifests/x").status, 404);
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+#[test]
+fn floods_of_http2_hurt_nobody_else() {
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const CONTINUATION: u8 = 9;
+    let mut server = Server::start();
+    // GET / of host `b`, by the static table.
+    let get = [0x82, 0x86, 0x84, 0x41, 1, b'b'];
+    let streams = || (0..20_000u32).map(|n| 2 * n + 1);
+    let floods: [(&str, Vec<u8>); 5] = [
+        (
+            "resets",
+            streams()
+                .flat_map(|id| [frame(HEADERS, 5, id, &get), frame(RESET, 0, id, &[0; 4])].concat())
+                .collect(),
+        ),
+        ("pings", (0..50_000).flat_map(|_| frame(PING, 0, 0, &[0; 8])).collect()),
+        ("settings", (0..50_000).flat_map(|_| frame(SETTINGS, 0, 0, &[])).collect()),
+        (
+            "continuations",
+            frame(HEADERS, 1, 1, &get)
+                .into_iter()
+                .chain((0..20_000).flat_map(|_| frame(CONTINUATION, 0, 1, &[0x40, 1, b'a', 1, b'a'])))
+                .collect(),
+        ),
+        (
+            "empty data",
+            frame(HEADERS, 4, 1, &[0x83, 0x86, 0x84, 0x41, 1, b'b'])
+                .into_iter()
+                .chain((0..50_000).flat_map(|_| frame(DATA, 0, 1, &[])))
+                .collect(),
+        ),
+    ];
+    let before = server.process().memory_kib().0;
+    for (what, flood) in floods {
+        let mut request = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        request.extend(frame(SETTINGS, 0, 0, &[]));
+        request.extend(flood);
+        std::thread::scope(|scope| {
+            let server = &server;
+            scope.spawn(move || raw(server, &request, Duration::from_secs(1)));
+            for _ in 0..5 {
+                assert_eq!(server.http().get("/v2/").status, 200, "while {what} come");
+            }
+        });
+    }
+    let grown = server.process().memory_kib().0.saturating_sub(before);
+    assert!(grown < 16 * 1024, "grew by {grown} KiB");
+}

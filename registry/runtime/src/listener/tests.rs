@@ -90,6 +90,31 @@ async fn silent_and_slow_clients_are_cut_off() {
 }
 
 #[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
+    struct Told(Arc<Notify>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let ended = Arc::new(Notify::new());
+    let told = Arc::clone(&ended);
+    let endless = move || async move {
+        let told = Told(told);
+        Body::from_stream(futures_util::stream::repeat_with(move || {
+            let _held = &told;
+            Ok::<_, Infallible>(axum::body::Bytes::from_static(&[0; 64 * 1024]))
+        }))
+    };
+    let limits = Limits { stalled: Duration::from_millis(500), ..Limits::default() };
+    let served = serve_with(Router::new().route("/", get(endless)), limits).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let cut = tokio::time::timeout(Duration::from_secs(20), ended.notified()).await;
+    assert!(cut.is_ok(), "the answer is still being sent to nobody");
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
     let served = serve_with(hello(), Limits { connections: 1, ..Limits::default() }).await;
     let first = TcpStream::connect(served.address).await.unwrap();
