@@ -15,6 +15,7 @@ mod memory;
 mod names;
 mod oracle;
 mod policies;
+mod revoked;
 mod secrets;
 mod signatures;
 mod slow;
