@@ -13,6 +13,7 @@ mod listings;
 mod manifests;
 mod memory;
 mod names;
+mod operations;
 mod oracle;
 mod policies;
 mod revoked;

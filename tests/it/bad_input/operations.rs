@@ -1,0 +1,93 @@
+//! Every operation of every API with input of the wrong kind: an error of the protocol, never one of the server.
+
+use policies_identity::{BerthIdentity, Sts};
+use registry::Ecr;
+use scheduler::Scheduler;
+use serde_json::{Value, json};
+use test_support::Server;
+
+use crate::signed::{BERTH, ECR, ECS, Signer};
+
+/// The members that operations look at, every one with this value.
+fn members(value: &Value) -> String {
+    const MEMBERS: &str = "repositoryName repositoryNames registryId registryIds resourceArn tags tagKeys imageIds \
+        imageManifest imageManifestMediaType imageTag imageDigest policyText imageTagMutability uploadId layerDigests \
+        layerDigest partFirstByte partLastByte layerPartBlob force imageScanningConfiguration subjectId nextToken \
+        maxResults filter acceptedMediaTypes encryptionConfiguration cluster clusters clusterName settings \
+        configuration family familyPrefix status taskDefinition containerDefinitions volumes cpu memory \
+        requiresCompatibilities networkMode service services serviceName desiredCount launchType \
+        deploymentConfiguration placementConstraints placementStrategy loadBalancers networkConfiguration \
+        overrides task tasks reason startedBy group count containerInstance containerInstances \
+        containerInstanceArn instanceIdentityDocument totalResources attributes targetType targetId \
+        attributeName attributeValue include sort files availabilityZone expiresInSeconds containers executionStoppedAt \
+        attachments clientToken enableExecuteCommand propagateTags platformVersion capacityProviderStrategy \
+        schedulingStrategy forceNewDeployment taskRoleArn executionRoleArn versionInfo tagSpecifications";
+    let object: serde_json::Map<_, _> =
+        MEMBERS.split_whitespace().map(|name| (name.to_owned(), value.clone())).collect();
+    Value::Object(object).to_string()
+}
+
+#[test]
+fn no_operation_breaks_on_input_of_the_wrong_kind() {
+    let server = Server::start();
+    server.http().push_blob("app", b"{}");
+    let signer = Signer::administrator(&server);
+    let long = "a".repeat(5_000);
+    let mut inputs: Vec<String> =
+        ["", "null", "[]", "7", "\"x\"", "{", "{}", "{\"\":1}", "\u{feff}{}"].map(str::to_owned).to_vec();
+    for value in [
+        json!(null),
+        json!(""),
+        json!("app"),
+        json!("arn:aws:ecs:us-east-1:000000000000:cluster/default"),
+        json!("\u{0}\u{202e}'; DROP TABLE tasks; --"),
+        json!(long),
+        json!(0),
+        json!(-1),
+        json!(i64::MAX),
+        json!(1e300),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!([null]),
+        json!(["app"]),
+        json!([[]]),
+        json!([{}]),
+        json!([{"name": "a", "value": "b", "key": "a", "targetId": "x", "imageTag": "1", "imageDigest": "x"}]),
+        json!({"name": null, "containerOverrides": [{}], "awsvpcConfiguration": {}, "imageTag": {}}),
+    ] {
+        inputs.push(members(&value));
+    }
+    let services = [
+        (&ECR, Ecr::OPERATIONS),
+        (&ECS, Scheduler::ECS_OPERATIONS),
+        (&BERTH, Scheduler::BERTH_OPERATIONS),
+        (&BERTH, BerthIdentity::OPERATIONS),
+    ];
+    for (service, operations) in services {
+        for operation in operations {
+            for input in &inputs {
+                let answer = signer.call(service, operation, input);
+                let shown = &input[..input.len().min(300)];
+                assert!(answer.status < 500, "{operation} {shown}: {answer:?}");
+                if answer.status >= 400 {
+                    assert!(answer.json()["__type"].is_string(), "{operation} {shown}: {answer:?}");
+                }
+            }
+        }
+    }
+    for operation in Sts::OPERATIONS {
+        for members in [
+            "",
+            "&RoleArn=",
+            "&RoleArn=x&RoleSessionName=%00",
+            "&DurationSeconds=-1",
+            "&Tags.member.999999999.Key=a",
+            "&Policy=%7B",
+        ] {
+            let answer = signer.query("sts", "2011-06-15", &format!("{operation}{members}"));
+            assert!(answer.status < 500, "{operation} {members}: {answer:?}");
+        }
+    }
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
