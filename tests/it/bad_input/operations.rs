@@ -91,3 +91,71 @@ fn no_operation_breaks_on_input_of_the_wrong_kind() {
     }
     assert!(!server.log().contains("panicked"), "{}", server.log());
 }
+
+#[test]
+fn no_route_breaks_on_headers_and_parameters_of_the_wrong_kind() {
+    let server = Server::start();
+    let http = server.http();
+    let digest = http.push_blob("app", b"{}");
+    let long = "9".repeat(5_000);
+    let values = [
+        "",
+        "-",
+        "0-",
+        "-1",
+        "a",
+        "bytes=0-0",
+        "5-3",
+        "0-18446744073709551615",
+        "%00",
+        "*/*",
+        "text/html",
+        long.as_str(),
+    ];
+    let names = [
+        "content-range",
+        "range",
+        "content-type",
+        "content-encoding",
+        "accept",
+        "if-none-match",
+        "if-range",
+        "if-match",
+        "user-agent",
+        "cookie",
+        "origin",
+        "x-amz-target",
+        "accept-encoding",
+        "te",
+        "via",
+    ];
+    let parameters =
+        ["digest", "mount", "from", "n", "last", "tag", "artifactType", "digest-algorithm", "_state"];
+    for path in [
+        "/v2/".to_owned(),
+        "/v2/_catalog".to_owned(),
+        "/v2/app/tags/list".to_owned(),
+        "/v2/app/manifests/1".to_owned(),
+        format!("/v2/app/blobs/{digest}"),
+        format!("/v2/app/referrers/{digest}"),
+        "/v2/app/blobs/uploads/".to_owned(),
+        "/v2/app/blobs/uploads/00000000-0000-0000-0000-000000000000".to_owned(),
+        "/token".to_owned(),
+    ] {
+        for value in values {
+            for method in ["GET", "HEAD", "POST", "PUT", "PATCH"] {
+                let body: &[u8] = if method == "HEAD" { b"" } else { b"{}" };
+                let header = if value.contains('%') { "x" } else { value };
+                let headers: Vec<_> = names.iter().map(|name| (*name, header)).collect();
+                let query: Vec<_> = parameters.iter().map(|name| format!("{name}={value}")).collect();
+                for (headers, query) in [(&headers[..], ""), (&[][..], &*query.join("&"))] {
+                    let answer = http.send(method, &format!("{path}?{query}"), headers, body);
+                    let shown = &value[..value.len().min(50)];
+                    assert!(answer.status < 500, "{method} {path} {shown}: {answer:?}");
+                }
+            }
+        }
+    }
+    assert_eq!(http.get(&format!("/v2/app/blobs/{digest}")).body, b"{}");
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+}
