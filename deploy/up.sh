@@ -41,31 +41,28 @@ start_berth() {
 }
 
 # The image's tag is the hash of what it is made of, so that an unchanged clone neither builds nor deploys anew.
-deploy_demo() {
-    local context image account
+deploy_demo() (
     context=$(mktemp -d)
-    trap 'rm -rf "$context"' RETURN
+    trap 'rm -rf "$context"' EXIT
     cp "$root/deploy/demo/Dockerfile" "$root/deploy/demo/index.html" /bin/busybox "$context"
     image=$listen/hello:$(cat "$context/Dockerfile" "$context/index.html" "$context/busybox" | sha256sum | cut -c1-12)
     account=${BERTH_ACCOUNT_ID:-000000000000}
 
-    local key secret
     key=$(sed -n 's/^aws_access_key_id *= *//p' "$data/credentials")
     secret=$(sed -n 's/^aws_secret_access_key *= *//p' "$data/credentials")
     [ -n "$key" ] || fail "$data/credentials holds no access key; 'berth admin reset' makes a new one"
     # The login is kept in a folder of its own: whose docker configuration root's is, is not ours to change.
-    local config=$context/docker
+    config=$context/docker
     printf '%s' "$secret" | docker --config "$config" login --username "$key" --password-stdin "$listen" >/dev/null 2>&1 ||
         fail "docker login to $listen failed"
     if ! docker --config "$config" manifest inspect --insecure "$image" >/dev/null 2>&1; then
         say "building and pushing $image"
-        docker build --quiet --tag "$image" "$context" >"$context.log" 2>&1 || { cat "$context.log" >&2; fail "docker build failed"; }
-        rm -f "$context.log"
+        docker build --quiet --tag "$image" "$context" >"$context/log" 2>&1 || { cat "$context/log" >&2; fail "docker build failed"; }
         docker --config "$config" push --quiet "$image" >/dev/null
     fi
     sed -e "s|IMAGE|$image|" -e "s|ACCOUNT|$account|" "$root/deploy/demo/service.json" >"$context/service.json"
     berth deploy "$context/service.json" --data "$data"
-}
+)
 
 tell_next_steps() {
     cat <<TEXT
