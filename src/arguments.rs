@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{agent, policy, serve, up};
+use crate::{admin, agent, policy, serve, up};
 
 /// A container registry and orchestrator that you run yourself, compatible with Amazon ECR and ECS
 #[derive(Debug, Parser)]
@@ -47,6 +47,17 @@ enum Command {
     #[command(subcommand)]
     Policy(Policy),
     Deploy(registry_cli::Deploy),
+    /// Recover a server, on its own machine
+    #[command(subcommand)]
+    Admin(Admin),
+}
+
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// Give the administrator a new access key and its rights back, and write it to DIR/credentials
+    ///
+    /// Needs the data directory and the key directory; a running server notices at once.
+    Reset(ServeArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -104,6 +115,7 @@ impl Arguments {
             Command::Serve(arguments) => block_on(serve::run(arguments)),
             Command::Up(arguments) => block_on(up::run(arguments)),
             Command::Agent(arguments) => block_on(agent::run(arguments)),
+            Command::Admin(Admin::Reset(arguments)) => block_on(admin::reset(arguments)),
         }
     }
 }

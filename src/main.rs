@@ -1,6 +1,7 @@
 //! The binary `berth`: takes the arguments, runs what they say, and prints an error with its causes.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command line is spoken")]
 
+mod admin;
 mod agent;
 mod arguments;
 mod config;

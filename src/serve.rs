@@ -60,10 +60,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let lock = lock(&settings.data)?;
     shutdown.listen_for_signals()?;
 
-    let keys = LocalKeys::open(&settings.key_dir())
-        .with_context(|| format!("key_dir {}", settings.key_dir().display()))?;
-    let system = keys.create(SYSTEM_DOMAIN, SYSTEM_EPOCH).context("the key of the metadata")?;
-    let sealer = Arc::new(Sealer::new(&system, SYSTEM_EPOCH));
+    let (keys, sealer) = open_keys(&settings)?;
     let clock = Clock::system();
     // Before the database is made: whoever finds one later finds these too, or knows that they are lost.
     let first_start = !settings.data.join("berth.db").exists();
@@ -168,6 +165,14 @@ fn spawn_workers(registry: &Registry, shutdown: &Shutdown) {
     });
 }
 
+/// The keys, and what seals the metadata with one of them.
+pub(crate) fn open_keys(settings: &Settings) -> Result<(LocalKeys, Arc<Sealer>)> {
+    let dir = settings.key_dir();
+    let keys = LocalKeys::open(&dir).with_context(|| format!("key_dir {}", dir.display()))?;
+    let system = keys.create(SYSTEM_DOMAIN, SYSTEM_EPOCH).context("the key of the metadata")?;
+    Ok((keys, Arc::new(Sealer::new(&system, SYSTEM_EPOCH))))
+}
+
 /// Takes the data directory for this process alone.
 fn lock(data: &Path) -> Result<File> {
     let path = data.join("lock");
@@ -215,20 +220,24 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn identity(
-    settings: &Settings,
-    database: &Database,
-    sealer: &Arc<Sealer>,
-    clock: &Clock,
-) -> Result<Identity> {
-    let config = IdentityConfig {
+pub(crate) fn identity_config(settings: &Settings) -> Result<IdentityConfig> {
+    Ok(IdentityConfig {
         account_id: settings.account_id.clone(),
         region: settings.region.clone(),
         bootstrap: settings.bootstrap()?,
         credentials_file: Some(settings.data.join("credentials")),
         audit_log: settings.data.join("audit.log"),
         clock_skew_ms: IdentityConfig::DEFAULT_CLOCK_SKEW_MS,
-    };
+    })
+}
+
+async fn identity(
+    settings: &Settings,
+    database: &Database,
+    sealer: &Arc<Sealer>,
+    clock: &Clock,
+) -> Result<Identity> {
+    let config = identity_config(settings)?;
     let opened = Identity::open(database.clone(), Arc::clone(sealer), config, clock.clone()).await;
     let (identity, _bootstrap) = opened.context("cannot open the identities")?;
     Ok(identity)

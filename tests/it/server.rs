@@ -43,6 +43,20 @@ fn bootstrap_key_is_used_at_the_first_start_only() {
 }
 
 #[test]
+fn a_lost_administrator_is_reset_while_the_server_runs() {
+    let server = Server::start();
+    let (id, secret) = (server.access_key_id().to_owned(), server.secret().to_owned());
+    let printed = run(&mut server.berth(["admin", "reset"]));
+    assert!(printed.contains("new access key"), "{printed}");
+    let credentials = std::fs::read_to_string(server.data().join("credentials")).unwrap();
+    assert!(!credentials.contains(&id) && !printed.contains(&secret));
+    test_support::eventually("the old key is refused", || {
+        try_run(server.aws_command_as(&id, &secret).args(["sts", "get-caller-identity"])).err()
+    });
+    run(&mut server.berth(["cluster", "join-token", "default"]));
+}
+
+#[test]
 fn second_server_on_the_same_data_is_refused() {
     let server = Server::start();
     let error = try_run(&mut server.berth(["serve", "--listen", "127.0.0.1:0"])).unwrap_err();
@@ -110,6 +124,7 @@ fn help_teaches_every_command() {
         vec!["policy", "apply", "--help"],
         vec!["policy", "simulate", "--help"],
         vec!["deploy", "--help"],
+        vec!["admin", "reset", "--help"],
     ] {
         let mut command = Command::new(server.berth([]).get_program());
         let help = run(command.args(&args));
