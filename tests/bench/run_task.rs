@@ -39,7 +39,7 @@ async fn compare(rounds: usize) {
     run(server.docker(&engine).args(["push", &image]));
     let image_id = engine.inspect(&image, "{{.Id}}");
     let ecs = Ecs::new(&server);
-    let containers = json!([{"name": "app", "image": image, "memory": 16, "command": ["sleep", "100000"]}]);
+    let containers = json!([{"name": "app", "image": image, "memory": 16, "stopTimeout": 2, "command": ["sleep", "100000"]}]);
     let definition = json!({"family": "app", "executionRoleArn": ROLE, "containerDefinitions": containers});
     ecs.call("RegisterTaskDefinition", definition).await;
     eventually("the host is connected", || {
