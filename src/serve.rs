@@ -119,7 +119,11 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let front = Front { clock, trusted_proxies: settings.config.trusted_proxies.clone() };
     let router = oci.router().merge(tokens.router()).merge(scheduler.router());
     let router = dispatch::router(front, services, router, ready.clone());
-    let limits = Limits { grace: Duration::from_secs(settings.config.shutdown_grace), ..Limits::default() };
+    let limits = Limits {
+        grace: Duration::from_secs(settings.config.shutdown_grace),
+        shared_addresses: settings.config.trusted_proxies.clone(),
+        ..Limits::default()
+    };
     let listener = tokio::spawn(listener::serve(tcp, router, limits, shutdown.clone()));
     spawn_workers(&registry, &shutdown);
     scheduler.start(&shutdown);

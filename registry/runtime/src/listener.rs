@@ -4,9 +4,11 @@
 //! Invariant: requests that were accepted are finished within the grace; none is accepted after the shutdown
 //! has begun.
 
+mod crowd;
+
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower::Service;
 
+use self::crowd::Crowd;
 use crate::Shutdown;
 
 /// The address at the other end of the connection, as an extension of every request.
@@ -35,6 +38,10 @@ pub struct Peer(pub SocketAddr);
 pub struct Limits {
     /// Connections at once; further ones wait in the kernel's queue.
     pub connections: usize,
+    /// Connections at once of one address; further ones are closed. Loopback is not counted.
+    pub connections_per_address: usize,
+    /// Addresses that speak for many: proxies. They are not counted either.
+    pub shared_addresses: Vec<IpAddr>,
     /// Time for the whole head of a request; also how long a connection may idle between two.
     pub head_time: Duration,
     /// Bytes of all header names and values together; more is answered 431.
@@ -53,6 +60,8 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 16_384,
+            connections_per_address: 4096,
+            shared_addresses: Vec::new(),
             head_time: Duration::from_secs(10),
             head_bytes: 64 * 1024,
             head_fields: 128,
@@ -69,6 +78,7 @@ impl Default for Limits {
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) {
     let server = server(&limits);
     let graceful = GracefulShutdown::new();
+    let crowd = Crowd::new(limits.connections_per_address, &limits.shared_addresses);
     let places = Arc::new(Semaphore::new(limits.connections));
     // Ends what outlives the grace.
     let abort = Shutdown::new();
@@ -81,6 +91,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
             accepted = accept(&listener, limits.stalled) => accepted,
             () = shutdown.begun() => break,
         };
+        let Some(guest) = crowd.enter(address.ip()) else { continue };
         let front = Front {
             router: router.clone(),
             peer: Peer(address),
@@ -99,7 +110,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
                 () = silent(asked, head_time) => {}
                 () = abort.begun() => {}
             }
-            drop(place);
+            drop((place, guest));
         });
     }
     drop(listener);
