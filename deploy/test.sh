@@ -32,8 +32,13 @@ summary() {
 }
 
 tools() {
-    install_packages build-essential ca-certificates curl git python3-venv busybox-static docker.io docker-registry \
+    install_packages build-essential ca-certificates curl git python3-venv busybox-static docker.io \
         podman buildah skopeo fuse-overlayfs crun iptables iproute2
+    if [ -n "$all" ]; then
+        # The benchmarks start it themselves; Debian's service would take Berth's port.
+        install_packages docker-registry
+        ! systemd_runs || systemctl disable --now --quiet docker-registry
+    fi
     ensure_rust
     rustup component list --installed 2>/dev/null | grep -q clippy || rustup component add clippy rustfmt >/dev/null 2>&1 || true
     if ! "$root/target/tools/aws/bin/aws" --version >/dev/null 2>&1; then
