@@ -207,7 +207,7 @@ fn policy_files(settings: &Settings) -> Result<()> {
 /// The content's replicas. A replica that has lost the marker of its first start is offline (a disk that is not
 /// mounted), never empty.
 fn replicas(settings: &Settings, sealer: &Sealer, first_start: bool) -> Result<Replicated> {
-    let cluster = hex(&sealer.derive("installation id").expose()[..16]);
+    let cluster = hex::encode(&sealer.derive("installation id").expose()[..16]);
     let mut stores = Vec::new();
     for (index, root) in settings.replicas().iter().enumerate() {
         let id = ReplicaId::new(&format!("replica{index}"));
@@ -218,10 +218,6 @@ fn replicas(settings: &Settings, sealer: &Sealer, first_start: bool) -> Result<R
         stores.push((id.clone(), Arc::new(FsStore::open(root, &cluster, &id)) as _));
     }
     Replicated::new(stores, settings.config.write_quorum).context("replicas and write_quorum")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) fn identity_config(settings: &Settings) -> Result<IdentityConfig> {
