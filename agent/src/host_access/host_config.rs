@@ -2,28 +2,11 @@
 
 use std::path::Path;
 
+use scheduler_protocol::DOCKER_DEFAULT_CAPABILITIES;
 use serde_json::{Map, Value};
 
 use super::{Gate, closed, is_unset, paths, strings};
 use crate::config::HostNamespace;
-
-/// Docker's default set, which a task may name without opening anything.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
 
 /// Keys that only bound or describe the container itself.
 const HARMLESS: [&str; 22] = [
@@ -120,7 +103,7 @@ fn capabilities(gate: &Gate, wanted: &[&str]) -> Result<(), String> {
     let plain = |name: &str| name.to_ascii_uppercase().trim_start_matches("CAP_").to_owned();
     let open: Vec<String> = gate.access.capabilities.iter().map(|name| plain(name)).collect();
     for name in wanted.iter().map(|name| plain(name)) {
-        let allowed = DEFAULT_CAPABILITIES.contains(&name.as_str())
+        let allowed = DOCKER_DEFAULT_CAPABILITIES.contains(&name.as_str())
             || open.contains(&name)
             || (name != "ALL" && open.iter().any(|open| open == "ALL"));
         if !allowed {

@@ -4,26 +4,9 @@
 //! so that `/srv/../etc` is asked about as `/etc`.
 
 use policies_identity::Check;
+use scheduler_protocol::DOCKER_DEFAULT_CAPABILITIES;
 
 use crate::model::DefinitionContent;
-
-/// Docker gives these to every container; adding them opens nothing.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "AUDIT_WRITE",
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "MKNOD",
-    "NET_BIND_SERVICE",
-    "NET_RAW",
-    "SETFCAP",
-    "SETGID",
-    "SETPCAP",
-    "SETUID",
-    "SYS_CHROOT",
-];
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HostAccess {
@@ -56,7 +39,7 @@ impl HostAccess {
             for capability in linux.capabilities.iter().flat_map(|capabilities| &capabilities.add) {
                 let upper = capability.to_ascii_uppercase();
                 let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-                if !DEFAULT_CAPABILITIES.contains(&name) {
+                if !DOCKER_DEFAULT_CAPABILITIES.contains(&name) {
                     access.capabilities.push(name.to_owned());
                 }
             }
