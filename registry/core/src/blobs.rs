@@ -8,7 +8,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use registry_blob::{Blob, BlobError};
-use registry_metadata::{KeyRow, Repository, Tx, blobs, liveness};
+use registry_metadata::{KeyRow, Repository, Tx, blobs, liveness, repositories};
 use registry_types::Digest;
 
 use crate::commit::blob_key;
@@ -87,6 +87,41 @@ impl Registry {
             key,
             blob,
         })
+    }
+
+    /// Repositories that hold a blob which could be mounted into the target, the target itself first; at most
+    /// `limit` of them. Whether a caller may know of them is not decided here.
+    pub async fn holders(
+        &self,
+        target: &PushTarget,
+        digest: &Digest,
+        limit: u32,
+    ) -> Result<Vec<Repository>, CoreError> {
+        let own = match target {
+            PushTarget::Existing(repository) => Some(repository.uid.clone()),
+            PushTarget::New(_) => None,
+        };
+        let domain = PreparedTarget::new(target, self.now_ms()).repository().domain.clone();
+        let digest = digest.clone();
+        self.inner
+            .metadata
+            .read(move |tx| {
+                let mut uids = blobs::holders(tx, &digest, limit)?;
+                if let Some(own) = &own
+                    && blobs::link(tx, own, &digest)?.is_some()
+                {
+                    uids.retain(|uid| uid != own);
+                    uids.insert(0, own.clone());
+                }
+                let mut holders = Vec::with_capacity(uids.len());
+                for uid in uids.iter().take(limit as usize) {
+                    holders.extend(
+                        repositories::by_uid(tx, uid)?.filter(|repository| repository.domain == domain),
+                    );
+                }
+                Ok::<_, CoreError>(holders)
+            })
+            .await
     }
 
     /// Makes a blob of `source` visible in the target too. The caller may read `source`: that was decided

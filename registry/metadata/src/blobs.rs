@@ -92,6 +92,15 @@ pub fn link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<
     .transpose()
 }
 
+/// Up to `limit` repositories that hold a blob, in no order that means anything.
+pub fn holders(tx: &Tx<'_>, digest: &Digest, limit: u32) -> Result<Vec<RepositoryUid>, Error> {
+    let rows = tx.query(
+        "SELECT repository_uid FROM blob_links WHERE digest = $1 ORDER BY repository_uid LIMIT $2",
+        params![digest.as_str(), i64::from(limit)],
+    )?;
+    rows.iter().map(|row| Ok(RepositoryUid::new(row.get::<String>(0)?))).collect()
+}
+
 /// Makes a blob visible; a link that exists is noted as fresh.
 pub fn put_link(
     tx: &Tx<'_>,

@@ -10,6 +10,7 @@ mod content_range;
 mod error;
 mod gate;
 mod manifests;
+mod mount;
 mod operation;
 mod query;
 mod referrers;
@@ -34,6 +35,7 @@ use registry_types::Digest;
 
 use self::error::OciError;
 use self::gate::Gate;
+use self::mount::Wish;
 use self::operation::Operation;
 use self::query::Query;
 use self::route::{Route, Target};
@@ -108,9 +110,8 @@ impl Service {
         let (parts, body) = request.into_parts();
         let route = Route::parse(&parts.method, parts.uri.path());
         let query = Query::parse(parts.uri.query());
-        let mount = uploads::wish_to_mount(&query);
-        let source = mount.as_ref().map(|(_, from)| from);
-        let gate = Gate::open(self, &parts.headers, context, route.as_ref().ok(), source)?;
+        let mount = Wish::of(&query);
+        let gate = Gate::open(self, &parts.headers, context, route.as_ref().ok(), mount.as_ref())?;
         let route = route?;
         gate.check_scope(&route)?;
         let (operation, name, target) = match route {

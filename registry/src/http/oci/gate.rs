@@ -10,8 +10,13 @@ use registry_types::RepositoryName;
 
 use super::Service;
 use super::error::OciError;
+use super::mount::{Source, Wish};
 use super::operation::{Operation, action};
 use super::route::Route;
+
+/// What the scope of a token has to hold for a mount that names no source. A token that was asked for one
+/// repository reads no other by its digests.
+const ANY_BLOB: (&str, &str) = ("registry", "blobs");
 
 /// The gate, held open for one caller and one operation.
 pub(super) struct Gate<'a> {
@@ -24,8 +29,8 @@ pub(super) struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    /// Authenticates. `route` is known unless the path is malformed; `mount_from` is the source of a mount,
-    /// which the token to be asked for has to reach as well.
+    /// Authenticates. `route` is known unless the path is malformed; the source of a mount is what
+    /// the token to be asked for has to reach as well.
     ///
     /// # Errors
     /// 401 with a challenge for credentials that are not good, whatever the path.
@@ -34,14 +39,17 @@ impl<'a> Gate<'a> {
         headers: &HeaderMap,
         context: RequestContext,
         route: Option<&Route>,
-        mount_from: Option<&RepositoryName>,
+        mount: Option<&Wish>,
     ) -> Result<Self, OciError> {
         let operation = route.map_or(Operation::Ping, Route::operation);
         let mut scope = route
             .and_then(Route::scope_resource)
             .map(|(kind, name)| format!("{kind}:{name}:{}", operation.challenge_scope()));
-        if let (Some(scope), Some(from)) = (&mut scope, mount_from) {
-            scope.push_str(&format!(" repository:{from}:pull"));
+        if let (Some(scope), Some(wish), Operation::PostUpload) = (&mut scope, mount, operation) {
+            scope.push_str(&match &wish.source {
+                Source::Named(from) => format!(" repository:{from}:pull"),
+                Source::Any => format!(" {}:{}:pull", ANY_BLOB.0, ANY_BLOB.1),
+            });
         }
         match service.identity.authenticate_docker(headers, &context) {
             Ok(caller) => Ok(Self { service, context, caller, operation, scope }),
@@ -146,7 +154,7 @@ impl<'a> Gate<'a> {
         source: &RepositoryName,
         repository: Option<&Repository>,
     ) -> Result<bool, OciError> {
-        if !self.reaches("repository", source.as_str(), "pull") {
+        if !self.reaches_blobs(source) {
             return Ok(false);
         }
         let existing = match target {
@@ -167,6 +175,21 @@ impl<'a> Gate<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the caller may read blobs of a repository; leaves no audit line.
+    pub(super) fn may_read(&self, name: &RepositoryName, repository: Option<&Repository>) -> bool {
+        let allowed = |action| {
+            let check = self.service.access.check(action, name, repository);
+            self.service.identity.probe(&self.context, &self.caller, &check).is_ok()
+        };
+        // Both are always decided: see `Service::any_source`.
+        let decided = [allowed(action::CHECK_LAYER), allowed(action::GET_DOWNLOAD_URL)];
+        self.reaches_blobs(name) && decided == [true, true]
+    }
+
+    fn reaches_blobs(&self, name: &RepositoryName) -> bool {
+        self.reaches("repository", name.as_str(), "pull") || self.reaches(ANY_BLOB.0, ANY_BLOB.1, "pull")
     }
 
     /// Whether a row of a listing may be shown; leaves no audit line.

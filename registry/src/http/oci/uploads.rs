@@ -1,4 +1,4 @@
-//! Uploads: begun, mounted instead, filled, ended.
+//! Uploads: begun, filled, ended.
 //!
 //! Locations are relative, so that they hold behind every name and proxy. Errors that leave a session alive
 //! say where it stands.
@@ -7,14 +7,14 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use registry_core::{BodyError, CoreError, Mount, NewUpload, PushTarget, UploadStatus, UploadUid};
+use registry_core::{BodyError, CoreError, NewUpload, PushTarget, UploadStatus, UploadUid};
 use registry_types::{Algorithm, Digest, RepositoryName};
 
 use super::content_range::of_upload;
 use super::error::OciError;
 use super::gate::Gate;
+use super::mount::Wish;
 use super::operation::{Operation, action};
-use super::query::Query;
 use super::{Asked, CONTENT_DIGEST, Service, content_length, plain};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -25,15 +25,15 @@ impl Service {
         &self,
         gate: &Gate<'_>,
         name: &RepositoryName,
-        mount: Option<(Digest, RepositoryName)>,
+        mount: Option<Wish>,
         asked: Asked<'_>,
     ) -> Result<Response, OciError> {
         let Asked { headers, query, body, .. } = asked;
         let target = gate.push_target(name).await?;
-        if let Some((digest, from)) = mount
-            && self.try_mount(gate, &target, &digest, &from).await?
+        if let Some(wish) = mount
+            && self.try_mount(gate, &target, &wish).await?
         {
-            return Ok(created(name, &digest));
+            return Ok(created(name, &wish.digest));
         }
         let digest = query.get("digest").map(OciError::digest).transpose()?;
         let algorithm = match (query.get("digest-algorithm"), &digest) {
@@ -57,24 +57,6 @@ impl Service {
         self.check_body(headers)?;
         let finished = self.registry.upload_whole(new, stream(body), &digest).await?;
         Ok(created(name, &finished.digest))
-    }
-
-    /// Mounts if that was asked for and is possible and allowed; whatever stands in the way, the client gets
-    /// an upload instead, as if it had not asked.
-    async fn try_mount(
-        &self,
-        gate: &Gate<'_>,
-        target: &PushTarget,
-        digest: &Digest,
-        from: &RepositoryName,
-    ) -> Result<bool, OciError> {
-        let source = self.registry.repository(from).await?;
-        if !gate.may_mount(target, from, source.as_ref())? {
-            return Ok(false);
-        }
-        let Some(source) = source else { return Ok(false) };
-        let mounted = self.registry.mount_blob(target, &source, digest).await?;
-        Ok(matches!(mounted, Mount::Mounted(_)))
     }
 
     /// What is done to a session.
@@ -134,11 +116,6 @@ impl Service {
         }
         Ok(())
     }
-}
-
-/// The blob and the repository that a request wants to mount from; what is malformed is no wish.
-pub(super) fn wish_to_mount(query: &Query) -> Option<(Digest, RepositoryName)> {
-    Some((query.get("mount")?.parse().ok()?, query.get("from")?.parse().ok()?))
 }
 
 /// A request's body as the core takes it.

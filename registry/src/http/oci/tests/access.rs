@@ -165,6 +165,34 @@ async fn mounting_needs_the_right_to_read_the_source() {
 }
 
 #[tokio::test]
+async fn a_mount_without_a_source_takes_only_what_the_caller_may_read() {
+    let world = World::new().await;
+    let digest = world.push_blob("secret", b"hidden").await;
+    world.push_blob("mine", b"x").await;
+    let path = format!("/v2/mine/blobs/uploads/?mount={digest}");
+    let challenged = ask(&world, Method::POST, &path, None).await;
+    let challenge = challenged.header("www-authenticate");
+    assert!(challenge.ends_with(r#",scope="repository:mine:pull,push registry:blobs:pull""#), "{challenge}");
+    let push = json!([{ "Effect": "Allow", "Principal": "*", "Action": "ecr:*" }]);
+    world.set_policy("mine", push.clone()).await;
+    let stranger = world.stranger().await;
+    let answer = ask(&world, Method::POST, &path, Some(&stranger)).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text());
+    assert_eq!(world.head(&format!("/v2/mine/blobs/{digest}")).await.status, StatusCode::NOT_FOUND);
+    // A token that was asked for one repository reads no other.
+    let token = world.bearer("repository:mine:pull,push").await;
+    assert_eq!(ask(&world, Method::POST, &path, Some(&token)).await.status, StatusCode::ACCEPTED);
+    let token = world.bearer("repository:mine:pull,push registry:blobs:pull").await;
+    assert_eq!(ask(&world, Method::POST, &path, Some(&token)).await.status, StatusCode::CREATED);
+    // Who may read one of the holders is given the blob, whichever others there are.
+    let digest = world.push_blob("secret", b"opened").await;
+    world.push_blob("open", b"opened").await;
+    world.set_policy("open", push).await;
+    let path = format!("/v2/mine/blobs/uploads/?mount={digest}");
+    assert_eq!(ask(&world, Method::POST, &path, Some(&stranger)).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn a_session_belongs_to_its_principal_and_repository() {
     let world = World::new().await;
     let everybody = json!([{ "Effect": "Allow", "Principal": "*", "Action": "ecr:*" }]);

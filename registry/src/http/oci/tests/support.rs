@@ -235,7 +235,7 @@ impl World {
         sigv4::sign(&mut parts, &credentials, "us-east-1", "ecr", b"", context().now_ms);
         let caller = self.identity.authenticate_aws(&parts, b"", &["ecr"], &context()).await.unwrap();
         let scopes = ["app", "other", "mine", "secret"].map(|name| format!("repository:{name}:*"));
-        self.mint(&caller, &format!("{} registry:catalog:*", scopes.join(" "))).await
+        self.mint(&caller, &format!("{} registry:catalog:* registry:blobs:pull", scopes.join(" "))).await
     }
 
     /// A bearer token of the administrator with this scope.

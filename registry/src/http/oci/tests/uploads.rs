@@ -248,6 +248,23 @@ async fn mounting_links_a_blob_without_sending_it() {
 }
 
 #[tokio::test]
+async fn a_mount_without_a_source_finds_one() {
+    let world = World::new().await;
+    let digest = world.push_blob("from/here", b"shared").await;
+    let mounted = world.post(&format!("/v2/to/blobs/uploads/?mount={digest}")).await;
+    assert_eq!(mounted.status, StatusCode::CREATED, "{}", mounted.text());
+    assert_eq!(world.get(&mounted.location()).await.body, b"shared".as_slice());
+    // What the target holds already is mounted from there.
+    assert_eq!(
+        world.post(&format!("/v2/to/blobs/uploads/?mount={digest}")).await.status,
+        StatusCode::CREATED
+    );
+    let absent = sha256(b"absent");
+    let upload = world.post(&format!("/v2/to/blobs/uploads/?mount={absent}")).await;
+    assert_eq!(upload.status, StatusCode::ACCEPTED, "{}", upload.text());
+}
+
+#[tokio::test]
 async fn what_cannot_be_mounted_becomes_an_upload() {
     let world = World::new().await;
     let digest = world.push_blob("from", b"shared").await;
@@ -256,7 +273,6 @@ async fn what_cannot_be_mounted_becomes_an_upload() {
         format!("mount={absent}&from=from"),
         format!("mount={digest}&from=nowhere"),
         format!("mount={digest}&from=../etc"),
-        format!("mount={digest}"),
         "mount=sha256:bad&from=from".to_owned(),
     ] {
         let answer = world.post(&format!("/v2/to/blobs/uploads/?{query}")).await;
