@@ -133,7 +133,7 @@ impl Handler<'_> {
             Ok(Some(ServerMessage::Close(close))) => {
                 tracing::info!(message = close.message, "the scheduler is about to close")
             }
-            Ok(None) => {}
+            Ok(Some(ServerMessage::Endpoints(_)) | None) => {}
             Err(error) => tracing::warn!(%error, "a message of the scheduler cannot be read"),
         }
     }

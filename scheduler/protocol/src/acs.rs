@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::endpoints::{BerthEndpointsMessage, BerthEndpointsReport};
 use crate::envelope::messages;
 use crate::task::Task;
 
@@ -20,6 +21,7 @@ messages! {
         RoleCredentials(RoleCredentialsMessage) = "IAMRoleCredentialsMessage",
         Error(ErrorMessage) = "ErrorMessage",
         Close(CloseMessage) = "CloseMessage",
+        Endpoints(BerthEndpointsMessage) = "BerthEndpointsMessage",
     }
 }
 
@@ -31,6 +33,7 @@ messages! {
         HeartbeatAck(HeartbeatAckRequest) = "HeartbeatAckRequest",
         RoleCredentialsAck(RoleCredentialsAckRequest) = "IAMRoleCredentialsAckRequest",
         TaskStopVerification(TaskStopVerificationMessage) = "TaskStopVerificationMessage",
+        EndpointsReport(BerthEndpointsReport) = "BerthEndpointsReport",
     }
 }
 

@@ -1,4 +1,7 @@
 //! The exchange by which a host gets a key of its own: `POST /join` with a token, once.
+//!
+//! A host that has a key already signs the request with it and keeps its identity; so does one that has lost
+//! it and is known by its machine. The key it had works nowhere afterwards.
 
 use std::fmt;
 
@@ -9,6 +12,9 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct JoinRequest {
     pub token: String,
+    /// 64 hexadecimal digits that stay the same for this machine and that nobody else knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
 }
 
 /// The answer: where the host belongs, and its key. `Debug` does not show the secret.
@@ -24,6 +30,12 @@ pub struct JoinResponse {
     pub endpoint: Option<String>,
     pub access_key_id: String,
     pub secret_access_key: String,
+    /// Most CPU units that the host may register.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_cpu: Option<i64>,
+    /// Most MiB that the host may register.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory: Option<i64>,
 }
 
 impl fmt::Debug for JoinRequest {
@@ -40,6 +52,8 @@ impl fmt::Debug for JoinResponse {
             .field("account_id", &self.account_id)
             .field("endpoint", &self.endpoint)
             .field("access_key_id", &self.access_key_id)
+            .field("max_cpu", &self.max_cpu)
+            .field("max_memory", &self.max_memory)
             .finish_non_exhaustive()
     }
 }

@@ -5,6 +5,7 @@
 //! unknown message types are never an error. This room is pure: values and their JSON, nothing else.
 
 mod acs;
+mod endpoints;
 mod envelope;
 mod http;
 mod join;
@@ -15,6 +16,10 @@ pub use acs::{
     AckRequest, AgentMessage, CloseMessage, ErrorMessage, HeartbeatAckRequest, HeartbeatMessage, NackRequest,
     PayloadMessage, PollQuery, RoleCredentials, RoleCredentialsAckRequest, RoleCredentialsMessage, RoleType,
     ServerMessage, TaskIdentifier, TaskManifestMessage, TaskStopVerificationAck, TaskStopVerificationMessage,
+};
+pub use endpoints::{
+    BerthEndpointsMessage, BerthEndpointsReport, EndpointTarget, FailedListener, ProxyProtocol,
+    ServiceEndpoints, ServingTask,
 };
 pub use envelope::DecodeError;
 pub use http::{
@@ -40,6 +45,19 @@ pub use tcs::{
 
 /// The attribute by which Berth's own agent makes itself known; its value is the agent's version.
 pub const AGENT_ATTRIBUTE: &str = "berth.agent";
+
+/// The attribute of an agent that listens for services and wants to be told of their tasks; its value is the
+/// version of the messages.
+pub const PROXY_ATTRIBUTE: &str = "berth.proxy";
+
+/// The attribute with the IP address at which other hosts reach the ports of an instance's tasks.
+pub const ADDRESS_ATTRIBUTE: &str = "berth.address";
+
+/// The attribute with the IP addresses on which an agent listens for services, separated by spaces.
+pub const LISTEN_ATTRIBUTE: &str = "berth.listen";
+
+/// Names of services end in this: `SERVICE.CLUSTER.berth.internal`.
+pub const NAME_SUFFIX: &str = ".berth.internal";
 
 /// Path of both websockets below the endpoint that DiscoverPollEndpoint returned.
 pub const WEBSOCKET_PATH: &str = "/ws";

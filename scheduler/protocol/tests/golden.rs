@@ -30,6 +30,7 @@ fn scheduler_messages_keep_their_wire_form() {
         ("task_manifest", golden!("task_manifest")),
         ("task_stop_verification_ack", golden!("task_stop_verification_ack")),
         ("role_credentials", golden!("role_credentials")),
+        ("berth_endpoints", golden!("berth_endpoints")),
     ] {
         same(name, wire, &ServerMessage::decode(wire).unwrap().unwrap().encode());
     }
@@ -42,6 +43,7 @@ fn agent_messages_keep_their_wire_form() {
         ("ack", golden!("ack")),
         ("task_stop_verification", golden!("task_stop_verification")),
         ("role_credentials_ack", golden!("role_credentials_ack")),
+        ("berth_endpoints_report", golden!("berth_endpoints_report")),
     ] {
         same(name, wire, &AgentMessage::decode(wire).unwrap().unwrap().encode());
     }

@@ -192,7 +192,9 @@ impl Session {
                 tracing::warn!(container_instance.id = %self.control.instance, reason = nack.reason, "an agent refused a message");
                 Ok(())
             }
-            AgentMessage::HeartbeatAck(_) | AgentMessage::RoleCredentialsAck(_) => Ok(()),
+            AgentMessage::HeartbeatAck(_)
+            | AgentMessage::RoleCredentialsAck(_)
+            | AgentMessage::EndpointsReport(_) => Ok(()),
         }
     }
 
