@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use crate::{Secret, durable, random_bytes};
 
 /// Length of a secret in bytes.
-const SECRET_BYTES: usize = 32;
+pub(crate) const SECRET_BYTES: usize = 32;
 
 /// A source of secrets. Implementations may block: they are asked once per epoch and process.
 pub trait KeyProvider: Send + Sync {
@@ -61,29 +61,40 @@ impl LocalKeys {
         Ok(LocalKeys { folder: folder.to_owned() })
     }
 
-    /// `<domain>-<epoch>.key`; a domain that is no plain word (a key's ARN) goes by its hash.
-    fn path(&self, domain: &str, epoch: u32) -> PathBuf {
-        let plain = (1..=48).contains(&domain.len())
-            && domain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        let name = if plain { domain.to_owned() } else { hex::encode(Sha256::digest(domain)) };
-        self.folder.join(format!("{name}-{epoch}.key"))
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
+
+    fn path(&self, domain: &str, epoch: u32) -> PathBuf {
+        self.folder.join(format!("{}.key", file_stem(domain, epoch)))
+    }
+
+    /// The secret in one file; `None` when there is no such file.
+    pub(crate) fn read(path: &Path) -> Result<Option<Secret>, KeyError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => Zeroizing::new(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(KeyError::Io { path: path.to_owned(), source }),
+        };
+        match hex::decode(text.trim_end()) {
+            Ok(bytes) if bytes.len() == SECRET_BYTES => Ok(Some(Secret::new(bytes))),
+            _ => Err(KeyError::Damaged { path: path.to_owned() }),
+        }
+    }
+}
+
+/// `<domain>-<epoch>`; a domain that is no plain word (a key's ARN) goes by its hash.
+pub(crate) fn file_stem(domain: &str, epoch: u32) -> String {
+    let plain = (1..=48).contains(&domain.len())
+        && domain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let name = if plain { domain.to_owned() } else { hex::encode(Sha256::digest(domain)) };
+    format!("{name}-{epoch}")
 }
 
 impl KeyProvider for LocalKeys {
     fn secret(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError> {
-        let path = self.path(domain, epoch);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => Zeroizing::new(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(KeyError::Missing { domain: domain.to_owned(), epoch });
-            }
-            Err(source) => return Err(KeyError::Io { path, source }),
-        };
-        match hex::decode(text.trim_end()) {
-            Ok(bytes) if bytes.len() == SECRET_BYTES => Ok(Secret::new(bytes)),
-            _ => Err(KeyError::Damaged { path }),
-        }
+        let missing = || KeyError::Missing { domain: domain.to_owned(), epoch };
+        LocalKeys::read(&self.path(domain, epoch))?.ok_or_else(missing)
     }
 
     fn create(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError> {
