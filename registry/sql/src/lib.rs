@@ -12,6 +12,7 @@ mod placeholder;
 mod readers;
 mod rerun;
 mod session;
+mod sqlite;
 mod tx;
 mod value;
 mod writer;

@@ -9,8 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::database::folder;
 use crate::session::{Access, Session};
+use crate::sqlite::folder;
 use crate::{Error, Tx, params};
 
 /// One step of a schema, portable SQL, several statements allowed. Never edited once released.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::*;
-use crate::{ConstraintKind, params};
+use crate::{ConstraintKind, params, writer};
 
 const SCHEMA: &[Migration] = &[Migration {
     version: 1,
@@ -14,6 +14,11 @@ const SCHEMA: &[Migration] = &[Migration {
           CREATE TABLE children (name TEXT NOT NULL REFERENCES counters(name));
           CREATE TABLE blobs (id BIGINT PRIMARY KEY, data BLOB NOT NULL);",
 }];
+
+fn sqlite(database: &Database) -> &Sqlite {
+    let Engine::Sqlite(sqlite) = &database.shared.engine;
+    sqlite
+}
 
 async fn open() -> (tempfile::TempDir, Database) {
     let folder = tempfile::tempdir().unwrap();
@@ -57,7 +62,7 @@ async fn hold(database: &Database) -> mpsc::Sender<()> {
 
 /// Waits until `count` closures are queued behind the one that is held.
 async fn queued(database: &Database, count: usize) {
-    while writer::QUEUE - database.shared.writer.capacity() < count {
+    while writer::QUEUE - sqlite(database).writer.capacity() < count {
         tokio::task::yield_now().await;
     }
 }
@@ -350,7 +355,7 @@ async fn a_failed_sync_ends_all_writing() {
     let failure = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_FSYNC);
     assert!(matches!(Error::from(rusqlite::Error::SqliteFailure(failure, None)), Error::NotDurable));
     database.write(|tx| add(tx, "n", 1)).await.unwrap();
-    database.shared.broken.store(true, Ordering::Relaxed);
+    sqlite(&database).broken.store(true, Ordering::Relaxed);
     assert!(matches!(database.write(|tx| add(tx, "n", 1)).await, Err(Error::NotDurable)));
     assert!(!database.is_healthy());
     assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(1));
