@@ -8,6 +8,7 @@ pub mod config;
 pub mod durable;
 pub mod listener;
 pub mod telemetry;
+pub mod tls;
 pub mod worker;
 
 mod clock;
@@ -15,16 +16,18 @@ mod keys;
 mod places;
 mod random;
 mod recovery;
+mod sealed_stream;
 mod sealer;
 mod secret;
 mod shutdown;
 
 pub use clock::Clock;
 pub use keys::{KeyError, KeyProvider, LocalKeys};
-pub use listener::Peer;
+pub use listener::{OverTls, Peer};
 pub use places::default_data_dir;
 pub use random::{random_bytes, random_id};
 pub use recovery::{RecoveryError, RecoveryKey, installation_id};
+pub use sealed_stream::{RecordSeal, SealedReader, SealedWriter, StreamError, StreamKey, StreamKind};
 pub use sealer::{SealError, Sealer};
 pub use secret::{Secret, SecretString};
 pub use shutdown::Shutdown;
