@@ -1,37 +1,40 @@
-//! Serves an axum router over TCP, HTTP/1.1 and HTTP/2 on the same port.
+//! Serves an axum router over TCP and TLS, HTTP/1.1 and HTTP/2 on the same port.
 //!
 //! Bounded in what a stranger can hold open: connections, the time and size of a request's head, streams.
 //! Invariant: requests that were accepted are finished within the grace; none is accepted after the shutdown
 //! has begun.
 
+mod bind;
+mod connection;
 mod crowd;
+mod owner;
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::response::Response;
-use http::{Request, StatusCode};
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tower::Service;
 
+pub use self::bind::{BindError, bind};
+pub use self::connection::Transport;
+use self::connection::{Conversation, Front};
 use self::crowd::Crowd;
 use crate::Shutdown;
 
 /// The address at the other end of the connection, as an extension of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
+
+/// An extension of every request that came over TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverTls;
 
 /// What a stranger can hold open.
 #[derive(Debug, Clone)]
@@ -42,7 +45,7 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// Addresses that speak for many: proxies. They are not counted either.
     pub shared_addresses: Vec<IpAddr>,
-    /// Time for the whole head of a request; also how long a connection may idle between two.
+    /// Time for a handshake and the whole head of a request; also how long a connection may idle between two.
     pub head_time: Duration,
     /// Bytes of all header names and values together; more is answered 431.
     pub head_bytes: usize,
@@ -73,13 +76,26 @@ impl Default for Limits {
     }
 }
 
-/// Serves until the shutdown begins and the requests in flight are finished, or their grace is over.
-/// Connections that were upgraded (websockets) are not waited for: whoever holds one listens to the shutdown.
+/// Serves plain HTTP on one listener; see [`serve_all`].
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) {
+    serve_all(vec![listener], Transport::Plain, router, limits, shutdown).await;
+}
+
+/// Serves until the shutdown begins and the requests in flight are finished, or their grace is over. The limits
+/// hold for all listeners together.
+/// Connections that were upgraded (websockets) are not waited for: whoever holds one listens to the shutdown.
+pub async fn serve_all(
+    listeners: Vec<TcpListener>,
+    transport: Transport,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) {
     let server = server(&limits);
     let graceful = GracefulShutdown::new();
     let crowd = Crowd::new(limits.connections_per_address, &limits.shared_addresses);
     let places = Arc::new(Semaphore::new(limits.connections));
+    let mut turn = 0;
     // Ends what outlives the grace.
     let abort = Shutdown::new();
     loop {
@@ -88,32 +104,36 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
             () = shutdown.begun() => break,
         };
         let (stream, address) = tokio::select! {
-            accepted = accept(&listener, limits.stalled) => accepted,
+            accepted = accept(&listeners, &mut turn, limits.stalled) => accepted,
             () = shutdown.begun() => break,
         };
         let Some(guest) = crowd.enter(address.ip()) else { continue };
+        let asked = Arc::new(AtomicBool::new(false));
         let front = Front {
             router: router.clone(),
             peer: Peer(address),
+            secure: false,
             head_bytes: limits.head_bytes,
-            asked: Arc::new(AtomicBool::new(false)),
+            asked: Arc::clone(&asked),
         };
-        let (asked, head_time, abort) = (Arc::clone(&front.asked), limits.head_time, abort.clone());
-        let watcher = graceful.watcher();
-        let server = server.clone();
+        let (head_time, abort) = (limits.head_time, abort.clone());
+        let conversation = Conversation {
+            transport: transport.clone(),
+            front,
+            server: server.clone(),
+            watcher: graceful.watcher(),
+            shutdown: shutdown.clone(),
+        };
         tokio::spawn(async move {
-            let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), front);
-            let mut connection = std::pin::pin!(watcher.watch(connection));
-            // Errors are the client's: a reset, a malformed head, a timeout. hyper has answered them.
             tokio::select! {
-                _ = connection.as_mut() => {}
+                () = conversation.hold(stream) => {}
                 () = silent(asked, head_time) => {}
                 () = abort.begun() => {}
             }
             drop((place, guest));
         });
     }
-    drop(listener);
+    drop(listeners);
     if tokio::time::timeout(limits.grace, graceful.shutdown()).await.is_err() {
         tracing::warn!(grace_ms = limits.grace.as_millis(), "requests were cut off at the end of the grace");
     }
@@ -153,11 +173,22 @@ fn server(limits: &Limits) -> auto::Builder<TokioExecutor> {
     server
 }
 
-/// The next connection. Errors here are the machine's (no file descriptors left), and pass.
-async fn accept(listener: &TcpListener, stalled: Duration) -> (TcpStream, SocketAddr) {
+/// The next connection of any listener, each having its `turn`. Errors here are the machine's (no file
+/// descriptors left), and pass.
+async fn accept(listeners: &[TcpListener], turn: &mut usize, stalled: Duration) -> (TcpStream, SocketAddr) {
     let stalled = u32::try_from(stalled.as_millis()).unwrap_or(u32::MAX);
     loop {
-        match listener.accept().await {
+        let accepted = std::future::poll_fn(|context| {
+            for offset in 0..listeners.len() {
+                let index = (*turn + offset) % listeners.len();
+                if let Poll::Ready(accepted) = listeners[index].poll_accept(context) {
+                    *turn = index + 1;
+                    return Poll::Ready(accepted);
+                }
+            }
+            Poll::Pending
+        });
+        match accepted.await {
             Ok((stream, address)) => {
                 // These fail only when the other end is gone already.
                 drop(stream.set_nodelay(true));
@@ -178,35 +209,6 @@ async fn silent(asked: Arc<AtomicBool>, time: Duration) {
     tokio::time::sleep(time).await;
     if asked.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
-    }
-}
-
-/// What stands before the router on each connection.
-#[derive(Clone)]
-struct Front {
-    router: Router,
-    peer: Peer,
-    head_bytes: usize,
-    asked: Arc<AtomicBool>,
-}
-
-impl hyper::service::Service<Request<Incoming>> for Front {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        self.asked.store(true, Ordering::Relaxed);
-        let size: usize =
-            request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if size > self.head_bytes {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return Box::pin(std::future::ready(Ok(response)));
-        }
-        request.extensions_mut().insert(self.peer);
-        // A router is always ready, and cheap to clone: it is a counted reference.
-        Box::pin(self.router.clone().call(request.map(Body::new)))
     }
 }
 

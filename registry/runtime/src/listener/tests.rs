@@ -1,11 +1,20 @@
 //! The listener over real sockets.
 
+use std::convert::Infallible;
+
 use axum::Extension;
+use axum::body::Body;
 use axum::routing::get;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::tls::{CA_PATH, CertificateNames, Connector, ServerCertificate, Source, Trust, fetch_ca};
+use crate::{Clock, Sealer, Secret};
 
 struct Served {
     address: SocketAddr,
@@ -163,4 +172,92 @@ async fn the_grace_ends() {
     served.shutdown.begin();
     served.ended.await.unwrap();
     assert_eq!(request.await.unwrap(), "");
+}
+
+/// A listener with TLS on loopback, its certificate, and the folder of its CA.
+async fn serve_tls(limits: Limits) -> (Served, ServerCertificate, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let names = CertificateNames { names: Vec::new(), every_address: false };
+    let sealer = Sealer::new(&Secret::new(vec![1; 32]), 1);
+    let source = Source::Own { dir: dir.path(), sealer: &sealer, names };
+    let certificate = ServerCertificate::open(source, Clock::system()).unwrap();
+    let ca = certificate.clone();
+    let secure = |over: Option<Extension<OverTls>>| async move { over.is_some().to_string() };
+    let router = Router::new()
+        .route("/", get(secure))
+        .route(CA_PATH, get(move || async move { ca.ca().unwrap().pem() }));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
+    let transport = Transport::Tls { config: certificate.server_config().unwrap(), plain: false };
+    let ended = tokio::spawn(serve_all(vec![listener], transport, router, limits, shutdown.clone()));
+    (Served { address, shutdown, ended }, certificate, dir)
+}
+
+async fn get_over(trust: &Trust, url: &str) -> Result<String, String> {
+    let client = Client::builder(TokioExecutor::new()).build(Connector::new(url, trust).unwrap());
+    let answer = client.request(Request::get(url).body(Body::empty()).unwrap()).await;
+    let answer = answer.map_err(|error| crate::worker::describe(&error))?;
+    Ok(String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn requests_over_tls_are_told_apart_from_those_in_clear() {
+    let (served, certificate, _dir) = serve_tls(Limits::default()).await;
+    let url = format!("https://{}", served.address);
+    let ca = fetch_ca(&url).await.unwrap();
+    assert_eq!(Some(&ca), certificate.ca().as_ref());
+    let trust = Trust::only(vec![ca]);
+    assert_eq!(get_over(&trust, &url).await.as_deref(), Ok("true"));
+    assert_eq!(
+        get_over(&trust, &format!("https://localhost:{}", served.address.port())).await.as_deref(),
+        Ok("true")
+    );
+    assert_eq!(get_over(&trust, &format!("http://{}", served.address)).await.as_deref(), Ok("false"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_trusted_is_refused_in_words() {
+    let (served, _certificate, _dir) = serve_tls(Limits::default()).await;
+    let (_other, other, _other_dir) = serve_tls(Limits::default()).await;
+    let url = format!("https://{}", served.address);
+    let error = get_over(&Trust::only(vec![other.ca().unwrap()]), &url).await.unwrap_err();
+    assert!(error.contains("not signed by a CA that is trusted here"), "{error}");
+    let plain = serve_with(hello(), Limits::default()).await;
+    let error = fetch_ca(&format!("https://{}", plain.address)).await.unwrap_err().to_string();
+    assert!(error.contains("does not speak TLS"), "{error}");
+}
+
+#[tokio::test]
+async fn slow_handshakes_are_cut_off() {
+    let limits = Limits { head_time: Duration::from_millis(100), ..Limits::default() };
+    let (served, _certificate, _dir) = serve_tls(limits).await;
+    // Nothing at all, a byte of a handshake, the head of a record of 512 bytes.
+    for sent in [&b""[..], &[0x16], &[0x16, 3, 1, 2, 0]] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let mut answer = Vec::new();
+        let cut = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+        assert!(cut.is_ok(), "still open after {sent:?}");
+    }
+    served.shutdown.begin();
+    served.ended.await.unwrap();
+}
+
+#[tokio::test]
+async fn every_listener_has_its_turn() {
+    let mut listeners = Vec::new();
+    for _ in 0..3 {
+        listeners.push(bind("127.0.0.1:0".parse().unwrap()).await.unwrap());
+    }
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|one| one.local_addr().unwrap()).collect();
+    let taken = bind(addresses[0]).await.unwrap_err().to_string();
+    assert!(taken.contains(&format!("(pid {})", std::process::id())), "{taken}");
+    let shutdown = Shutdown::new();
+    let serving = serve_all(listeners, Transport::Plain, hello(), Limits::default(), shutdown.clone());
+    let ended = tokio::spawn(serving);
+    for address in addresses.iter().chain(&addresses) {
+        assert!(send(*address, GET).await.starts_with("HTTP/1.1 200"), "{address}");
+    }
+    shutdown.begin();
+    ended.await.unwrap();
 }

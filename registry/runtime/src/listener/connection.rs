@@ -1,0 +1,152 @@
+//! One connection, from its first byte to its end.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::Watcher;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tower::Service;
+
+use super::{OverTls, Peer};
+use crate::Shutdown;
+
+/// First byte of every TLS connection, and of no HTTP request.
+const HANDSHAKE: u8 = 0x16;
+
+/// What may be spoken on a listener.
+#[derive(Clone)]
+pub enum Transport {
+    /// HTTP, with everybody.
+    Plain,
+    /// TLS. HTTP in clear is answered too where it never leaves this machine, from loopback to loopback, and from
+    /// everywhere with `plain`; else it is told to use TLS.
+    Tls { config: Arc<ServerConfig>, plain: bool },
+}
+
+/// A connection that has said what it speaks.
+enum Entered {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    /// HTTP in clear where it may not be.
+    Exposed(TcpStream),
+}
+
+impl Transport {
+    async fn enter(&self, stream: TcpStream) -> io::Result<Entered> {
+        let (config, plain) = match self {
+            Transport::Plain => return Ok(Entered::Clear(stream)),
+            Transport::Tls { config, plain } => (config, *plain),
+        };
+        let mut first = [0; 1];
+        if stream.peek(&mut first).await? == 1 && first[0] == HANDSHAKE {
+            let accepted = TlsAcceptor::from(Arc::clone(config)).accept(stream).await?;
+            return Ok(Entered::Tls(Box::new(accepted)));
+        }
+        let is_loopback = |address: io::Result<SocketAddr>| {
+            address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
+        };
+        if plain || (is_loopback(stream.peer_addr()) && is_loopback(stream.local_addr())) {
+            return Ok(Entered::Clear(stream));
+        }
+        Ok(Entered::Exposed(stream))
+    }
+}
+
+/// What a connection needs of its listener.
+pub(super) struct Conversation {
+    pub(super) transport: Transport,
+    pub(super) front: Front,
+    pub(super) server: auto::Builder<TokioExecutor>,
+    pub(super) watcher: Watcher,
+    pub(super) shutdown: Shutdown,
+}
+
+impl Conversation {
+    /// Serves the connection to its end. Errors are the client's: a failed handshake, a reset, a malformed head;
+    /// they have been answered.
+    pub(super) async fn hold(self, stream: TcpStream) {
+        let Conversation { transport, mut front, server, watcher, shutdown } = self;
+        let entered = tokio::select! {
+            entered = transport.enter(stream) => entered,
+            () = shutdown.begun() => return,
+        };
+        match entered {
+            Ok(Entered::Clear(stream)) => serve(&server, stream, front, watcher).await,
+            Ok(Entered::Tls(stream)) => {
+                front.secure = true;
+                serve(&server, stream, front, watcher).await;
+            }
+            Ok(Entered::Exposed(stream)) => {
+                front.router = Router::new().fallback(use_tls);
+                serve(&server, stream, front, watcher).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, peer.address = %front.peer.0, "a connection did not come about");
+            }
+        }
+    }
+}
+
+async fn serve(
+    server: &auto::Builder<TokioExecutor>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    front: Front,
+    watcher: Watcher,
+) {
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), front);
+    let _ = watcher.watch(connection).await;
+}
+
+async fn use_tls() -> (StatusCode, &'static str) {
+    (StatusCode::BAD_REQUEST, "This server speaks TLS to other machines: use https://\n")
+}
+
+/// What stands before the router on each connection.
+#[derive(Clone)]
+pub(super) struct Front {
+    pub(super) router: Router,
+    pub(super) peer: Peer,
+    pub(super) secure: bool,
+    pub(super) head_bytes: usize,
+    /// Set once a request has come.
+    pub(super) asked: Arc<AtomicBool>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        self.asked.store(true, Ordering::Relaxed);
+        let size: usize =
+            request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if size > self.head_bytes {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Box::pin(std::future::ready(Ok(response)));
+        }
+        request.extensions_mut().insert(self.peer);
+        if self.secure {
+            request.extensions_mut().insert(OverTls);
+        }
+        // A router is always ready, and cheap to clone: it is a counted reference.
+        Box::pin(self.router.clone().call(request.map(Body::new)))
+    }
+}
