@@ -230,7 +230,8 @@ impl Upstream {
             secret_access_key: role.secret_access_key.clone(),
             session_token: Some(role.session_token.clone()),
         };
-        let client = Client::with_timeout(&self.server_url, &self.region, credentials, HEAD_TIMEOUT)
+        let client = Client::new(&self.server_url, &self.region, credentials)
+            .map(|client| client.with_timeout(HEAD_TIMEOUT))
             .map_err(|error| UpstreamError::Away(error.to_string()))?;
         let target = "AmazonEC2ContainerRegistry_V20150921";
         let answer = client.call("ecr", target, "GetAuthorizationToken", &json!({})).await;

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::legacy::{Client as HyperClient, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
 use thiserror::Error;
@@ -47,10 +47,22 @@ pub enum ClientError {
 /// A connection pool to one endpoint with one principal's credentials.
 #[derive(Clone)]
 pub struct Client {
-    http: HyperClient<HttpConnector, Full<Bytes>>,
+    http: Arc<dyn Http>,
     shared: Arc<Shared>,
 }
 
+/// A pool of connections, whatever makes them.
+trait Http: Send + Sync {
+    fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture;
+}
+
+impl<C: Connect + Clone + Send + Sync + 'static> Http for HyperClient<C, Full<Bytes>> {
+    fn request(&self, request: Request<Full<Bytes>>) -> ResponseFuture {
+        HyperClient::request(self, request)
+    }
+}
+
+#[derive(Clone)]
 struct Shared {
     endpoint: Uri,
     region: String,
@@ -61,26 +73,39 @@ struct Shared {
 impl Client {
     /// A client for an endpoint such as `http://127.0.0.1:5000`. Nothing is connected yet.
     pub fn new(endpoint: &str, region: &str, credentials: Credentials) -> Result<Self, ClientError> {
-        Self::with_timeout(endpoint, region, credentials, CALL_TIMEOUT)
-    }
-
-    /// As `new`, with a bound on each whole call instead of 60 s.
-    pub fn with_timeout(
-        endpoint: &str,
-        region: &str,
-        credentials: Credentials,
-        timeout: Duration,
-    ) -> Result<Self, ClientError> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
+        if endpoint.starts_with("https:") {
+            return Err(ClientError::Endpoint(format!("'{endpoint}' needs a client that speaks TLS")));
+        }
+        Self::with_connector(endpoint, region, credentials, connector)
+    }
+
+    /// As `new`, over the connections that `connector` makes; one that speaks TLS takes `https://` too.
+    pub fn with_connector<C>(
+        endpoint: &str,
+        region: &str,
+        credentials: Credentials,
+        connector: C,
+    ) -> Result<Self, ClientError>
+    where
+        C: Connect + Clone + Send + Sync + 'static,
+    {
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        let shared =
-            Shared { endpoint: parse_endpoint(endpoint)?, region: region.to_owned(), credentials, timeout };
-        Ok(Self { http, shared: Arc::new(shared) })
+        let endpoint = parse_endpoint(endpoint)?;
+        let shared = Shared { endpoint, region: region.to_owned(), credentials, timeout: CALL_TIMEOUT };
+        Ok(Self { http: Arc::new(http), shared: Arc::new(shared) })
+    }
+
+    /// The same client with a bound on each whole call instead of 60 s.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        let shared = Arc::make_mut(&mut self.shared);
+        shared.timeout = timeout;
+        self
     }
 
     /// Calls an operation: `call("ecs", "AmazonEC2ContainerServiceV20141113", "RunTask", &input)`.
@@ -154,9 +179,8 @@ fn parse_endpoint(endpoint: &str) -> Result<Uri, ClientError> {
     let unusable = |why: &str| ClientError::Endpoint(format!("the endpoint '{endpoint}' {why}"));
     let uri: Uri = endpoint.parse().map_err(|_| unusable("is not a URL"))?;
     match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(unusable("uses https, which this client does not speak yet")),
-        Some(_) | None => return Err(unusable("must start with http://")),
+        Some("http" | "https") => {}
+        Some(_) | None => return Err(unusable("must start with http:// or https://")),
     }
     let authority = uri.authority().ok_or_else(|| unusable("names no host"))?;
     if authority.as_str().contains('@') || uri.query().is_some() || uri.path() != "/" {

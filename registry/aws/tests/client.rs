@@ -26,9 +26,8 @@ async fn serve(answer: &'static str) -> (Client, tokio::task::JoinHandle<Vec<Str
         requests
     });
     let credentials = Credentials::new("BRTHEXAMPLEEXAMPLE00", SECRET);
-    let client =
-        Client::with_timeout(&endpoint, "us-east-1", credentials, Duration::from_millis(500)).unwrap();
-    (client, server)
+    let client = Client::new(&endpoint, "us-east-1", credentials).unwrap();
+    (client.with_timeout(Duration::from_millis(500)), server)
 }
 
 async fn read_request(connection: &mut TcpStream) -> Option<String> {
