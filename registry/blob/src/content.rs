@@ -6,6 +6,7 @@
 mod blob;
 mod opened;
 mod records;
+mod repair;
 mod sealing;
 mod state;
 mod upload;
@@ -13,6 +14,7 @@ mod verify;
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 use registry_runtime::KeyProvider;
 use registry_types::{Algorithm, Digest};
@@ -28,6 +30,7 @@ use opened::Opened;
 use state::State;
 
 pub use blob::{Blob, BlobStream};
+pub use repair::Repaired;
 pub use upload::Upload;
 pub use verify::Damage;
 
@@ -43,7 +46,7 @@ pub struct ContentStore {
 }
 
 pub(crate) struct Inner {
-    replicas: Arc<Replicated>,
+    replicas: RwLock<Arc<Replicated>>,
     keys: KeyRing,
     pool: Arc<Pool>,
     opened: Cache<FileId, Arc<Opened>>,
@@ -52,7 +55,7 @@ pub(crate) struct Inner {
 impl ContentStore {
     pub fn new(replicas: Replicated, keys: Arc<dyn KeyProvider>) -> Self {
         let inner = Inner {
-            replicas: Arc::new(replicas),
+            replicas: RwLock::new(Arc::new(replicas)),
             keys: KeyRing::new(keys),
             pool: Arc::default(),
             opened: Cache::new(OPENED_KEPT),
@@ -113,7 +116,7 @@ impl ContentStore {
     /// Removes an object from every replica. The caller has deleted the rows that name it before.
     pub async fn delete(&self, file_id: FileId) -> Result<(), BlobError> {
         self.inner.opened.remove(&file_id);
-        self.inner.replicas.delete(file_id).await
+        self.inner.replicas().delete(file_id).await
     }
 
     /// Wraps a blob's key anew, under the domain's active epoch. The object stays as it is.
@@ -141,13 +144,26 @@ impl ContentStore {
         self.inner.opened.clear();
     }
 
-    /// The replicas, for scrub and repair.
-    pub fn replicas(&self) -> &Replicated {
-        &self.inner.replicas
+    /// The replicas in use now.
+    pub fn replicas(&self) -> Arc<Replicated> {
+        self.inner.replicas()
+    }
+
+    /// Puts another set of replicas in the place of the one in use. What has begun ends with the old set.
+    pub fn set_replicas(&self, replicas: Replicated) {
+        let mut current = self.inner.replicas.write();
+        let next = replicas.continuing(&current);
+        *current = Arc::new(next);
+        drop(current);
+        self.inner.opened.clear();
     }
 }
 
 impl Inner {
+    fn replicas(&self) -> Arc<Replicated> {
+        Arc::clone(&self.replicas.read())
+    }
+
     /// The data key of a blob, which its row must describe to the letter.
     async fn unwrap_row(&self, row: &KeyRow, digest: &Digest) -> Result<Dek, BlobError> {
         let kek = self.keys.get(&row.domain, row.epoch).await?;

@@ -69,8 +69,9 @@ pub struct KeyRow {
 pub struct Sealed {
     pub digest: Digest,
     pub row: KeyRow,
-    /// Replicas that lack the object: one repair row each, in the transaction that writes the key row.
-    pub missing_replicas: Vec<ReplicaId>,
+    /// Replicas that hold the object durably: every other one in use when the key row is committed gets a
+    /// repair row, in that transaction.
+    pub durable_replicas: Vec<ReplicaId>,
 }
 
 /// An upload between two requests, as the upload row keeps it.
@@ -79,7 +80,7 @@ pub struct SuspendedUpload {
     pub file_id: FileId,
     /// Epoch that the data key is wrapped under; the row is rewrapped like a key row.
     pub epoch: u32,
-    /// Version, wrapped key and sealed state; opaque, up to 64 KiB and a few hundred bytes, and 24 bytes
-    /// more for each request that wrote to the object.
+    /// Version, wrapped key and sealed state; opaque, up to 64 KiB and a few hundred bytes, 24 bytes more for
+    /// each request that wrote to the object, and about 40 bytes for each part on each S3 replica.
     pub sealed: Vec<u8>,
 }

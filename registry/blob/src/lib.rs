@@ -12,17 +12,19 @@ mod file_id;
 mod format;
 mod key_row;
 mod keys;
+mod pace;
 mod replicate;
 mod store;
 #[cfg(test)]
 mod suite;
 
 pub use buffer::Buffer;
-pub use content::{Blob, BlobStream, ContentStore, Damage, Upload};
+pub use content::{Blob, BlobStream, ContentStore, Damage, Repaired, Upload};
 pub use error::BlobError;
 pub use file_id::{FileId, ParseFileIdError};
 pub use key_row::{Domain, KeyRow, Sealed, SuspendedUpload};
+pub use pace::Pace;
 pub use replicate::{QuorumError, Rejection, ReplicaId, Replicated};
 pub use store::fs::FsStore;
 pub use store::memory::MemoryStore;
-pub use store::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, StoreError};
+pub use store::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, Replacement, StoreError};

@@ -76,10 +76,13 @@ pub enum QuorumError {
     Quorum { least: usize },
 }
 
+#[derive(Clone)]
 struct Replica {
     id: ReplicaId,
     store: Arc<dyn BlobStore>,
-    suspect_until: Mutex<Option<Instant>>,
+    /// False while it is being drained: read from and deleted from, never written.
+    writable: bool,
+    suspect_until: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Replica {
@@ -88,11 +91,12 @@ impl Replica {
     }
 }
 
-/// N stores that hold identical objects.
+/// N stores that hold identical objects. Which they are never changes: when a replica is added or drained,
+/// another set takes this one's place, and whoever began with this one ends with it.
 pub struct Replicated {
     replicas: Vec<Replica>,
     write_quorum: usize,
-    rejections: Mutex<VecDeque<Rejection>>,
+    rejections: Arc<Mutex<VecDeque<Rejection>>>,
 }
 
 impl Replicated {
@@ -128,9 +132,47 @@ impl Replicated {
     fn assemble(replicas: Vec<(ReplicaId, Arc<dyn BlobStore>)>, write_quorum: usize) -> Self {
         let replicas = replicas
             .into_iter()
-            .map(|(id, store)| Replica { id, store, suspect_until: Mutex::new(None) })
+            .map(|(id, store)| Replica { id, store, writable: true, suspect_until: Arc::default() })
             .collect();
-        Self { replicas, write_quorum, rejections: Mutex::default() }
+        Self { replicas, write_quorum, rejections: Arc::default() }
+    }
+
+    /// The same with replicas that are only read from and deleted from.
+    ///
+    /// # Errors
+    /// When a name is taken, or there are more replicas than a set may have.
+    pub fn with_drained(
+        mut self,
+        drained: Vec<(ReplicaId, Arc<dyn BlobStore>)>,
+    ) -> Result<Self, QuorumError> {
+        for (id, store) in drained {
+            if self.store(&id).is_some() {
+                return Err(QuorumError::SameName);
+            }
+            self.replicas.push(Replica { id, store, writable: false, suspect_until: Arc::default() });
+        }
+        if self.replicas.len() > MOST_REPLICAS { Err(QuorumError::Replicas) } else { Ok(self) }
+    }
+
+    /// Takes over what `previous` knows of the replicas that are in both sets.
+    pub(crate) fn continuing(mut self, previous: &Self) -> Self {
+        self.rejections = Arc::clone(&previous.rejections);
+        for replica in &mut self.replicas {
+            if let Some(known) = previous.replicas.iter().find(|known| known.id == replica.id) {
+                replica.suspect_until = Arc::clone(&known.suspect_until);
+            }
+        }
+        self
+    }
+
+    /// How many replicas must hold an object before it counts as written.
+    pub fn write_quorum(&self) -> usize {
+        self.write_quorum
+    }
+
+    /// Whether a replica answered too late within the last half minute.
+    pub fn is_suspect(&self, replica: &ReplicaId) -> bool {
+        self.replicas.iter().any(|other| other.id == *replica && other.is_suspect())
     }
 
     pub fn replica_ids(&self) -> impl Iterator<Item = &ReplicaId> {
@@ -151,6 +193,9 @@ impl Replicated {
             replica.id = %replica,
             "a replica holds bad bytes"
         );
+        if let Some(store) = self.store(replica) {
+            store.forget(file_id);
+        }
         let mut rejections = self.rejections.lock();
         if rejections.len() == REJECTIONS_KEPT {
             rejections.pop_front();

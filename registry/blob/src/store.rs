@@ -57,14 +57,35 @@ pub trait BlobStore: Send + Sync + 'static {
     /// a second object of one name fails with `Exists` at the latest when it is committed.
     async fn create(&self, file_id: FileId) -> Result<Box<dyn ObjectWriter>, StoreError>;
 
-    /// Goes on writing an object at `len`, giving up what lies past it. `NotFound` when the object is
-    /// not there, `Short` when it holds fewer than `len` bytes, `Busy` while another writer has it. With
-    /// `len` 0 the object is begun, over whatever an attempt that was given up left there; `Busy` may
-    /// then come with the first bytes.
-    async fn resume(&self, file_id: FileId, len: u64) -> Result<Box<dyn ObjectWriter>, StoreError>;
+    /// Goes on writing an object at `len`, giving up what lies past it. `checkpoint` is what the `flush`
+    /// gave after which the object had `len` bytes. `NotFound` when the object is not there, `Short` when it holds fewer
+    /// than `len` bytes, `Busy` while another writer has it (where the driver can tell). With `len` 0 the
+    /// object is begun, over whatever an attempt that was given up left there; `Busy` may then come with
+    /// the first bytes, and a driver that can not begin anew over a committed object fails with `Exists`.
+    async fn resume(
+        &self,
+        file_id: FileId,
+        len: u64,
+        checkpoint: &[u8],
+    ) -> Result<Box<dyn ObjectWriter>, StoreError>;
 
-    /// Opens an object for reading, finished or not. What a reader has open stays readable after `delete`.
+    /// Opens a committed object for reading. What a reader has open stays readable after `delete` where the
+    /// driver can keep it; elsewhere reads fail with `NotFound`.
     async fn open(&self, file_id: FileId) -> Result<Arc<dyn ObjectReader>, StoreError>;
+
+    /// The same, past whatever caches lie before the medium: for scrub and repair.
+    async fn open_cold(&self, file_id: FileId) -> Result<Arc<dyn ObjectReader>, StoreError> {
+        self.open(file_id).await
+    }
+
+    /// Begins another copy beside the object that lies there, or is missing: for repair alone.
+    async fn replace(&self, file_id: FileId) -> Result<Box<dyn Replacement>, StoreError>;
+
+    /// Whether the replica is there and carries its own marker: `Offline` when not.
+    async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Drops what is cached of an object, because it turned out bad or was replaced.
+    fn forget(&self, _file_id: FileId) {}
 
     /// Removes an object; one that is not there is no error, an offline replica is.
     async fn delete(&self, file_id: FileId) -> Result<(), StoreError>;
@@ -82,13 +103,26 @@ pub trait ObjectWriter: Send {
     /// dropped before it returned, every later call fails.
     async fn append(&mut self, chunk: Bytes) -> Result<(), StoreError>;
 
-    /// Adds `last` and waits until every byte is visible to other processes. Survives SIGKILL, not a
-    /// power cut.
-    async fn flush(&mut self, last: Bytes) -> Result<(), StoreError>;
+    /// Adds `last` and waits until another process can `resume` after every byte. Survives SIGKILL, not
+    /// necessarily a power cut. Gives the driver's checkpoint for `resume`, empty where it needs none.
+    async fn flush(&mut self, last: Bytes) -> Result<Vec<u8>, StoreError>;
 
     /// Adds `last` and makes the object and its name durable. When that fails the object is given up: a
     /// second sync would succeed over lost bytes, so `resume` must not find it again.
     async fn commit(self: Box<Self>, last: Bytes) -> Result<(), StoreError>;
+}
+
+/// A new copy of an object, written beside the old one. Dropping it gives it up; the old one stays.
+#[async_trait]
+pub trait Replacement: Send {
+    /// Adds bytes at the end.
+    async fn append(&mut self, chunk: Bytes) -> Result<(), StoreError>;
+
+    /// Makes the copy durable beside the object. The reader reads it past every cache.
+    async fn finish(&mut self) -> Result<Arc<dyn ObjectReader>, StoreError>;
+
+    /// Puts the finished copy in the object's place, durably and at once.
+    async fn swap(self: Box<Self>) -> Result<(), StoreError>;
 }
 
 /// An open object. Cheap to share; reads of one object run side by side.

@@ -1,7 +1,7 @@
 //! The commit point of content: what one metadata transaction writes once an object is durable.
 
 use registry_blob::{FileId, Sealed};
-use registry_metadata::{Domain, KeyRow, Tx, blobs, garbage};
+use registry_metadata::{Domain, KeyRow, Tx, blobs, garbage, repairs, replicas};
 use registry_types::Digest;
 
 use crate::error::CoreError;
@@ -13,7 +13,8 @@ pub(crate) struct Content {
     domain: Domain,
     pub(crate) digest: Digest,
     key: KeyRow,
-    missing_replicas: Vec<String>,
+    /// Replicas that hold the object.
+    durable_replicas: Vec<String>,
 }
 
 impl Content {
@@ -32,7 +33,7 @@ impl Content {
                 wrap_nonce: row.wrap_nonce,
                 wrapped: row.wrapped,
             },
-            missing_replicas: sealed.missing_replicas.iter().map(|id| id.as_str().to_owned()).collect(),
+            durable_replicas: sealed.durable_replicas.iter().map(|id| id.as_str().to_owned()).collect(),
         }
     }
 
@@ -49,8 +50,11 @@ impl Content {
         if let Some(replaced) = blobs::put_key(tx, &self.domain, &self.digest, &self.key, now_ms)? {
             garbage::condemn(tx, &replaced, now_ms)?;
         }
-        for replica in &self.missing_replicas {
-            blobs::put_repair(tx, &self.key.file_id, replica, &self.domain, &self.digest, now_ms)?;
+        // Which replicas there are is asked here: one may have been added since the upload began.
+        for replica in replicas::active_ids(tx)? {
+            if !self.durable_replicas.contains(&replica) {
+                repairs::put(tx, &self.key.file_id, &replica, &self.domain, &self.digest, now_ms)?;
+            }
         }
         Ok(())
     }

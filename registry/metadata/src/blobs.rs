@@ -1,11 +1,11 @@
-//! Key rows, links and repairs: which object is a blob, where it may be seen, which replicas lack it.
+//! Key rows and links: which object is a blob, and where it may be seen.
 //!
 //! A link is the only thing that makes a blob visible in a repository.
 
 use registry_sql::{Row, Tx, params};
 use registry_types::Digest;
 
-use crate::error::{Error, bytes, length, stored};
+use crate::error::{Error, bytes, length, parse, stored};
 use crate::model::{Domain, KeyRow, Link, RepositoryUid};
 
 const KEYS: &str = "blob_keys";
@@ -127,21 +127,56 @@ pub fn delete_link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> 
     Ok(deleted == 1)
 }
 
-/// Notes that a replica lacks an acknowledged object.
-pub fn put_repair(
-    tx: &Tx<'_>,
-    file_id: &[u8; 16],
-    replica: &str,
-    domain: &Domain,
-    digest: &Digest,
-    now_ms: i64,
-) -> Result<(), Error> {
-    tx.execute(
-        "INSERT INTO repairs (file_id, replica, domain, digest, created_at) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT (file_id, replica) DO NOTHING",
-        params![file_id.to_vec(), replica, domain.as_str(), digest.as_str(), now_ms],
+/// A blob with its key row, as the walk by file id finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    pub domain: Domain,
+    pub digest: Digest,
+    pub key: KeyRow,
+}
+
+/// Up to `limit` blobs in the order of their file ids, after `after`.
+pub fn objects_after(tx: &Tx<'_>, after: &[u8], limit: u32) -> Result<Vec<Object>, Error> {
+    let rows = tx.query(
+        "SELECT file_id, dek_id, total_len, object_len, footer_sha256, epoch, wrap_nonce, wrapped, domain, \
+         digest FROM blob_keys WHERE file_id > $1 ORDER BY file_id LIMIT $2",
+        params![after.to_vec(), i64::from(limit)],
     )?;
-    Ok(())
+    rows.iter().map(object_from_row).collect()
+}
+
+/// The blob whose object this is.
+pub fn object(tx: &Tx<'_>, file_id: &[u8; 16]) -> Result<Option<Object>, Error> {
+    let row = tx.query_optional(
+        "SELECT file_id, dek_id, total_len, object_len, footer_sha256, epoch, wrap_nonce, wrapped, domain, \
+         digest FROM blob_keys WHERE file_id = $1",
+        params![file_id.to_vec()],
+    )?;
+    row.as_ref().map(object_from_row).transpose()
+}
+
+/// Whether any row names the object: a key, an upload, or one that is condemned and not yet deleted.
+pub fn is_registered(tx: &Tx<'_>, file_id: &[u8; 16]) -> Result<bool, Error> {
+    let file_id = params![file_id.to_vec()];
+    let registers = [
+        "SELECT 1 FROM blob_keys WHERE file_id = $1",
+        "SELECT 1 FROM uploads WHERE file_id = $1",
+        "SELECT 1 FROM garbage_objects WHERE file_id = $1",
+    ];
+    for register in registers {
+        if !tx.query(register, file_id)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn object_from_row(row: &Row) -> Result<Object, Error> {
+    Ok(Object {
+        key: key_from_row(row)?,
+        domain: Domain::new(row.get::<String>(8)?),
+        digest: parse(row, 9, KEYS)?,
+    })
 }
 
 fn key_from_row(row: &Row) -> Result<KeyRow, Error> {

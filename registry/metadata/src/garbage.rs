@@ -29,6 +29,7 @@ pub fn condemned_after(tx: &Tx<'_>, after: &[u8], limit: u32) -> Result<Vec<[u8;
 pub fn forget(tx: &Tx<'_>, file_id: &[u8; 16]) -> Result<(), Error> {
     tx.execute("DELETE FROM garbage_objects WHERE file_id = $1", params![file_id.to_vec()])?;
     tx.execute("DELETE FROM repairs WHERE file_id = $1", params![file_id.to_vec()])?;
+    tx.execute("DELETE FROM findings WHERE file_id = $1", params![file_id.to_vec()])?;
     Ok(())
 }
 

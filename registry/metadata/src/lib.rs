@@ -10,12 +10,16 @@ mod migrations;
 mod model;
 mod store;
 
+pub mod adoption;
 pub mod blobs;
 pub mod garbage;
 pub mod liveness;
 pub mod manifests;
 pub mod referrers;
+pub mod repairs;
+pub mod replicas;
 pub mod repositories;
+pub mod scrubs;
 pub mod tags;
 pub mod uploads;
 

@@ -9,4 +9,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0001.sql"),
     },
     Migration { version: 2, name: "collection of blobs", sql: include_str!("../migrations/0002.sql") },
+    Migration {
+        version: 3,
+        name: "replicas, repair, scrub and key epochs",
+        sql: include_str!("../migrations/0003.sql"),
+    },
 ];
+
+/// What restores leave behind; a namespace of its own.
+pub(crate) const RECOVERY: &[Migration] =
+    &[Migration { version: 1, name: "adoption", sql: include_str!("../migrations/recovery-0001.sql") }];

@@ -5,7 +5,10 @@
 
 use registry_sql::{Database, Error, Tx};
 
-use crate::migrations::MIGRATIONS;
+use crate::migrations::{MIGRATIONS, RECOVERY};
+
+const REGISTRY: &str = "registry";
+const RECOVERY_TABLES: &str = "recovery";
 
 /// Transactions over the registry's tables.
 #[derive(Clone)]
@@ -19,8 +22,18 @@ impl Metadata {
     /// # Errors
     /// When the database holds a newer schema, or cannot be written.
     pub async fn open(database: Database) -> Result<Self, Error> {
-        database.migrate("registry", MIGRATIONS).await?;
+        database.migrate(REGISTRY, MIGRATIONS).await?;
+        database.migrate(RECOVERY_TABLES, RECOVERY).await?;
         Ok(Self { database })
+    }
+
+    /// Whether this release can open what the database holds; nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Metadata::open`] has them.
+    pub async fn check_schema(database: &Database) -> Result<(), Error> {
+        database.check_schema(REGISTRY, MIGRATIONS).await?;
+        database.check_schema(RECOVERY_TABLES, RECOVERY).await
     }
 
     /// One durable transaction; an `Err` of the closure undoes that closure alone.

@@ -1,7 +1,5 @@
 //! An opened object: everything but its records is verified.
 
-use std::sync::Arc;
-
 use registry_types::Digest;
 use sha2::{Digest as _, Sha256};
 
@@ -58,7 +56,7 @@ impl Opened {
         let dek = inner.unwrap_row(row, digest).await?;
         let footer_len = footer_len(row).ok_or(BlobError::KeyRow { file_id: row.file_id })?;
         let layout = Layout { total_len: row.total_len };
-        let readers = ReadSet::new(Arc::clone(&inner.replicas), row.file_id, row.object_len, None);
+        let readers = ReadSet::new(inner.replicas(), row.file_id, row.object_len);
         let mut tried = Tried::default();
         loop {
             let replica = readers.pick(&tried).ok_or_else(|| tried.verdict(row.file_id))?;

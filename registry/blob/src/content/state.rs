@@ -1,7 +1,8 @@
 //! The state of an upload between two requests.
 //!
 //! In clear: version, data key id, salt and the wrapped data key. Sealed under K_tail, bound to upload
-//! uid, lease and offset: hash states, runs, replicas that took part, the open record's plaintext.
+//! uid, lease and offset: hash states, runs, replicas that took part with their drivers' checkpoints, the open
+//! record's plaintext.
 
 use sha2::Sha256;
 use zeroize::Zeroizing;
@@ -18,8 +19,9 @@ use crate::key_row::{Domain, SuspendedUpload};
 use crate::keys::KeyRing;
 use crate::keys::wrap::{Dek, WRAPPED_LEN, Wrapped, upload_context};
 use crate::replicate::ReplicaId;
+use crate::replicate::writers::Participant;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What identifies an upload's object and opens it.
 pub(super) struct Keyed {
@@ -54,7 +56,7 @@ pub(super) struct Progress {
     /// Records that the object holds.
     pub(super) records: u64,
     /// Replicas that hold them all; empty as long as nothing was written.
-    pub(super) participants: Vec<ReplicaId>,
+    pub(super) participants: Vec<Participant>,
     pub(super) runs: Runs,
     /// Plaintext of the open record.
     pub(super) open: Zeroizing<Vec<u8>>,
@@ -170,11 +172,12 @@ impl Progress {
         output.extend_from_slice(&self.records.to_be_bytes());
         let count = u8::try_from(self.participants.len()).expect("there are at most 64 replicas");
         output.push(count);
-        for replica in &self.participants {
-            let name = replica.as_str().as_bytes();
-            let len = u16::try_from(name.len()).expect("the name of a replica is short");
-            output.extend_from_slice(&len.to_be_bytes());
-            output.extend_from_slice(name);
+        for Participant { replica, checkpoint } in &self.participants {
+            for part in [replica.as_str().as_bytes(), checkpoint] {
+                let len = u32::try_from(part.len()).expect("names and checkpoints are far below 4 GiB");
+                output.extend_from_slice(&len.to_be_bytes());
+                output.extend_from_slice(part);
+            }
         }
         self.runs.encode(output);
         output.extend_from_slice(&self.open);
@@ -191,13 +194,20 @@ impl Progress {
         let [count] = take(input)?;
         let mut participants = Vec::with_capacity(usize::from(count));
         for _ in 0..count {
-            let len = usize::from(u16::from_be_bytes(take(input)?));
-            let (name, rest) = input.split_at_checked(len)?;
-            *input = rest;
-            participants.push(ReplicaId::new(std::str::from_utf8(name).ok()?));
+            let name = counted(input)?;
+            let replica = ReplicaId::new(std::str::from_utf8(name).ok()?);
+            participants.push(Participant { replica, checkpoint: counted(input)?.to_vec() });
         }
         let runs = Runs::decode(input, records).ok()?;
         let open = (input.len() < RECORD_LEN).then(|| Zeroizing::new(input.to_vec()))?;
         Some(Self { hasher, seals, records, participants, runs, open })
     }
+}
+
+/// Bytes with their length before them, off the front of `input`.
+fn counted<'a>(input: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = u32::from_be_bytes(take(input)?) as usize;
+    let (bytes, rest) = input.split_at_checked(len)?;
+    *input = rest;
+    Some(bytes)
 }

@@ -5,12 +5,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use registry_types::{Algorithm, Digest};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::Inner;
-use super::records::Records;
+use super::blob::Blob;
+use super::opened::Opened;
 use super::sealing::Sealing;
 use super::state::{self, Keyed, Progress, State};
 use crate::cipher::random;
@@ -21,7 +23,6 @@ use crate::format::hash_state::Hasher;
 use crate::format::{Layout, MAX_TOTAL_LEN, staged_len};
 use crate::key_row::{Domain, KeyRow, Sealed, SuspendedUpload};
 use crate::keys::wrap::blob_context;
-use crate::replicate::readers::{ReadSet, Tried};
 use crate::replicate::writers::WriteSet;
 
 /// Bytes hashed and sealed before other tasks get their turn.
@@ -82,7 +83,7 @@ impl Upload {
         let Progress { hasher, seals, records, participants, runs, open } = progress;
         let mut writers = None;
         if records > 0 {
-            let replicas = Arc::clone(&inner.replicas);
+            let replicas = inner.replicas();
             let set = WriteSet::resume(replicas, file_id, staged_len(records), Some(&participants)).await?;
             writers = Some(set);
         }
@@ -149,14 +150,16 @@ impl Upload {
     pub async fn suspend(mut self, lease: &str) -> Result<SuspendedUpload, BlobError> {
         self.enter()?;
         let sealed = self.sealing.take();
-        if !sealed.is_empty() || self.writers.is_some() {
-            self.writers().await?.flush(sealed).await?;
-        }
+        let participants = if !sealed.is_empty() || self.writers.is_some() {
+            self.writers().await?.flush(sealed).await?
+        } else {
+            Vec::new()
+        };
         let progress = Progress {
             hasher: self.hasher,
             seals: self.sealing.seals().clone(),
             records: self.sealing.records(),
-            participants: self.writers.as_ref().map(WriteSet::participants).unwrap_or_default(),
+            participants,
             runs: self.sealing.runs().clone(),
             open: Zeroizing::new(self.sealing.open().to_vec()),
         };
@@ -172,11 +175,8 @@ impl Upload {
         self.enter()?;
         let (epoch, kek) = self.inner.keys.active(&self.domain).await?;
         self.sealing.seal(&self.keyed.keys.record, &self.keyed.header)?;
-        let actual = if expected.algorithm() == self.hasher.algorithm() {
-            self.hasher.clone().finish()
-        } else {
-            self.hash_again(expected.algorithm()).await?
-        };
+        let same_algorithm = expected.algorithm() == self.hasher.algorithm();
+        let actual = if same_algorithm { self.hasher.clone().finish() } else { expected.clone() };
         if actual != *expected {
             return Err(BlobError::DigestMismatch { expected: expected.clone(), actual });
         }
@@ -199,13 +199,13 @@ impl Upload {
         }
         self.writers().await?;
         let writers = self.writers.take().expect("they were made a line above");
-        let missing_replicas = writers.commit(end).await?;
+        let durable_replicas = writers.commit(end).await?;
 
         let (dek_id, digest) = (self.keyed.dek_id, expected.clone());
         let context = blob_context(&self.domain, &dek_id, self.file_id, self.offset, &digest);
         let wrapped = kek.wrap(&dek_id, &self.keyed.dek, &context);
         let row = KeyRow {
-            domain: self.domain,
+            domain: self.domain.clone(),
             file_id: self.file_id,
             total_len: self.offset,
             object_len,
@@ -215,49 +215,23 @@ impl Upload {
             wrap_nonce: wrapped.nonce,
             wrapped: wrapped.bytes,
         };
-        Ok(Sealed { digest, row, missing_replicas })
+        if !same_algorithm {
+            self.inner.check_digest(&row, &digest).await?;
+        }
+        Ok(Sealed { digest, row, durable_replicas })
     }
 
     /// Gives the upload up and removes its object. Only for a caller that holds the lease.
     pub async fn abandon(self) -> Result<(), BlobError> {
         let (inner, file_id) = (Arc::clone(&self.inner), self.file_id);
         drop(self);
-        inner.replicas.delete(file_id).await
-    }
-
-    /// The one case in which content is read back: the closing request names the other algorithm.
-    async fn hash_again(&mut self, algorithm: Algorithm) -> Result<Digest, BlobError> {
-        let mut hasher = Hasher::new(algorithm);
-        let records = self.sealing.records();
-        if records > 0 {
-            let sealed = self.sealing.take();
-            self.writers().await?.flush(sealed).await?;
-            let layout = Layout { total_len: self.offset };
-            let only = self.writers.as_ref().map(WriteSet::participants);
-            let replicas = Arc::clone(&self.inner.replicas);
-            let readers = ReadSet::new(replicas, self.file_id, layout.footer_offset(), only.as_deref());
-            let records =
-                Records { file_id: self.file_id, layout, runs: self.sealing.runs().clone(), readers };
-            let mut tried = Tried::default();
-            let mut next = 0;
-            while next < layout.records() {
-                let cipher = &self.keyed.keys.record;
-                let (bytes, read) =
-                    records.read(cipher, &self.inner.pool, next, layout.records(), &mut tried).await?;
-                for piece in bytes.chunks(WORK_BETWEEN_YIELDS) {
-                    hasher.update(piece);
-                    tokio::task::yield_now().await;
-                }
-                next += read;
-            }
-        }
-        Ok(hasher.finish())
+        inner.replicas().delete(file_id).await
     }
 
     /// The writers, made when the first bytes are ready for them.
     async fn writers(&mut self) -> Result<&mut WriteSet, BlobError> {
         if self.writers.is_none() {
-            let replicas = Arc::clone(&self.inner.replicas);
+            let replicas = self.inner.replicas();
             let writers = if self.resumed {
                 WriteSet::resume(replicas, self.file_id, 0, None).await?
             } else {
@@ -270,5 +244,26 @@ impl Upload {
 
     fn enter(&mut self) -> Result<(), BlobError> {
         if std::mem::replace(&mut self.failed, true) { Err(BlobError::UploadFailed) } else { Ok(()) }
+    }
+}
+
+impl Inner {
+    /// The one case in which content is read back: the closing request named another algorithm than the
+    /// upload was hashed with. The object is durable by then, and nobody knows of it yet.
+    async fn check_digest(self: &Arc<Self>, row: &KeyRow, expected: &Digest) -> Result<(), BlobError> {
+        let blob = Blob::new(Arc::clone(self), Arc::new(Opened::open(self, row, expected).await?));
+        let mut hasher = Hasher::new(expected.algorithm());
+        let mut stream = blob.stream(0..row.total_len);
+        while let Some(bytes) = stream.next().await {
+            for piece in bytes?.chunks(WORK_BETWEEN_YIELDS) {
+                hasher.update(piece);
+                tokio::task::yield_now().await;
+            }
+        }
+        let actual = hasher.finish();
+        if actual == *expected {
+            return Ok(());
+        }
+        Err(BlobError::DigestMismatch { expected: expected.clone(), actual })
     }
 }

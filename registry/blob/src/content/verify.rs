@@ -3,6 +3,7 @@
 //! Checksums find accidents; against whoever can write to a replica only the keyed check counts.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use registry_types::Digest;
 use sha2::{Digest as _, Sha256};
@@ -15,6 +16,8 @@ use crate::format::footer::Footer;
 use crate::format::header::{Header, ObjectKeys};
 use crate::format::{FormatError, HEADER_LEN, Layout, RECORD_OVERHEAD, record, record_offset};
 use crate::key_row::KeyRow;
+use crate::keys::wrap::Dek;
+use crate::pace::Pace;
 use crate::replicate::ReplicaId;
 use crate::store::{ObjectReader, StoreError};
 
@@ -27,7 +30,17 @@ pub struct Damage {
     pub reason: String,
 }
 
+/// Why a copy counts as damaged that is not there at all.
+const MISSING: &str = "the copy is missing";
+/// What a check waits for one answer of a replica.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 impl Damage {
+    /// Whether the replica has no copy at all.
+    pub fn is_missing(&self) -> bool {
+        self.reason == MISSING
+    }
+
     fn new(range: Range<u64>, reason: &FormatError) -> Self {
         Self { range, reason: reason.to_string() }
     }
@@ -49,8 +62,13 @@ impl ContentStore {
     ///
     /// # Errors
     /// When the replica can not be asked; a copy that is not there is damage.
-    pub async fn verify_plain(&self, replica: &ReplicaId, row: &KeyRow) -> Result<Option<Damage>, BlobError> {
-        answer(self.verify_copy(replica, row, None).await)
+    pub async fn verify_plain(
+        &self,
+        replica: &ReplicaId,
+        row: &KeyRow,
+        pace: &Pace,
+    ) -> Result<Option<Damage>, BlobError> {
+        answer(self.verify_copy(replica, row, None, pace).await)
     }
 
     /// Checks everything that `verify_plain` does, and that every record and the footer open.
@@ -59,8 +77,21 @@ impl ContentStore {
         replica: &ReplicaId,
         row: &KeyRow,
         digest: &Digest,
+        pace: &Pace,
     ) -> Result<Option<Damage>, BlobError> {
-        answer(self.verify_copy(replica, row, Some(digest)).await)
+        answer(self.verify_copy(replica, row, Some(digest), pace).await)
+    }
+
+    /// `verify_keyed` of a copy that lies beside its place.
+    pub(super) async fn verify_beside(
+        &self,
+        reader: &dyn ObjectReader,
+        row: &KeyRow,
+        digest: &Digest,
+        pace: &Pace,
+    ) -> Result<Option<Damage>, BlobError> {
+        let dek = self.inner.unwrap_row(row, digest).await?;
+        answer(self.verify_reader(reader, row, Some((&dek, digest)), pace).await)
     }
 
     async fn verify_copy(
@@ -68,39 +99,53 @@ impl ContentStore {
         replica: &ReplicaId,
         row: &KeyRow,
         digest: Option<&Digest>,
+        pace: &Pace,
     ) -> Result<(), Fault> {
-        let footer_len = footer_len(row).ok_or(Fault::Error(BlobError::KeyRow { file_id: row.file_id }))?;
         let dek = match digest {
-            Some(digest) => Some(self.inner.unwrap_row(row, digest).await.map_err(Fault::Error)?),
+            Some(digest) => Some((self.inner.unwrap_row(row, digest).await.map_err(Fault::Error)?, digest)),
             None => None,
         };
+        let replicas = self.inner.replicas();
         let unknown = || StoreError::Offline(format!("there is no replica {replica}"));
-        let store = self.inner.replicas.store(replica).ok_or_else(|| lost(unknown()))?;
-        let reader = match store.open(row.file_id).await {
+        let store = replicas.store(replica).ok_or_else(|| lost(unknown()))?;
+        let reader = match in_time(store.open_cold(row.file_id)).await {
             Ok(reader) => reader,
             Err(StoreError::NotFound) => {
-                return Err(Damage { range: 0..row.object_len, reason: "the copy is missing".into() }.into());
+                return Err(Damage { range: 0..row.object_len, reason: MISSING.into() }.into());
             }
             Err(error) => return Err(lost(error)),
         };
+        let keyed = dek.as_ref().map(|(dek, digest)| (dek, *digest));
+        self.verify_reader(reader.as_ref(), row, keyed, pace).await
+    }
+
+    async fn verify_reader(
+        &self,
+        reader: &dyn ObjectReader,
+        row: &KeyRow,
+        keyed: Option<(&Dek, &Digest)>,
+        pace: &Pace,
+    ) -> Result<(), Fault> {
+        let footer_len = footer_len(row).ok_or(Fault::Error(BlobError::KeyRow { file_id: row.file_id }))?;
         if reader.len() != row.object_len {
             let range = reader.len().min(row.object_len)..reader.len().max(row.object_len);
             return Err(Damage::new(range, &FormatError::Length).into());
         }
         let layout = Layout { total_len: row.total_len };
         let footer_at = layout.footer_offset();
-        let header = self.fetch(reader.as_ref(), 0, HEADER_LEN).await?;
-        let footer = self.fetch(reader.as_ref(), footer_at, footer_len).await?;
+        let header = self.fetch(reader, 0, HEADER_LEN).await?;
+        let footer = self.fetch(reader, footer_at, footer_len).await?;
         let (header, footer) = (&header[..HEADER_LEN], &footer[..footer_len]);
         check_ends(row, header, footer)?;
-        let opened = match dek.as_ref().zip(digest) {
+        let opened = match keyed {
             None => None,
             Some((dek, digest)) => Some(
                 verify(row, digest, dek, header, footer)
                     .map_err(|error| Damage::new(0..row.object_len, &error))?,
             ),
         };
-        self.check_records(reader.as_ref(), row, layout, opened.as_ref()).await
+        pace.take(HEADER_LEN as u64 + footer.len() as u64).await;
+        self.check_records(reader, row, layout, opened.as_ref(), pace).await
     }
 
     async fn check_records(
@@ -109,6 +154,7 @@ impl ContentStore {
         row: &KeyRow,
         layout: Layout,
         opened: Option<&(ObjectKeys, Footer)>,
+        pace: &Pace,
     ) -> Result<(), Fault> {
         let mut seals = Sha256::new();
         let mut next = 0;
@@ -117,6 +163,7 @@ impl ContentStore {
             let offset = record_offset(next);
             let stored = |index| layout.record_len(index) + RECORD_OVERHEAD;
             let len = (record_offset(end - 1) - offset) as usize + stored(end - 1);
+            pace.take(len as u64).await;
             let mut buffer = self.fetch(reader, offset, len).await?;
             for index in next..end {
                 let at = (record_offset(index) - offset) as usize;
@@ -133,6 +180,7 @@ impl ContentStore {
                     .map_err(|_| Damage::new(place, &FormatError::Record(index)))?;
             }
             next = end;
+            tokio::task::yield_now().await;
         }
         match opened {
             Some((_, footer)) if seals.finalize().as_slice() != footer.seals_sha256 => {
@@ -143,7 +191,7 @@ impl ContentStore {
     }
 
     async fn fetch(&self, reader: &dyn ObjectReader, offset: u64, len: usize) -> Result<Buffer, Fault> {
-        match reader.read_at(offset, self.inner.pool.take(len), 0, len).await {
+        match in_time(reader.read_at(offset, self.inner.pool.take(len), 0, len)).await {
             Ok(buffer) => Ok(buffer),
             Err(StoreError::Short) => {
                 Err(Damage::new(offset..offset + len as u64, &FormatError::Length).into())
@@ -165,6 +213,10 @@ fn check_ends(row: &KeyRow, header: &[u8], footer: &[u8]) -> Result<(), Damage> 
         return Err(Damage::new(footer_at..row.object_len, &FormatError::Footer));
     }
     record::check_crc(footer).map_err(|error| Damage::new(footer_at..row.object_len, &error))
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(PATIENCE, answer).await.map_err(|_| StoreError::TimedOut)?
 }
 
 fn lost(error: StoreError) -> Fault {

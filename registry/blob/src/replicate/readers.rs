@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-use super::{ReplicaId, Replicated};
+use super::Replicated;
 use crate::buffer::Buffer;
 use crate::error::BlobError;
 use crate::file_id::FileId;
@@ -43,6 +43,21 @@ impl Tried {
         self.replicas |= 1 << index;
     }
 
+    /// The replica `index` gave bytes that are not the object's.
+    pub(crate) fn add_damaged(&mut self, index: usize) {
+        self.add(index);
+        self.damaged = true;
+    }
+
+    /// Takes over which replicas could not give another stretch, and why.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.replicas |= other.replicas;
+        self.damaged |= other.damaged;
+        if other.failed.is_some() {
+            self.failed = other.failed;
+        }
+    }
+
     /// What to say when none is left.
     pub(crate) fn verdict(&mut self, file_id: FileId) -> BlobError {
         match self.failed.take() {
@@ -60,35 +75,27 @@ pub(crate) struct ReadSet {
     object_len: u64,
     /// `None` until opened.
     readers: Vec<Mutex<Option<Arc<dyn ObjectReader>>>>,
-    /// Replicas that may be asked, as bits.
-    allowed: u64,
+    is_cold: bool,
     /// The replica that answered last.
     current: AtomicUsize,
 }
 
 impl ReadSet {
-    /// Readers of an object of `object_len` bytes; `only` limits them to some replicas.
-    pub(crate) fn new(
-        set: Arc<Replicated>,
-        file_id: FileId,
-        object_len: u64,
-        only: Option<&[ReplicaId]>,
-    ) -> Self {
-        let is_allowed = |id: &ReplicaId| only.is_none_or(|only| only.contains(id));
-        let allowed = set
-            .replicas
-            .iter()
-            .enumerate()
-            .filter(|(_, replica)| is_allowed(&replica.id))
-            .fold(0, |bits, (index, _)| bits | 1 << index);
+    /// Readers of an object of `object_len` bytes.
+    pub(crate) fn new(set: Arc<Replicated>, file_id: FileId, object_len: u64) -> Self {
         let readers = set.replicas.iter().map(|_| Mutex::new(None)).collect();
-        Self { set, file_id, object_len, readers, allowed, current: AtomicUsize::new(0) }
+        Self { set, file_id, object_len, readers, is_cold: false, current: AtomicUsize::new(0) }
+    }
+
+    /// Readers past every cache, for repair: what they find bad is no news.
+    pub(crate) fn cold(set: Arc<Replicated>, file_id: FileId, object_len: u64) -> Self {
+        Self { is_cold: true, ..Self::new(set, file_id, object_len) }
     }
 
     /// The replica to ask next: the one that answered last, then sound ones, then suspects.
     pub(crate) fn pick(&self, tried: &Tried) -> Option<usize> {
         let current = self.current.load(Ordering::Relaxed);
-        let can = |index: usize| self.allowed & 1 << index != 0 && !tried.has(index);
+        let can = |index: usize| !tried.has(index);
         let suspect = |index: usize| self.set.replicas.len() > 1 && self.set.replicas[index].is_suspect();
         if can(current) && !suspect(current) {
             return Some(current);
@@ -112,8 +119,7 @@ impl ReadSet {
         len: usize,
         tried: &mut Tried,
     ) -> Option<Buffer> {
-        let others = (0..self.readers.len())
-            .any(|other| other != index && self.allowed & 1 << other != 0 && !tried.has(other));
+        let others = (0..self.readers.len()).any(|other| other != index && !tried.has(other));
         let limit = if others { NEXT_REPLICA } else { LAST_REPLICA };
         match self.try_read(index, offset, buffer, len, limit).await {
             Ok(buffer) => Some(buffer),
@@ -144,7 +150,9 @@ impl ReadSet {
         let reader = match opened {
             Some(reader) => reader,
             None => {
-                let opening = self.set.replicas[index].store.open(self.file_id);
+                let store = &self.set.replicas[index].store;
+                let opening =
+                    if self.is_cold { store.open_cold(self.file_id) } else { store.open(self.file_id) };
                 let reader = timeout(limit, opening).await.map_err(|_| StoreError::TimedOut)??;
                 if reader.len() != self.object_len {
                     return Err(StoreError::Short);
@@ -163,14 +171,15 @@ impl ReadSet {
 
     /// Replica `index` gave bytes that are not the object's: it is noted, and not asked again for them.
     pub(crate) fn reject(&self, index: usize, range: Range<u64>, tried: &mut Tried) {
-        tried.add(index);
-        tried.damaged = true;
-        self.set.reject(self.file_id, range, &self.set.replicas[index].id);
+        tried.add_damaged(index);
+        if !self.is_cold {
+            self.set.reject(self.file_id, range, &self.set.replicas[index].id);
+        }
     }
 
     /// A replica that lacks an object which others have is a finding; one alone is none yet.
     fn note_missing(&self, index: usize) {
-        if self.readers.len() > 1 {
+        if self.readers.len() > 1 && !self.is_cold {
             self.set.reject(self.file_id, 0..self.object_len, &self.set.replicas[index].id);
         }
     }

@@ -10,10 +10,12 @@ use registry_types::Algorithm;
 use tokio::time::Instant;
 
 use super::{QuorumError, ReplicaId, Replicated};
-use crate::content::ContentStore;
 use crate::content::tests::{content, digest_of, domain, pull, push, store_of};
+use crate::content::{ContentStore, Repaired};
 use crate::error::BlobError;
 use crate::format::record_offset;
+use crate::key_row::Sealed;
+use crate::pace::Pace;
 use crate::store::BlobStore;
 use crate::store::faulty::{Fault, FaultyStore};
 
@@ -45,6 +47,11 @@ async fn anew(stores: &[FaultyStore]) -> ContentStore {
     store_of(replicated(stores, None).unwrap()).await
 }
 
+/// The replicas of three that do not hold the object.
+fn missing(sealed: &Sealed) -> Vec<ReplicaId> {
+    (0..3).map(id).filter(|id| !sealed.durable_replicas.contains(id)).collect()
+}
+
 #[test]
 fn quorum_is_stated_for_two_and_a_majority_from_three_on() {
     let stores: Vec<FaultyStore> = (0..5).map(|_| FaultyStore::new()).collect();
@@ -71,7 +78,7 @@ fn quorum_is_stated_for_two_and_a_majority_from_three_on() {
 async fn replicas_hold_identical_ciphertext() {
     let (stores, content_store) = three().await;
     let sealed = push(&content_store, &content(3_000_000)).await.unwrap();
-    assert_eq!(sealed.missing_replicas, []);
+    assert_eq!(missing(&sealed), []);
     let first = stores[0].memory.bytes(sealed.row.file_id).unwrap();
     for store in &stores[1..] {
         assert!(store.memory.bytes(sealed.row.file_id).unwrap() == first);
@@ -93,7 +100,7 @@ async fn failed_replica_is_out_for_that_upload_and_named() {
             }
             let sealed = upload.finish(&digest_of(&bytes, Algorithm::Sha256)).await.unwrap();
             stores[1].fail_after(0, None);
-            assert_eq!(sealed.missing_replicas, [id(1)], "{fault:?} after {good}");
+            assert_eq!(missing(&sealed), [id(1)], "{fault:?} after {good}");
             let store = anew(&stores).await;
             assert!(pull(&store, &sealed.row, &sealed.digest).await.unwrap() == bytes);
         }
@@ -115,7 +122,7 @@ async fn failed_replica_stays_out_across_requests() {
     let mut upload = anew(&stores).await.resume(&domain(), &state, "uid", "one", 500_000).await.unwrap();
     upload.write(bytes.slice(500_000..)).await.unwrap();
     let sealed = upload.finish(&digest_of(&bytes, Algorithm::Sha256)).await.unwrap();
-    assert_eq!(sealed.missing_replicas, [id(2)]);
+    assert_eq!(missing(&sealed), [id(2)]);
 }
 
 #[tokio::test]
@@ -171,12 +178,12 @@ async fn hanging_replica_holds_up_no_step_longer_than_five_seconds() {
         let start = Instant::now();
         let sealed = push(&content_store, &bytes).await.unwrap();
         assert!(start.elapsed() <= Duration::from_millis(5100), "{:?}", start.elapsed());
-        assert_eq!(sealed.missing_replicas, [id(0)]);
+        assert_eq!(missing(&sealed), [id(0)]);
 
         // The next upload does without it from the start; a read waits for it at most once.
         let start = Instant::now();
         let next = push(&content_store, &bytes).await.unwrap();
-        assert_eq!((start.elapsed(), next.missing_replicas), (Duration::ZERO, vec![id(0)]));
+        assert_eq!((start.elapsed(), missing(&next)), (Duration::ZERO, vec![id(0)]));
         assert!(pull(&content_store, &sealed.row, &sealed.digest).await.unwrap() == bytes);
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
@@ -347,4 +354,126 @@ async fn failed_sync_is_never_tried_again() {
     store.fail_after(0, None);
     let resumed = content_store.resume(&domain(), &state, "uid", "one", 200_000).await;
     assert!(matches!(resumed.map(|_| ()), Err(BlobError::UploadUnknown)));
+}
+
+/// Whether a replica's copy is good, tags included.
+async fn is_good(content_store: &ContentStore, sealed: &Sealed, replica: usize) -> bool {
+    let (replica, pace) = (id(replica), Pace::unbounded());
+    let verified = content_store.verify_keyed(&replica, &sealed.row, &sealed.digest, &pace).await;
+    verified.unwrap().is_none()
+}
+
+async fn repair(store: &ContentStore, sealed: &Sealed, replica: usize) -> Result<Repaired, BlobError> {
+    store.repair(&id(replica), &sealed.row, &sealed.digest, &Pace::unbounded()).await
+}
+
+#[tokio::test]
+async fn missing_and_rotten_copies_are_repaired_to_the_same_ciphertext() {
+    for len in [0, 100, 65_536, 3_000_000] {
+        let (stores, content_store) = three().await;
+        let sealed = push(&content_store, &content(len)).await.unwrap();
+        let file_id = sealed.row.file_id;
+        let original = stores[0].memory.bytes(file_id).unwrap();
+        assert_eq!(repair(&content_store, &sealed, 0).await.unwrap(), Repaired::WasGood);
+        let rewritten = Repaired::Rewritten { bytes: original.len() as u64 };
+        stores[0].memory.delete(file_id).await.unwrap();
+        assert_eq!(repair(&content_store, &sealed, 0).await.unwrap(), rewritten);
+        for at in [0, 50, 127, original.len() / 2, original.len() - 1] {
+            stores[0].memory.tamper(file_id, |stored| stored[at] ^= 4);
+            stores[1].memory.tamper(file_id, |stored| stored.truncate(at));
+            assert!(!is_good(&content_store, &sealed, 0).await);
+            assert!(!is_good(&content_store, &sealed, 1).await);
+            for replica in [0, 1] {
+                assert_eq!(repair(&content_store, &sealed, replica).await.unwrap(), rewritten);
+                assert!(stores[replica].memory.bytes(file_id).unwrap() == original);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn copies_that_are_bad_in_different_places_repair_each_other() {
+    let (stores, content_store) = three().await;
+    let sealed = push(&content_store, &content(20 * 65_536)).await.unwrap();
+    let file_id = sealed.row.file_id;
+    let original = stores[0].memory.bytes(file_id).unwrap();
+    stores[2].memory.delete(file_id).await.unwrap();
+    stores[0].memory.tamper(file_id, |stored| {
+        stored[3] ^= 1;
+        stored[record_offset(7) as usize + 9] ^= 1;
+    });
+    stores[1].memory.tamper(file_id, |stored| {
+        *stored.last_mut().unwrap() ^= 1;
+        stored[record_offset(8) as usize + 9] ^= 1;
+    });
+    for (replica, store) in stores.iter().enumerate() {
+        repair(&content_store, &sealed, replica).await.unwrap();
+        assert!(store.memory.bytes(file_id).unwrap() == original);
+    }
+}
+
+#[tokio::test]
+async fn without_a_good_source_nothing_is_touched() {
+    let (stores, content_store) = three().await;
+    let sealed = push(&content_store, &content(20 * 65_536)).await.unwrap();
+    let file_id = sealed.row.file_id;
+    for store in &stores {
+        let at = record_offset(7) as usize + 99;
+        store.memory.tamper(file_id, |stored| stored[at] ^= 1);
+    }
+    let before: Vec<_> = stores.iter().map(|store| store.memory.bytes(file_id)).collect();
+    for replica in 0..3 {
+        let repaired = repair(&content_store, &sealed, replica).await;
+        assert!(matches!(repaired, Err(BlobError::Damaged { .. })), "{repaired:?}");
+    }
+    assert!(stores.iter().map(|store| store.memory.bytes(file_id)).eq(before));
+    for store in &stores {
+        store.memory.delete(file_id).await.unwrap();
+    }
+    let repaired = repair(&content_store, &sealed, 0).await;
+    assert!(matches!(repaired, Err(BlobError::ObjectMissing { .. })), "{repaired:?}");
+}
+
+#[tokio::test]
+async fn repair_that_fails_anywhere_leaves_the_bad_copy_and_works_later() {
+    let (stores, content_store) = three().await;
+    let sealed = push(&content_store, &content(3_000_000)).await.unwrap();
+    let file_id = sealed.row.file_id;
+    let original = stores[0].memory.bytes(file_id).unwrap();
+    stores[0].memory.tamper(file_id, |stored| stored[200] ^= 1);
+    let bad = stores[0].memory.bytes(file_id).unwrap();
+    for good in 0.. {
+        stores[0].fail_after(good, EIO);
+        let repaired = repair(&content_store, &sealed, 0).await;
+        stores[0].fail_after(0, None);
+        if repaired.is_ok() {
+            assert!(good > 5, "{good}");
+            break;
+        }
+        assert!(stores[0].memory.bytes(file_id).unwrap() == bad);
+    }
+    assert!(stores[0].memory.bytes(file_id).unwrap() == original);
+}
+
+#[tokio::test]
+async fn replica_that_is_drained_is_read_and_not_written() {
+    let (stores, content_store) = three().await;
+    let bytes = content(100_000);
+    let before = push(&content_store, &bytes).await.unwrap();
+    let open = content_store.begin(&domain(), "uid", Algorithm::Sha256).await.unwrap();
+    let of = |index: usize| (id(index), Arc::new(stores[index].clone()) as Arc<dyn BlobStore>);
+    let next = Replicated::new(vec![of(0), of(1)], Some(1)).unwrap().with_drained(vec![of(2)]).unwrap();
+    content_store.set_replicas(next);
+    let after = push(&content_store, &bytes).await.unwrap();
+    assert_eq!(missing(&after), [id(2)]);
+    assert!(stores[2].memory.bytes(after.row.file_id).is_none());
+    drop(open);
+    for store in &stores[..2] {
+        store.memory.delete(before.row.file_id).await.unwrap();
+    }
+    assert!(pull(&content_store, &before.row, &before.digest).await.unwrap() == bytes);
+    content_store.delete(before.row.file_id).await.unwrap();
+    assert!(stores[2].memory.bytes(before.row.file_id).is_none());
+    let same = Replicated::new(vec![of(0)], None).unwrap().with_drained(vec![of(0)]);
+    assert_eq!(same.map(|_| ()), Err(QuorumError::SameName));
 }

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, timeout_at};
 
-use super::{ReplicaId, Replicated};
+use super::{Replica, ReplicaId, Replicated};
 use crate::error::BlobError;
 use crate::file_id::FileId;
 use crate::store::{ObjectWriter, StoreError};
@@ -72,6 +72,13 @@ pub(crate) async fn gather<T>(
 
 type Lane = (usize, Box<dyn ObjectWriter>);
 
+/// A replica that holds every byte of an upload so far, with what its driver needs to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Participant {
+    pub(crate) replica: ReplicaId,
+    pub(crate) checkpoint: Vec<u8>,
+}
+
 /// The writers of one object.
 pub(crate) struct WriteSet {
     set: Arc<Replicated>,
@@ -81,13 +88,13 @@ pub(crate) struct WriteSet {
 impl WriteSet {
     /// Begins a new object wherever it can be begun.
     pub(crate) async fn create(set: Arc<Replicated>, file_id: FileId) -> Result<Self, BlobError> {
-        let sound = set.replicas.iter().filter(|replica| !replica.is_suspect()).count();
+        let sound = set.replicas.iter().filter(|replica| replica.writable && !replica.is_suspect()).count();
         let leave_suspects = sound >= set.write_quorum;
         let steps = set
             .replicas
             .iter()
             .enumerate()
-            .filter(|(_, replica)| !leave_suspects || !replica.is_suspect())
+            .filter(|(_, replica)| replica.writable && (!leave_suspects || !replica.is_suspect()))
             .map(|(index, replica)| (index, replica.store.create(file_id)));
         let (lanes, failed) = gather(&set, steps, set.write_quorum, STEP_LIMIT).await;
         let this = Self { set: Arc::clone(&set), lanes };
@@ -95,22 +102,29 @@ impl WriteSet {
         Ok(this)
     }
 
-    /// Goes on at `len` on the replicas that took part so far; `None`: on all.
+    /// Goes on at `len` on the replicas that took part so far; `None`: begins anew on all.
     pub(crate) async fn resume(
         set: Arc<Replicated>,
         file_id: FileId,
         len: u64,
-        participants: Option<&[ReplicaId]>,
+        participants: Option<&[Participant]>,
     ) -> Result<Self, BlobError> {
-        let steps = set
-            .replicas
-            .iter()
-            .enumerate()
-            .filter(|(_, replica)| participants.is_none_or(|ids| ids.contains(&replica.id)))
-            .map(|(index, replica)| (index, replica.store.resume(file_id, len)));
+        let checkpoint_of = |replica: &Replica| match participants {
+            None => replica.writable.then_some(&[][..]),
+            Some(all) => {
+                let part = all.iter().find(|one| one.replica == replica.id);
+                part.map(|one| one.checkpoint.as_slice())
+            }
+        };
+        let steps = set.replicas.iter().enumerate().filter_map(|(index, replica)| {
+            let checkpoint = checkpoint_of(replica)?;
+            Some((index, replica.store.resume(file_id, len, checkpoint)))
+        });
         let (lanes, failed) = gather(&set, steps, set.write_quorum, STEP_LIMIT).await;
         if lanes.len() < set.write_quorum {
-            let lost = |error: &StoreError| matches!(error, StoreError::NotFound | StoreError::Short);
+            let lost = |error: &StoreError| {
+                matches!(error, StoreError::NotFound | StoreError::Short | StoreError::Exists)
+            };
             if failed.iter().all(|(_, error)| lost(error)) {
                 return Err(BlobError::UploadUnknown);
             }
@@ -118,11 +132,6 @@ impl WriteSet {
         let this = Self { set: Arc::clone(&set), lanes };
         this.demand_quorum(failed)?;
         Ok(this)
-    }
-
-    /// The replicas that hold every byte given so far.
-    pub(crate) fn participants(&self) -> Vec<ReplicaId> {
-        self.lanes.iter().map(|(index, _)| self.set.replicas[*index].id.clone()).collect()
     }
 
     pub(crate) async fn append(&mut self, chunk: Bytes) -> Result<(), BlobError> {
@@ -135,18 +144,23 @@ impl WriteSet {
         self.demand_quorum(failed)
     }
 
-    /// Adds `last` and waits until everything is visible to other processes.
-    pub(crate) async fn flush(&mut self, last: Bytes) -> Result<(), BlobError> {
+    /// Adds `last` and waits until another process can go on; returns the replicas that hold everything.
+    pub(crate) async fn flush(&mut self, last: Bytes) -> Result<Vec<Participant>, BlobError> {
         let steps = std::mem::take(&mut self.lanes).into_iter().map(|(index, mut writer)| {
             let last = last.clone();
-            (index, async move { writer.flush(last).await.map(|()| writer) })
+            (index, async move { writer.flush(last).await.map(|checkpoint| (writer, checkpoint)) })
         });
-        let (lanes, failed) = gather(&self.set, steps, self.set.write_quorum, STEP_LIMIT).await;
-        self.lanes = lanes;
-        self.demand_quorum(failed)
+        let (done, failed) = gather(&self.set, steps, self.set.write_quorum, STEP_LIMIT).await;
+        let mut participants = Vec::with_capacity(done.len());
+        for (index, (writer, checkpoint)) in done {
+            participants.push(Participant { replica: self.set.replicas[index].id.clone(), checkpoint });
+            self.lanes.push((index, writer));
+        }
+        self.demand_quorum(failed)?;
+        Ok(participants)
     }
 
-    /// Adds `last` and makes the object durable; returns the replicas that lack it.
+    /// Adds `last` and makes the object durable; returns the replicas that hold it.
     pub(crate) async fn commit(self, last: Bytes) -> Result<Vec<ReplicaId>, BlobError> {
         let steps = self.lanes.into_iter().map(|(index, writer)| {
             let last = last.clone();
@@ -156,9 +170,7 @@ impl WriteSet {
         if done.len() < self.set.write_quorum {
             return Err(quorum_lost(failed));
         }
-        let durable = |index: &usize| done.iter().any(|(other, ())| other == index);
-        let replicas = self.set.replicas.iter().enumerate();
-        Ok(replicas.filter(|(index, _)| !durable(index)).map(|(_, replica)| replica.id.clone()).collect())
+        Ok(done.into_iter().map(|(index, ())| self.set.replicas[index].id.clone()).collect())
     }
 
     fn demand_quorum(&self, failed: Vec<(usize, StoreError)>) -> Result<(), BlobError> {
@@ -175,6 +187,10 @@ fn quorum_lost(failed: Vec<(usize, StoreError)>) -> BlobError {
     };
     if failed.iter().any(|(_, error)| matches!(error, StoreError::Busy)) {
         return BlobError::UploadBusy;
+    }
+    if !failed.is_empty() && failed.iter().all(|(_, error)| matches!(error, StoreError::Exists)) {
+        // An earlier attempt's object lies there, whose commit was never acknowledged.
+        return BlobError::UploadUnknown;
     }
     let mut errors: Vec<StoreError> = failed.into_iter().map(|(_, error)| error).collect();
     match errors.iter().position(is_full) {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::memory::MemoryStore;
-use super::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, StoreError};
+use super::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, Replacement, StoreError};
 use crate::buffer::Buffer;
 use crate::file_id::FileId;
 
@@ -90,9 +90,14 @@ impl BlobStore for FaultyStore {
         Ok(self.writer(file_id, inner))
     }
 
-    async fn resume(&self, file_id: FileId, len: u64) -> Result<Box<dyn ObjectWriter>, StoreError> {
+    async fn resume(
+        &self,
+        file_id: FileId,
+        len: u64,
+        checkpoint: &[u8],
+    ) -> Result<Box<dyn ObjectWriter>, StoreError> {
         self.plan.check().await?;
-        let inner = self.memory.resume(file_id, len).await?;
+        let inner = self.memory.resume(file_id, len, checkpoint).await?;
         Ok(self.writer(file_id, inner))
     }
 
@@ -100,6 +105,16 @@ impl BlobStore for FaultyStore {
         self.plan.check().await?;
         let inner = self.memory.open(file_id).await?;
         Ok(Arc::new(FaultyReader { inner, plan: Arc::clone(&self.plan) }))
+    }
+
+    async fn replace(&self, file_id: FileId) -> Result<Box<dyn Replacement>, StoreError> {
+        self.plan.check().await?;
+        let inner = self.memory.replace(file_id).await?;
+        Ok(Box::new(FaultyReplacement { inner, plan: Arc::clone(&self.plan) }))
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.plan.check().await
     }
 
     async fn delete(&self, file_id: FileId) -> Result<(), StoreError> {
@@ -132,7 +147,7 @@ impl ObjectWriter for FaultyWriter {
         self.inner.append(chunk).await
     }
 
-    async fn flush(&mut self, last: Bytes) -> Result<(), StoreError> {
+    async fn flush(&mut self, last: Bytes) -> Result<Vec<u8>, StoreError> {
         self.plan.check().await?;
         self.inner.flush(last).await
     }
@@ -146,6 +161,29 @@ impl ObjectWriter for FaultyWriter {
             self.memory.delete(self.file_id).await?;
         }
         synced
+    }
+}
+
+struct FaultyReplacement {
+    inner: Box<dyn Replacement>,
+    plan: Arc<Plan>,
+}
+
+#[async_trait]
+impl Replacement for FaultyReplacement {
+    async fn append(&mut self, chunk: Bytes) -> Result<(), StoreError> {
+        self.plan.check().await?;
+        self.inner.append(chunk).await
+    }
+
+    async fn finish(&mut self) -> Result<Arc<dyn ObjectReader>, StoreError> {
+        self.plan.check().await?;
+        self.inner.finish().await
+    }
+
+    async fn swap(self: Box<Self>) -> Result<(), StoreError> {
+        self.plan.check().await?;
+        self.inner.swap().await
     }
 }
 

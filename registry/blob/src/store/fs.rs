@@ -4,11 +4,12 @@
 //! No folder is ever made later, so that a disk which is not mounted is never written past.
 
 mod reader;
+mod replacement;
 mod root;
 mod writer;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,10 +19,11 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
-use super::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, StoreError};
+use super::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, Replacement, StoreError};
 use crate::file_id::FileId;
 use crate::replicate::ReplicaId;
 use reader::FsReader;
+use replacement::FsReplacement;
 use root::Root;
 use writer::FsWriter;
 
@@ -92,7 +94,12 @@ impl BlobStore for FsStore {
         Ok(Box::new(FsWriter::create(Arc::clone(&self.root), file_id)))
     }
 
-    async fn resume(&self, file_id: FileId, len: u64) -> Result<Box<dyn ObjectWriter>, StoreError> {
+    async fn resume(
+        &self,
+        file_id: FileId,
+        len: u64,
+        _checkpoint: &[u8],
+    ) -> Result<Box<dyn ObjectWriter>, StoreError> {
         let started = Instant::now();
         loop {
             let root = Arc::clone(&self.root);
@@ -119,6 +126,25 @@ impl BlobStore for FsStore {
         Ok(Arc::new(reader))
     }
 
+    async fn open_cold(&self, file_id: FileId) -> Result<Arc<dyn ObjectReader>, StoreError> {
+        let root = Arc::clone(&self.root);
+        blocking(move || {
+            let file = std::fs::File::open(root.object(file_id)).map_err(|error| root.explain(error))?;
+            Ok(Arc::new(FsReader::cold(file)?) as Arc<dyn ObjectReader>)
+        })
+        .await
+    }
+
+    async fn replace(&self, file_id: FileId) -> Result<Box<dyn Replacement>, StoreError> {
+        let root = Arc::clone(&self.root);
+        Ok(Box::new(blocking(move || FsReplacement::create(root, file_id)).await?))
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let root = Arc::clone(&self.root);
+        blocking(move || root.check()).await
+    }
+
     async fn delete(&self, file_id: FileId) -> Result<(), StoreError> {
         let root = Arc::clone(&self.root);
         blocking(move || match std::fs::remove_file(root.object(file_id)) {
@@ -138,38 +164,43 @@ impl BlobStore for FsStore {
             let mut entries = Vec::new();
             let first = after.map_or(0, |after| after.as_bytes()[0]);
             for folder in first..=u8::MAX {
-                list_folder(&root.folder(folder), after, &mut entries)?;
+                list_folder(&root.folder(folder), after, limit, &mut entries)?;
                 if entries.len() >= limit {
                     break;
                 }
             }
-            entries.truncate(limit);
             Ok(entries)
         })
         .await
     }
 }
 
-/// Adds the objects of one folder after `after`, in order. Other names are none of ours.
+/// Adds the objects of one folder after `after`, in order, until there are `limit`. Other names are none of
+/// ours. Only what is added is looked at.
 fn list_folder(
-    folder: &PathBuf,
+    folder: &Path,
     after: Option<FileId>,
+    limit: usize,
     entries: &mut Vec<ObjectEntry>,
 ) -> Result<(), StoreError> {
-    let from = entries.len();
+    let mut names: Vec<FileId> = Vec::new();
     for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let Some(file_id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if after.is_some_and(|after| file_id <= after) {
-            continue;
+        let Some(file_id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if after.is_none_or(|after| file_id > after) {
+            names.push(file_id);
         }
-        match entry.metadata() {
+    }
+    names.sort_unstable();
+    for file_id in names {
+        if entries.len() >= limit {
+            break;
+        }
+        match std::fs::symlink_metadata(folder.join(file_id.to_string())) {
             Ok(metadata) => entries.push(ObjectEntry { file_id, len: metadata.len() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
     }
-    entries[from..].sort_unstable_by_key(|entry| entry.file_id);
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, StoreError};
+use super::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, Replacement, StoreError};
 use crate::buffer::Buffer;
 use crate::file_id::FileId;
 
@@ -57,7 +57,12 @@ impl BlobStore for MemoryStore {
         Ok(Box::new(MemoryWriter { object }))
     }
 
-    async fn resume(&self, file_id: FileId, len: u64) -> Result<Box<dyn ObjectWriter>, StoreError> {
+    async fn resume(
+        &self,
+        file_id: FileId,
+        len: u64,
+        _checkpoint: &[u8],
+    ) -> Result<Box<dyn ObjectWriter>, StoreError> {
         let object = match self.find(file_id) {
             Err(StoreError::NotFound) if len == 0 => return self.create(file_id).await,
             found => found?,
@@ -80,6 +85,14 @@ impl BlobStore for MemoryStore {
         let object = self.find(file_id)?;
         let len = object.lock().bytes.len() as u64;
         Ok(Arc::new(MemoryReader { object, len }))
+    }
+
+    async fn replace(&self, file_id: FileId) -> Result<Box<dyn Replacement>, StoreError> {
+        Ok(Box::new(MemoryReplacement { store: self.clone(), file_id, copy: Shared::default() }))
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     async fn delete(&self, file_id: FileId) -> Result<(), StoreError> {
@@ -107,8 +120,9 @@ impl ObjectWriter for MemoryWriter {
         Ok(())
     }
 
-    async fn flush(&mut self, last: Bytes) -> Result<(), StoreError> {
-        self.append(last).await
+    async fn flush(&mut self, last: Bytes) -> Result<Vec<u8>, StoreError> {
+        self.append(last).await?;
+        Ok(Vec::new())
     }
 
     async fn commit(mut self: Box<Self>, last: Bytes) -> Result<(), StoreError> {
@@ -119,6 +133,30 @@ impl ObjectWriter for MemoryWriter {
 impl Drop for MemoryWriter {
     fn drop(&mut self) {
         self.object.lock().writing = false;
+    }
+}
+
+struct MemoryReplacement {
+    store: MemoryStore,
+    file_id: FileId,
+    copy: Shared,
+}
+
+#[async_trait]
+impl Replacement for MemoryReplacement {
+    async fn append(&mut self, chunk: Bytes) -> Result<(), StoreError> {
+        self.copy.lock().bytes.extend_from_slice(&chunk);
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<Arc<dyn ObjectReader>, StoreError> {
+        let len = self.copy.lock().bytes.len() as u64;
+        Ok(Arc::new(MemoryReader { object: Arc::clone(&self.copy), len }))
+    }
+
+    async fn swap(self: Box<Self>) -> Result<(), StoreError> {
+        self.store.objects.lock().insert(self.file_id, self.copy);
+        Ok(())
     }
 }
 
@@ -162,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn driver_keeps_the_contract() {
-        suite::run(&MemoryStore::default()).await;
+        suite::run(&MemoryStore::default(), suite::Abilities::ALL).await;
         suite::run_concurrently(Arc::new(MemoryStore::default())).await;
     }
 }

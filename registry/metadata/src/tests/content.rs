@@ -1,7 +1,9 @@
 use registry_types::MediaType;
 
 use super::{World, digest, domain, key, manifest, uid};
-use crate::{Content, ContentKind, ReferrerKey, blobs, garbage, liveness, manifests, referrers, tags};
+use crate::{
+    Content, ContentKind, ReferrerKey, blobs, garbage, liveness, manifests, referrers, repairs, tags,
+};
 
 #[tokio::test]
 async fn the_last_key_wins_and_names_the_object_it_replaces() {
@@ -121,7 +123,7 @@ async fn condemned_objects_are_listed_until_they_are_forgotten() {
             for file in [3u8, 1, 2, 1] {
                 garbage::condemn(tx, &[file; 16], 5)?;
             }
-            blobs::put_repair(tx, &[1; 16], "replica", &domain(), &digest(1), 5)
+            repairs::put(tx, &[1; 16], "replica", &domain(), &digest(1), 5)
         })
         .await;
     let page = world.write(|tx| garbage::condemned_after(tx, &[1; 16], 10)).await;

@@ -12,6 +12,7 @@ use crate::format::header::Header;
 use crate::format::runs::Runs;
 use crate::format::{HEADER_LEN, record};
 use crate::key_row::{KeyRow, SuspendedUpload};
+use crate::pace::Pace;
 use crate::store::memory::MemoryStore;
 
 fn run<T>(work: impl Future<Output = T>) -> T {
@@ -124,8 +125,8 @@ proptest! {
             };
             let digest = digest_of(b"", Algorithm::Sha256);
             assert!(store.open(&row, &digest).await.is_err());
-            assert!(!matches!(store.verify_plain(&replica(), &row).await, Ok(None)));
-            assert!(!matches!(store.verify_keyed(&replica(), &row, &digest).await, Ok(None)));
+            assert!(!matches!(store.verify_plain(&replica(), &row, &Pace::unbounded()).await, Ok(None)));
+            assert!(!matches!(store.verify_keyed(&replica(), &row, &digest, &Pace::unbounded()).await, Ok(None)));
         });
     }
 
@@ -164,7 +165,7 @@ proptest! {
                 Ok(pulled) => assert!(pulled == bytes),
                 Err(_) => assert!(!same),
             }
-            let damage = store.verify_keyed(&replica(), &sealed.row, &sealed.digest).await.unwrap();
+            let damage = store.verify_keyed(&replica(), &sealed.row, &sealed.digest, &Pace::unbounded()).await.unwrap();
             assert_eq!(damage.is_none(), same);
         });
     }

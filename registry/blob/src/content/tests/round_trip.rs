@@ -23,7 +23,7 @@ async fn blob_of_every_size_reads_back() {
         let bytes = content(len);
         let sealed = push(&store_over(&memory).await, &bytes).await.unwrap();
         assert_eq!(sealed.row.total_len, len as u64);
-        assert_eq!(sealed.missing_replicas, []);
+        assert_eq!(sealed.durable_replicas, [replica()]);
         assert_eq!(memory.bytes(sealed.row.file_id).unwrap().len() as u64, sealed.row.object_len);
         let pulled = pull(&store_over(&memory).await, &sealed.row, &sealed.digest).await.unwrap();
         assert!(pulled == bytes, "{len}");

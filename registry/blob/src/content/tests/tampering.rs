@@ -13,6 +13,7 @@ use crate::content::opened::Opened;
 use crate::error::BlobError;
 use crate::format::{Layout, RECORD_STRIDE, record, record_offset};
 use crate::key_row::Sealed;
+use crate::pace::Pace;
 use crate::store::memory::MemoryStore;
 
 struct Fixture {
@@ -53,8 +54,9 @@ impl Fixture {
     /// What both kinds of scrub say of the copy that is there.
     async fn scrub(&self) -> (bool, bool) {
         let (store, row) = (&self.store, &self.sealed.row);
-        let plain = store.verify_plain(&replica(), row).await.unwrap();
-        let keyed = store.verify_keyed(&replica(), row, &self.sealed.digest).await.unwrap();
+        let plain = store.verify_plain(&replica(), row, &Pace::unbounded()).await.unwrap();
+        let keyed =
+            store.verify_keyed(&replica(), row, &self.sealed.digest, &Pace::unbounded()).await.unwrap();
         (plain.is_some(), keyed.is_some())
     }
 

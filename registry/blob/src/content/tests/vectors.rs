@@ -19,6 +19,7 @@ use crate::format::record;
 use crate::format::runs::Runs;
 use crate::key_row::{Domain, KeyRow};
 use crate::keys::wrap::{Kek, blob_context};
+use crate::pace::Pace;
 use crate::store::memory::MemoryStore;
 
 /// The object of `content(len)` with every random value fixed, and its row. Records from the second on
@@ -122,7 +123,10 @@ async fn frozen_objects_open() {
         memory.tamper(row.file_id, |object| *object = stored);
         let digest = digest_of(&content(len), algorithm);
         assert!(pull(&store, &row, &digest).await.unwrap() == content(len));
-        assert_eq!(store.verify_keyed(&super::replica(), &row, &digest).await.unwrap(), None);
+        assert_eq!(
+            store.verify_keyed(&super::replica(), &row, &digest, &Pace::unbounded()).await.unwrap(),
+            None
+        );
     }
 }
 

@@ -23,12 +23,22 @@ pub(super) struct FsReader {
     len: u64,
     /// Cleared where the filesystem knows no RWF_NOWAIT.
     inline: AtomicBool,
+    is_cold: bool,
 }
 
 impl FsReader {
     pub(super) fn new(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        Ok(Self { file: Arc::new(file), len, inline: AtomicBool::new(true) })
+        Ok(Self { file: Arc::new(file), len, inline: AtomicBool::new(true), is_cold: false })
+    }
+
+    /// A reader that asks the medium: what the kernel has cached of the file is dropped first, and again
+    /// behind each read, so that a walk over everything pushes nothing else out of the cache.
+    pub(super) fn cold(file: File) -> io::Result<Self> {
+        let reader = Self::new(file)?;
+        reader.inline.store(false, Ordering::Relaxed);
+        fadvise(&*reader.file, 0, None, Advice::DontNeed)?;
+        Ok(Self { is_cold: true, ..reader })
     }
 
     #[cfg(test)]
@@ -69,11 +79,13 @@ impl ObjectReader for FsReader {
         from: usize,
         to: usize,
     ) -> Result<Buffer, StoreError> {
-        let file = Arc::clone(&self.file);
+        let (file, is_cold) = (Arc::clone(&self.file), self.is_cold);
         blocking(move || match file.read_exact_at(&mut buffer[from..to], offset) {
             Ok(()) => {
                 let read = (to - from) as u64;
-                if read >= READ_AHEAD_FROM {
+                if is_cold {
+                    let _ = fadvise(&*file, offset, NonZeroU64::new(read), Advice::DontNeed);
+                } else if read >= READ_AHEAD_FROM {
                     // Only advice: whoever reads a large stretch of a cold file wants the next one too,
                     // and then finds it in the page cache.
                     let _ = fadvise(&*file, offset + read, NonZeroU64::new(read), Advice::WillNeed);

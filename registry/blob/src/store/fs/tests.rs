@@ -30,7 +30,7 @@ fn new_store() -> (TempDir, FsStore) {
 #[tokio::test]
 async fn driver_keeps_the_contract() {
     let (_folder, store) = new_store();
-    suite::run(&store).await;
+    suite::run(&store, suite::Abilities::ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,7 +62,7 @@ async fn root_without_its_marker_is_offline_and_not_empty() {
     assert!(matches!(store.list(None, 10).await, Err(StoreError::Offline(_))));
     let created = store.create(other).await.unwrap().commit(Bytes::new()).await;
     assert!(matches!(created, Err(StoreError::Offline(_))));
-    assert!(matches!(store.resume(ID, 5).await, Err(StoreError::Offline(_))));
+    assert!(matches!(store.resume(ID, 5, &[]).await, Err(StoreError::Offline(_))));
 }
 
 #[tokio::test]
@@ -180,13 +180,13 @@ async fn object_whose_sync_failed_is_never_written_again() {
     writer.flush(Bytes::from(vec![7; 100_000])).await.unwrap();
     drop(writer);
     store.root.fail_sync.store(true, std::sync::atomic::Ordering::Relaxed);
-    let writer = store.resume(ID, 100_000).await.unwrap();
+    let writer = store.resume(ID, 100_000, &[]).await.unwrap();
     assert!(writer.commit(Bytes::from_static(b"end")).await.is_err());
     store.root.fail_sync.store(false, std::sync::atomic::Ordering::Relaxed);
 
     assert!(!folder.path().join("objects/a/7").join(ID.to_string()).exists());
     assert!(matches!(store.open(ID).await.map(|_| ()), Err(StoreError::NotFound)));
-    assert!(matches!(store.resume(ID, 100_000).await.map(|_| ()), Err(StoreError::NotFound)));
-    let anew = store.resume(ID, 0).await.unwrap().commit(Bytes::new()).await;
+    assert!(matches!(store.resume(ID, 100_000, &[]).await.map(|_| ()), Err(StoreError::NotFound)));
+    let anew = store.resume(ID, 0, &[]).await.unwrap().commit(Bytes::new()).await;
     assert!(matches!(anew, Err(StoreError::NotFound)));
 }

@@ -141,7 +141,7 @@ impl ObjectWriter for FsWriter {
         Ok(())
     }
 
-    async fn flush(&mut self, last: Bytes) -> Result<(), StoreError> {
+    async fn flush(&mut self, last: Bytes) -> Result<Vec<u8>, StoreError> {
         if !last.is_empty() {
             self.append(last).await?;
         }
@@ -149,7 +149,7 @@ impl ObjectWriter for FsWriter {
             Start::Go(tail) => State::Idle(tail),
             Start::Make { exclusive } => State::New { exclusive },
         };
-        Ok(())
+        Ok(Vec::new())
     }
 
     async fn commit(mut self: Box<Self>, last: Bytes) -> Result<(), StoreError> {
