@@ -90,6 +90,19 @@ impl<'a> Gate<'a> {
         Err(challenge(self.service, &self.context, self.scope.as_deref(), Some("insufficient_scope")))
     }
 
+    /// Refuses a mount whose source the caller's token does not reach, so that the client asks for one that
+    /// does. Whether the caller may read there does not matter yet.
+    pub(super) fn check_mount_scope(&self, wish: &Wish) -> Result<(), OciError> {
+        let named = match &wish.source {
+            Source::Named(from) => self.reaches("repository", from.as_str(), "pull"),
+            Source::Any => false,
+        };
+        if named || self.reaches(ANY_BLOB.0, ANY_BLOB.1, "pull") {
+            return Ok(());
+        }
+        Err(challenge(self.service, &self.context, self.scope.as_deref(), Some("insufficient_scope")))
+    }
+
     fn reaches(&self, kind: &str, name: &str, action: &str) -> bool {
         self.caller.scope().is_none_or(|scope| scope.allows(kind, name, action))
     }
@@ -154,9 +167,6 @@ impl<'a> Gate<'a> {
         source: &RepositoryName,
         repository: Option<&Repository>,
     ) -> Result<bool, OciError> {
-        if !self.reaches_blobs(source) {
-            return Ok(false);
-        }
         let existing = match target {
             PushTarget::Existing(repository) => Some(repository),
             PushTarget::New(_) => None,
@@ -185,11 +195,7 @@ impl<'a> Gate<'a> {
         };
         // Both are always decided: see `Service::any_source`.
         let decided = [allowed(action::CHECK_LAYER), allowed(action::GET_DOWNLOAD_URL)];
-        self.reaches_blobs(name) && decided == [true, true]
-    }
-
-    fn reaches_blobs(&self, name: &RepositoryName) -> bool {
-        self.reaches("repository", name.as_str(), "pull") || self.reaches(ANY_BLOB.0, ANY_BLOB.1, "pull")
+        decided == [true, true]
     }
 
     /// Whether a row of a listing may be shown; leaves no audit line.

@@ -1,6 +1,7 @@
 //! Mounting: a blob that the registry holds already is linked instead of sent again.
 //!
-//! Whatever stands in the way, the client gets an upload, as if it had not asked. A caller learns nothing of
+//! Whatever stands in the way, the client gets an upload, as if it had not asked; only a token that does not
+//! reach the source is answered with the challenge for one that does. A caller learns nothing of
 //! blobs that it may not read: the answer is the same, and so is the number of decisions behind it.
 
 use registry_core::{Mount, PushTarget, Repository};

@@ -29,6 +29,7 @@ impl Service {
         asked: Asked<'_>,
     ) -> Result<Response, OciError> {
         let Asked { headers, query, body, .. } = asked;
+        mount.as_ref().map_or(Ok(()), |wish| gate.check_mount_scope(wish))?;
         let target = gate.push_target(name).await?;
         if let Some(wish) = mount
             && self.try_mount(gate, &target, &wish).await?
