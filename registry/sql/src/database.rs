@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::postgres::{Address, Postgres};
 use crate::rerun::Rerun;
 use crate::sqlite::Sqlite;
 use crate::{Error, Migration, Tx, migrate};
@@ -23,6 +24,7 @@ struct Shared {
 
 enum Engine {
     Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 impl Database {
@@ -44,6 +46,25 @@ impl Database {
         Ok(Database::over(Engine::Sqlite(engine)))
     }
 
+    /// Connects to a PostgreSQL: `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full`, and
+    /// `sslrootcert=FILE` for an authority of your own. Several servers may use one database.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for what cannot be used, [`Error::Unavailable`] when the server does not answer within
+    /// a few seconds.
+    pub async fn open_postgres(url: &str) -> Result<Database, Error> {
+        Database::postgres(url, Rerun::default()).await
+    }
+
+    /// The same, for tests: see [`Database::open_sqlite_rerunning`].
+    pub async fn open_postgres_rerunning(url: &str, seed: u64) -> Result<Database, Error> {
+        Database::postgres(url, Rerun::seeded(seed)).await
+    }
+
+    async fn postgres(url: &str, rerun: Rerun) -> Result<Database, Error> {
+        Ok(Database::over(Engine::Postgres(Postgres::open(Address::parse(url)?, rerun).await?)))
+    }
+
     fn over(engine: Engine) -> Database {
         Database { shared: Arc::new(Shared { engine, closed: AtomicBool::new(false) }) }
     }
@@ -61,6 +82,8 @@ impl Database {
         let Some(first) = pending else { return Ok(()) };
         match &self.shared.engine {
             Engine::Sqlite(sqlite) => sqlite.before_migration(namespace, first).await?,
+            // Copies of it are its operator's.
+            Engine::Postgres(_) => {}
         }
         self.write(move |tx| migrate::apply(tx, namespace, migrations)).await
     }
@@ -76,6 +99,7 @@ impl Database {
     {
         match &self.shared.engine {
             Engine::Sqlite(sqlite) => sqlite.write(body).await,
+            Engine::Postgres(postgres) => postgres.write(body).await,
         }
     }
 
@@ -90,6 +114,7 @@ impl Database {
         self.refuse_when_closed()?;
         match &self.shared.engine {
             Engine::Sqlite(sqlite) => sqlite.read(body).await,
+            Engine::Postgres(postgres) => postgres.read(body).await,
         }
     }
 
@@ -104,6 +129,7 @@ impl Database {
         self.refuse_when_closed()?;
         match &self.shared.engine {
             Engine::Sqlite(sqlite) => sqlite.point(body),
+            Engine::Postgres(postgres) => postgres.point(body).await,
         }
     }
 
@@ -111,6 +137,7 @@ impl Database {
     pub fn is_healthy(&self) -> bool {
         match &self.shared.engine {
             Engine::Sqlite(sqlite) => sqlite.is_healthy(),
+            Engine::Postgres(postgres) => postgres.is_healthy(),
         }
     }
 
@@ -120,6 +147,7 @@ impl Database {
         self.shared.closed.store(true, Ordering::Release);
         match &self.shared.engine {
             Engine::Sqlite(sqlite) => sqlite.close().await,
+            Engine::Postgres(postgres) => postgres.close().await,
         }
     }
 
@@ -138,5 +166,7 @@ where
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(Error::Panicked.into()))
 }
 
+#[cfg(test)]
+pub(crate) mod suite;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,12 @@
 //! What can go wrong with the database, told apart by what a caller can do about it.
 //!
-//! The engine's own error is kept as the source and never shown to a client. Invariant: whatever the variant,
-//! nothing of the failed closure was stored.
+//! The engine's own error is kept as the source and never shown to a client. Invariant: whatever the variant but
+//! [`Error::OutcomeUnknown`], nothing of the failed closure was stored.
 
 use std::sync::Arc;
 
 /// The engine's own error, kept for the log.
-pub(crate) type Cause = Arc<rusqlite::Error>;
+pub(crate) type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Which promise of the schema a change would have broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,17 @@ pub enum Error {
     /// Another process kept the database locked for longer than the busy timeout.
     #[error("the database is locked by another process")]
     Busy(#[source] Cause),
+    /// The database server cannot be reached, or is starting or stopping. Nothing was stored; may pass.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Cause),
+    /// The connection broke after the commit was asked for and before it was confirmed: the change is stored
+    /// whole or not at all, and nobody here knows which. The closure was not run again, because it may have
+    /// taken effect; whoever keeps a copy of what is stored must read it anew.
+    #[error("the connection to the database broke during a commit, whose outcome is unknown")]
+    OutcomeUnknown(#[source] Cause),
+    /// The address of the database is not one that can be used; the text says why, without the password.
+    #[error("{0}")]
+    Address(String),
     /// The operating system failed to read or write the file; may pass.
     #[error("the database file could not be read or written")]
     Io(#[source] Cause),
@@ -92,7 +103,7 @@ impl From<rusqlite::Error> for Error {
             return Error::Statement(Arc::new(error));
         };
         let (code, extended) = (failure.code, failure.extended_code);
-        let cause = Arc::new(error);
+        let cause: Cause = Arc::new(error);
         match code {
             ffi::ErrorCode::DiskFull => Error::Full(cause),
             ffi::ErrorCode::ConstraintViolation => Error::Constraint {

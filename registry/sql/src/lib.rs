@@ -5,18 +5,22 @@
 //! transactions share one durable commit. Invariant: nothing is acknowledged before it is durable, and a
 //! closure that fails changes nothing.
 
+mod copy;
 mod database;
 mod error;
 mod migrate;
 mod placeholder;
+mod postgres;
 mod readers;
 mod rerun;
+mod schema;
 mod session;
 mod sqlite;
 mod tx;
 mod value;
 mod writer;
 
+pub use copy::{check_sqlite, copy_sqlite};
 pub use database::Database;
 pub use error::{ConstraintKind, Error};
 pub use migrate::Migration;

@@ -1,8 +1,8 @@
 //! Migrations by namespace: each room numbers its own, and they share one file.
 //!
 //! The text of every applied migration is kept, so that an edited one is noticed. Invariant: a schema newer
-//! than the program is refused before anything is changed, and a database that holds data is copied whole
-//! before its schema changes.
+//! than the program is refused before anything is changed, and a file that holds data is copied whole before
+//! its schema changes.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,8 +24,12 @@ pub struct Migration {
 
 /// Whether any migration has ever been applied to this file.
 pub(crate) fn holds_a_schema(tx: &mut Tx<'_>) -> Result<bool, Error> {
-    let count =
-        tx.query_one("SELECT COUNT(*) FROM sqlite_master WHERE name = 'schema_migrations'", params![])?;
+    let table = if tx.is_postgres() {
+        "SELECT COUNT(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_migrations'"
+    } else {
+        "SELECT COUNT(*) FROM sqlite_master WHERE name = 'schema_migrations'"
+    };
+    let count = tx.query_one(table, params![])?;
     Ok(count.get::<i64>(0)? > 0)
 }
 
@@ -61,12 +65,16 @@ pub(crate) fn pending(
     Ok(migrations.get(applied.len()).map(|migration| migration.version))
 }
 
-/// Applies what is pending. Checks again first: another process may have been quicker.
+/// Applies what is pending. Checks again first: another process may have been quicker. Of several servers that
+/// come this far, one has the lock; the others wait for it and then run again.
 pub(crate) fn apply(
     tx: &mut Tx<'_>,
     namespace: &'static str,
     migrations: &'static [Migration],
 ) -> Result<(), Error> {
+    if tx.is_postgres() {
+        tx.execute("UPDATE schema_lock SET taken = taken + 1 WHERE id = 1", params![])?;
+    }
     tx.batch(
         "CREATE TABLE IF NOT EXISTS schema_migrations (
              namespace TEXT NOT NULL, version BIGINT NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL,

@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{CachedStatement, Connection, OpenFlags};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 
-use crate::{Error, placeholder};
+use crate::{Error, Row, Value, placeholder};
 
 /// How long a connection waits for another process that holds the lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,8 +64,58 @@ impl Session {
         &self.connection
     }
 
+    /// Every row of the result.
+    pub(crate) fn query(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, Error> {
+        self.bound(sql, params, |statement| {
+            let columns = statement.column_count();
+            let mut result = Vec::new();
+            let mut rows = statement.raw_query();
+            while let Some(row) = rows.next()? {
+                let values = (0..columns).map(|column| from_sqlite(column, row.get_ref(column)?));
+                result.push(Row::new(values.collect::<Result<_, _>>()?));
+            }
+            Ok(result)
+        })
+    }
+
+    /// The number of rows that were changed.
+    pub(crate) fn execute(&self, sql: &'static str, params: &[Value]) -> Result<u64, Error> {
+        self.bound(sql, params, |statement| Ok(statement.raw_execute()? as u64))
+    }
+
+    /// Several statements without parameters.
+    pub(crate) fn batch(&self, sql: &'static str) -> Result<(), Error> {
+        Ok(self.connection.execute_batch(sql)?)
+    }
+
+    fn bound<T>(
+        &self,
+        sql: &'static str,
+        params: &[Value],
+        run: impl FnOnce(&mut CachedStatement<'_>) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, Error> {
+        let prepared = self.statement(sql).and_then(|mut statement| {
+            if statement.parameter_count() != params.len() {
+                return Err(rusqlite::Error::InvalidParameterCount(
+                    params.len(),
+                    statement.parameter_count(),
+                ));
+            }
+            for (index, value) in params.iter().enumerate() {
+                statement.raw_bind_parameter(index + 1, Bound(value))?;
+            }
+            Ok(statement)
+        });
+        prepared.and_then(|mut statement| run(&mut statement)).map_err(|error| {
+            if !matches!(error, rusqlite::Error::SqliteFailure(..)) {
+                tracing::error!(database.statement = sql, error = %error, "a statement is wrong");
+            }
+            error.into()
+        })
+    }
+
     /// The prepared statement for `sql`, whose placeholders are `$n`.
-    pub(crate) fn statement(&self, sql: &'static str) -> Result<CachedStatement<'_>, rusqlite::Error> {
+    fn statement(&self, sql: &'static str) -> Result<CachedStatement<'_>, rusqlite::Error> {
         let mut rewritten = self.rewritten.borrow_mut();
         let text = rewritten
             .entry((sql.as_ptr().addr(), sql.len()))
@@ -77,4 +128,29 @@ impl Session {
         self.connection.prepare_cached(sql)?.raw_execute()?;
         Ok(())
     }
+}
+
+struct Bound<'a>(&'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>, rusqlite::Error> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(n) => ValueRef::Integer(*n),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn from_sqlite(column: usize, value: ValueRef<'_>) -> Result<Value, rusqlite::Error> {
+    let mismatch = || rusqlite::Error::InvalidColumnType(column, String::new(), value.data_type());
+    Ok(match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(n) => Value::Integer(n),
+        // No column of ours holds a float; a query that makes one is not portable.
+        ValueRef::Real(_) => return Err(mismatch()),
+        ValueRef::Text(text) => Value::Text(str::from_utf8(text).map_err(|_| mismatch())?.to_owned()),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    })
 }

@@ -112,7 +112,7 @@ impl Sqlite {
 }
 
 /// Creates the file, if it is not there, so that nobody else can read it: SQLite gives its log the same mode.
-fn create(path: &Path) -> std::io::Result<()> {
+pub(crate) fn create(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => std::fs::File::open(folder(path))?.sync_all(),

@@ -1,23 +1,18 @@
-//! The promises of the face: group commit, isolation of failures, snapshots, closing.
+//! What only SQLite does: group commit, failures of the file, closing it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use super::suite::{SCHEMA, add, value};
 use super::*;
 use crate::{ConstraintKind, params, writer};
 
-const SCHEMA: &[Migration] = &[Migration {
-    version: 1,
-    name: "first",
-    sql: "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL);
-          CREATE TABLE children (name TEXT NOT NULL REFERENCES counters(name));
-          CREATE TABLE blobs (id BIGINT PRIMARY KEY, data BLOB NOT NULL);",
-}];
-
 fn sqlite(database: &Database) -> &Sqlite {
-    let Engine::Sqlite(sqlite) = &database.shared.engine;
-    sqlite
+    match &database.shared.engine {
+        Engine::Sqlite(sqlite) => sqlite,
+        Engine::Postgres(_) => panic!("SQLite was opened"),
+    }
 }
 
 async fn open() -> (tempfile::TempDir, Database) {
@@ -25,20 +20,6 @@ async fn open() -> (tempfile::TempDir, Database) {
     let database = Database::open_sqlite(&folder.path().join("test.db")).await.unwrap();
     database.migrate("test", SCHEMA).await.unwrap();
     (folder, database)
-}
-
-fn add(tx: &mut Tx<'_>, name: &str, by: i64) -> Result<i64, Error> {
-    let row = tx.query_one(
-        "INSERT INTO counters (name, value) VALUES ($1, $2)
-         ON CONFLICT (name) DO UPDATE SET value = value + $2 RETURNING value",
-        params![name, by],
-    )?;
-    row.get(0)
-}
-
-fn value(tx: &mut Tx<'_>, name: &str) -> Result<Option<i64>, Error> {
-    let row = tx.query_optional("SELECT value FROM counters WHERE name = $1", params![name])?;
-    row.map(|row| row.get(0)).transpose()
 }
 
 /// Holds the writer in a closure until the sender is dropped, so that what is sent meanwhile forms one group.
@@ -65,25 +46,6 @@ async fn queued(database: &Database, count: usize) {
     while writer::QUEUE - sqlite(database).writer.capacity() < count {
         tokio::task::yield_now().await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_one_of_many_concurrent_writes_counts_once() {
-    let (_folder, database) = open().await;
-    let callers: Vec<_> = (0..32)
-        .map(|_| {
-            let database = database.clone();
-            tokio::spawn(async move {
-                for _ in 0..50 {
-                    database.write(|tx| add(tx, "n", 1)).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(1600));
 }
 
 #[tokio::test]
@@ -209,100 +171,6 @@ async fn a_commit_that_fails_acknowledges_nothing_and_each_closure_runs_again_al
     assert_eq!(good.await.unwrap().unwrap(), 1);
     assert!(matches!(bad.await.unwrap(), Err(Error::Constraint { kind: ConstraintKind::ForeignKey, .. })));
     assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(1));
-}
-
-#[tokio::test]
-async fn a_swallowed_error_does_not_commit() {
-    let (_folder, database) = open().await;
-    let result: Result<(), Error> = database
-        .write(|tx| {
-            add(tx, "n", 1)?;
-            drop(tx.execute("INSERT INTO counters (name, value) VALUES ($1, $2)", params!["n", 1]));
-            assert!(matches!(add(tx, "m", 1), Err(Error::Spoiled)));
-            Ok(())
-        })
-        .await;
-    assert!(result.unwrap_err().is_unique_violation());
-    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), None);
-}
-
-#[tokio::test]
-async fn a_panicking_closure_does_not_stop_the_writer() {
-    let (_folder, database) = open().await;
-    let result: Result<(), Error> = database
-        .write(|tx| {
-            add(tx, "n", 1)?;
-            panic!("on purpose")
-        })
-        .await;
-    assert!(matches!(result, Err(Error::Panicked)));
-    assert_eq!(database.write(|tx| add(tx, "n", 1)).await.unwrap(), 1);
-}
-
-#[tokio::test]
-async fn a_statement_with_the_wrong_number_of_parameters_is_refused() {
-    let (_folder, database) = open().await;
-    let result = database.read(|tx| tx.query("SELECT $1, $2", params![1_i64])).await;
-    assert!(matches!(result, Err(Error::Statement(_))));
-}
-
-#[tokio::test]
-async fn placeholders_bind_by_number() {
-    let (_folder, database) = open().await;
-    let row = database.point(|tx| tx.query_one("SELECT $2, $1, $2", params!["one", "two"])).await.unwrap();
-    assert_eq!(row.into_values(), params!["two", "one", "two"]);
-}
-
-#[tokio::test]
-async fn readers_cannot_write() {
-    let (_folder, database) = open().await;
-    assert!(database.read(|tx| add(tx, "n", 1)).await.is_err());
-    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), None);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_sees_one_snapshot() {
-    let (_folder, database) = open().await;
-    database.write(|tx| add(tx, "n", 1)).await.unwrap();
-    let (go, gone) = mpsc::channel::<()>();
-    let (first_read, first) = tokio::sync::oneshot::channel();
-    let (gone, mut first_read) = (parking_lot::Mutex::new(gone), Some(first_read));
-    let reader = database.clone();
-    let seen = tokio::spawn(async move {
-        reader
-            .read(move |tx| {
-                let before = value(tx, "n")?;
-                if let Some(first_read) = first_read.take() {
-                    let _ = first_read.send(());
-                }
-                let _ = gone.lock().recv();
-                Ok::<_, Error>((before, value(tx, "n")?))
-            })
-            .await
-            .unwrap()
-    });
-    first.await.unwrap();
-    database.write(|tx| add(tx, "n", 1)).await.unwrap();
-    drop(go);
-    assert_eq!(seen.await.unwrap(), (Some(1), Some(1)));
-}
-
-#[tokio::test]
-async fn closures_that_are_run_twice_change_nothing_twice() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open_sqlite_rerunning(&folder.path().join("test.db"), 42).await.unwrap();
-    database.migrate("test", SCHEMA).await.unwrap();
-    let runs = Arc::new(AtomicUsize::new(0));
-    for expected in 1..=50 {
-        let runs = Arc::clone(&runs);
-        let body = move |tx: &mut Tx<'_>| {
-            runs.fetch_add(1, Ordering::SeqCst);
-            add(tx, "n", 1)
-        };
-        assert_eq!(database.write(body).await.unwrap(), expected);
-        assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(expected));
-    }
-    assert!(runs.load(Ordering::SeqCst) > 50);
 }
 
 #[tokio::test]
