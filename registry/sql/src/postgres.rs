@@ -176,7 +176,7 @@ impl Pool {
             }
             attempts += 1;
             tracing::debug!(database.attempts = attempts, error = %error, "a transaction runs again");
-            std::thread::sleep(pause(attempts));
+            pause(attempts);
         }
     }
 
@@ -205,7 +205,7 @@ impl Pool {
                 }
             }
             attempts += 1;
-            std::thread::sleep(pause(attempts));
+            pause(attempts);
         }
     }
 
@@ -251,11 +251,12 @@ impl Session {
     }
 }
 
-/// How long to wait before another attempt: longer each time, and never as long as whoever collided.
-fn pause(attempts: u32) -> Duration {
-    let longest_us = 1_000_u64 << attempts.min(8);
+/// Waits before another attempt: longer each time, and not as long as whoever collided.
+#[allow(clippy::disallowed_methods)] // no condition can be waited for, and this thread is one that may block
+fn pause(attempts: u32) {
+    let longest_us = 1_000_u64 << attempts.min(7);
     let random = RandomState::new().build_hasher().finish();
-    Duration::from_micros(longest_us / 2 + random % longest_us)
+    std::thread::sleep(Duration::from_micros(random % longest_us));
 }
 
 #[cfg(test)]
