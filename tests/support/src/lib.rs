@@ -18,7 +18,7 @@ mod process;
 mod server;
 mod wait;
 
-pub use command::{aws, run, run_with_input, try_run};
+pub use command::{aws, go_tool, run, run_with_input, try_run};
 pub use engine::Engine;
 pub use http::{Http, Response};
 pub use image::{Layer, image_archive, sha256, static_image};
