@@ -26,6 +26,7 @@ pub use self::bind::{BindError, bind};
 pub use self::connection::Transport;
 use self::connection::{Conversation, Front};
 use self::crowd::Crowd;
+pub use self::owner::owner_of;
 use crate::Shutdown;
 
 /// The address at the other end of the connection, as an extension of every request.

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 const LISTENING: &str = "0A";
 
 /// `docker-registry (pid 4711)`, or as much as can be known; `None` when nobody is found.
-pub(super) fn owner_of(address: SocketAddr) -> Option<String> {
+pub fn owner_of(address: SocketAddr) -> Option<String> {
     let (inode, user) = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
         .filter_map(|table| fs::read_to_string(table).ok())
