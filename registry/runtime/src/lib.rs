@@ -12,6 +12,7 @@ pub mod tls;
 pub mod worker;
 
 mod clock;
+mod hold;
 mod keys;
 mod places;
 mod random;
@@ -20,8 +21,10 @@ mod sealed_stream;
 mod sealer;
 mod secret;
 mod shutdown;
+mod url;
 
 pub use clock::Clock;
+pub use hold::Hold;
 pub use keys::{KeyError, KeyProvider, LocalKeys};
 pub use listener::{OverTls, Peer};
 pub use places::default_data_dir;
@@ -31,3 +34,4 @@ pub use sealed_stream::{RecordSeal, SealedReader, SealedWriter, StreamError, Str
 pub use sealer::{SealError, Sealer};
 pub use secret::{Secret, SecretString};
 pub use shutdown::Shutdown;
+pub use url::base_url;

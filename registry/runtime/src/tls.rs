@@ -20,7 +20,7 @@ use rustls::crypto::CryptoProvider;
 pub use certificate::{Certificate, Fingerprint, FingerprintError};
 pub use client::{Connecting, ConnectionError, Connector, Stream, Trust};
 pub use fetch::{CA_PATH, fetch_ca};
-pub use names::{CertificateName, CertificateNames};
+pub use names::{CertificateName, CertificateNames, own_addresses};
 pub use server::{ServerCertificate, Source};
 
 /// Why TLS cannot be used as configured.

@@ -77,7 +77,7 @@ impl CertificateNames {
 }
 
 /// The addresses of this machine, without loopback and what holds on one link only.
-fn own_addresses() -> Vec<IpAddr> {
+pub fn own_addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
         tracing::warn!(%error, "this machine's addresses are not known, and not in its certificate");
         Vec::new()
