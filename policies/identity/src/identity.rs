@@ -55,6 +55,14 @@ pub(crate) struct Inner {
 }
 
 impl Identity {
+    /// Whether this release can open what the database holds; nothing is changed.
+    ///
+    /// # Errors
+    /// For the schema of a newer release, naming both versions.
+    pub async fn check_schema(database: &Database) -> Result<(), registry_sql::Error> {
+        database.check_schema(store::NAMESPACE, store::MIGRATIONS).await
+    }
+
     /// Opens the store, creates what the first start needs, loads the snapshot and keeps it young.
     ///
     /// # Errors

@@ -65,6 +65,9 @@ impl Registry {
     /// # Errors
     /// The database's or the store's; what was done stays done.
     pub async fn collect_garbage(&self) -> Result<usize, CoreError> {
+        if self.waiting_for_adoption().await?.is_some() {
+            return Ok(0);
+        }
         let mut deleted = 0;
         for _ in 0..BATCHES {
             let more = self.expire_links().await?;
@@ -170,6 +173,8 @@ impl Registry {
 
     /// Deletes a batch of objects that have drained: how many, and whether the walk has not come to its end.
     async fn delete_objects(&self) -> Result<(usize, bool), CoreError> {
+        // A backup copies what its moment of the database names: until it is done, nothing goes.
+        let Some(_may) = self.may_delete()? else { return Ok((0, false)) };
         let after = self.inner.collector.lock().garbage.clone();
         let page = self.page(move |tx| garbage::condemned_after(tx, &after, BATCH)).await?;
         let period = Duration::from_millis(self.inner.config.garbage_drain_ms);

@@ -1,5 +1,7 @@
 //! What an operator or a test may set about the registry's use-cases.
 
+use std::path::PathBuf;
+
 /// Settings of a [`crate::Registry`].
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
@@ -21,6 +23,8 @@ pub struct RegistryConfig {
     pub garbage_drain_ms: u64,
     /// Whether a manifest is refused when something it names is missing.
     pub require_contents: bool,
+    /// The lock that backups share while they copy objects; taken before any is deleted.
+    pub deletion_lock: Option<PathBuf>,
 }
 
 /// Bounds on what is accepted.
@@ -49,6 +53,7 @@ impl Default for RegistryConfig {
             gc_grace_ms: 24 * 3_600_000,
             garbage_drain_ms: 15 * 60_000,
             require_contents: true,
+            deletion_lock: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! (uid of the repository, digest) that a completed push or a mount wrote. Whether a caller may do something
 //! is decided before these functions are called, never in here.
 
+mod adoption;
 mod blobs;
 mod collector;
 mod commit;
@@ -20,6 +21,7 @@ mod referrers;
 mod registry;
 mod repositories;
 mod tags;
+mod upkeep;
 mod uploads;
 mod workers;
 
@@ -34,8 +36,13 @@ pub use manifests::{ManifestInfo, ManifestPush, PushedManifest, StoredManifest};
 pub use receive::{Body, ContentRange};
 pub use referrers::Referrer;
 pub use registry::{Page, Registry};
+pub use registry_metadata::adoption::Restored;
 pub use registry_metadata::{
     Domain, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability, UploadUid,
 };
 pub use repositories::{NewRepository, PushTarget};
+pub use upkeep::{
+    Finding, FindingKind, Places, Purged, ReplicaError, ReplicaState, ReplicaStatus, Scrub, ScrubState, StoreStatus,
+    Tally, Upkeep, UpkeepConfig, open_replicas,
+};
 pub use uploads::{FinishedUpload, NewUpload, UploadStatus};

@@ -55,17 +55,30 @@ impl RecoveryKey {
         false
     }
 
+    /// Whether [`RecoveryKey::install`] would find other secrets in a key folder, which need not be there.
+    ///
+    /// # Errors
+    /// [`RecoveryError::OtherKeys`] for a folder of another installation.
+    pub fn check(&self, folder: &Path) -> Result<(), RecoveryError> {
+        if !folder.exists() {
+            return Ok(());
+        }
+        let there = LocalKeys::open(folder)?.secrets()?;
+        if there.iter().any(|(name, secret)| self.secrets.get(name).is_some_and(|own| own != secret)) {
+            return Err(RecoveryError::OtherKeys { folder: folder.to_owned() });
+        }
+        Ok(())
+    }
+
     /// Writes the secrets into a key folder, which is made when it is missing. Those that are there already
     /// stay; nothing is written when one of them is another secret.
     ///
     /// # Errors
     /// [`RecoveryError::OtherKeys`] for a folder of another installation.
     pub fn install(&self, folder: &Path) -> Result<(), RecoveryError> {
+        self.check(folder)?;
         let keys = LocalKeys::open(folder)?;
         let there = keys.secrets()?;
-        if there.iter().any(|(name, secret)| self.secrets.get(name).is_some_and(|own| own != secret)) {
-            return Err(RecoveryError::OtherKeys { folder: folder.to_owned() });
-        }
         for (name, secret) in self.secrets.iter().filter(|(name, _)| !there.contains_key(*name)) {
             keys.put(name, secret)?;
         }
