@@ -50,7 +50,7 @@ pub(crate) fn config(folder: &std::path::Path) -> IdentityConfig {
 impl Fixture {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open_sqlite(&folder.path().join("berth.db")).await.unwrap();
+        let database = Database::open_rerunning(&test_support::database_in(folder.path()), 5).await.unwrap();
         let clock = Clock::manual(START_MS);
         let opened = Identity::open(database.clone(), sealer(), config(folder.path()), clock.clone()).await;
         let (identity, bootstrap) = opened.unwrap();

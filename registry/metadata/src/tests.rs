@@ -20,7 +20,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let database = Database::open_sqlite_rerunning(&folder.path().join("test.db"), 11).await.unwrap();
+        let database = Database::open_rerunning(&test_support::database_in(folder.path()), 11).await.unwrap();
         Self { metadata: Metadata::open(database).await.unwrap(), _folder: folder }
     }
 

@@ -34,10 +34,13 @@ impl Database {
         Database::sqlite(path, Rerun::default()).await
     }
 
-    /// The same, for tests: about every second closure is run twice, the first time without effect. The same
-    /// seed gives the same choice.
-    pub async fn open_sqlite_rerunning(path: &Path, seed: u64) -> Result<Database, Error> {
-        Database::sqlite(path, Rerun::seeded(seed)).await
+    /// For tests: a PostgreSQL by its URL, or the SQLite file of this path. About every second closure is run
+    /// twice, the first time without effect. The same seed gives the same choice.
+    pub async fn open_rerunning(place: &str, seed: u64) -> Result<Database, Error> {
+        if place.starts_with("postgres://") {
+            return Database::postgres(place, Rerun::seeded(seed)).await;
+        }
+        Database::sqlite(Path::new(place), Rerun::seeded(seed)).await
     }
 
     async fn sqlite(path: &Path, rerun: Rerun) -> Result<Database, Error> {
@@ -54,11 +57,6 @@ impl Database {
     /// a few seconds.
     pub async fn open_postgres(url: &str) -> Result<Database, Error> {
         Database::postgres(url, Rerun::default()).await
-    }
-
-    /// The same, for tests: see [`Database::open_sqlite_rerunning`].
-    pub async fn open_postgres_rerunning(url: &str, seed: u64) -> Result<Database, Error> {
-        Database::postgres(url, Rerun::seeded(seed)).await
     }
 
     async fn postgres(url: &str, rerun: Rerun) -> Result<Database, Error> {

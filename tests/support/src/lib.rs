@@ -22,7 +22,7 @@ pub use command::{aws, go_tool, run, run_with_input, try_run};
 pub use engine::Engine;
 pub use http::{Http, Response};
 pub use image::{Layer, image_archive, sha256, static_image};
-pub use postgres::Postgres;
+pub use postgres::{Postgres, database_in};
 pub use process::Process;
 pub use server::{Agent, Server, ServerBuilder};
 pub use wait::{eventually, eventually_within};

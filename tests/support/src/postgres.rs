@@ -144,6 +144,27 @@ impl Drop for Postgres {
     }
 }
 
+/// Where a test's database is, that lives in `folder` as far as the test can see: a SQLite file, or with
+/// `BERTH_TEST_DATABASE=postgres` in the environment a database of the shared PostgreSQL, the same for the same
+/// folder.
+pub fn database_in(folder: &Path) -> String {
+    if !use_postgres() {
+        return folder.join("berth.db").to_str().expect("a path in UTF-8").to_owned();
+    }
+    let note = folder.join("database");
+    if let Ok(url) = std::fs::read_to_string(&note) {
+        return url;
+    }
+    let url = Postgres::shared().database();
+    std::fs::write(note, &url).unwrap();
+    url
+}
+
+/// Whether tests that would do with either engine are to use PostgreSQL.
+pub(crate) fn use_postgres() -> bool {
+    std::env::var("BERTH_TEST_DATABASE").is_ok_and(|engine| engine == "postgres")
+}
+
 /// Debian keeps the server's programs off the PATH.
 fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

@@ -14,7 +14,7 @@ fn bootstrap(secret: &str) -> Option<BootstrapKey> {
 }
 
 async fn open(folder: &Path, config: IdentityConfig) -> Result<(Identity, Bootstrap), IdentityError> {
-    let database = Database::open_sqlite(&folder.join("berth.db")).await.unwrap();
+    let database = Database::open_rerunning(&test_support::database_in(folder), 5).await.unwrap();
     Identity::open(database, sealer(), config, Clock::manual(START_MS)).await
 }
 
@@ -135,7 +135,7 @@ async fn a_crash_between_commit_and_credentials_is_made_good() {
 #[tokio::test]
 async fn of_two_servers_that_start_at_once_one_makes_the_account() {
     let folder = tempfile::tempdir().unwrap();
-    let database = Database::open_sqlite(&folder.path().join("berth.db")).await.unwrap();
+    let database = Database::open_rerunning(&test_support::database_in(folder.path()), 5).await.unwrap();
     let start = |name: &str| {
         let own = folder.path().join(name);
         std::fs::create_dir(&own).unwrap();

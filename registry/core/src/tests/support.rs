@@ -27,7 +27,7 @@ impl World {
     pub(super) async fn new(config: RegistryConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         // Runs closures twice at random: they must be free of side effects.
-        let database = Database::open_sqlite_rerunning(&folder.path().join("berth.db"), 3).await.unwrap();
+        let database = Database::open_rerunning(&test_support::database_in(folder.path()), 3).await.unwrap();
         let keys = Arc::new(LocalKeys::open(&folder.path().join("keys")).unwrap());
         let sealer = Arc::new(Sealer::new(&keys.create("system", 1).unwrap(), 1));
         let store = Arc::new(MemoryStore::default());

@@ -86,8 +86,8 @@ mod rerun {
 
     async fn open_rerunning(folder: Option<&Path>) -> Database {
         let database = match folder {
-            Some(folder) => Database::open_sqlite_rerunning(&folder.join("test.db"), 42).await,
-            None => Database::open_postgres_rerunning(&Postgres::shared().database(), 42).await,
+            Some(folder) => Database::open_rerunning(folder.join("test.db").to_str().unwrap(), 42).await,
+            None => Database::open_rerunning(&Postgres::shared().database(), 42).await,
         };
         let database = database.unwrap();
         database.migrate("test", SCHEMA).await.unwrap();

@@ -7,7 +7,7 @@ use registry_runtime::{Clock, Sealer, Secret, Shutdown};
 use registry_sql::{Database, params};
 use tokio_util::sync::CancellationToken;
 
-use super::super::{Change, Draft, Hooks, Ledger, Record};
+use super::super::{Change, Draft, Hooks, Ledger, Record, State};
 use crate::ids::ClusterName;
 use crate::model::{Cluster, ClusterStatus};
 use crate::store::Store;
@@ -23,7 +23,7 @@ impl Hooks for Watch {
 
     fn tick(&self, _draft: &mut Draft<'_>) {}
 
-    fn committed(&self, changes: &[Change]) {
+    fn committed(&self, changes: &[Change], _state: &State) {
         for change in changes {
             if let Change::Put(Record::Cluster(cluster)) = change {
                 self.committed.lock().push(cluster.name.to_string());
@@ -44,7 +44,7 @@ struct Fixture {
 
 async fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let database = Database::open_sqlite_rerunning(&directory.path().join("berth.db"), 3).await.unwrap();
+    let database = Database::open_rerunning(&test_support::database_in(directory.path()), 3).await.unwrap();
     let sealer = Arc::new(Sealer::new(&Secret::new(vec![1; 32]), 1));
     let (store, state) = Store::open(database.clone(), Arc::clone(&sealer)).await.unwrap();
     let (ledger, clerk) = Ledger::new(state, store, Clock::system());

@@ -104,7 +104,7 @@ impl Server {
         settings: Settings,
         address: Option<SocketAddr>,
     ) -> Server {
-        let database = Database::open_sqlite_rerunning(&directory.path().join("berth.db"), 7).await.unwrap();
+        let database = Database::open_rerunning(&test_support::database_in(directory.path()), 7).await.unwrap();
         let sealer = Arc::new(Sealer::new(&Secret::new(vec![7; 32]), 1));
         let clock = Clock::system();
         let account_id: registry_types::AccountId = ACCOUNT.parse().unwrap();
@@ -174,6 +174,10 @@ impl Server {
         self.administrator().call("berth", "Berth_20261101", operation, &input).await.unwrap()
     }
 
+    pub(crate) async fn berth_refused(&self, operation: &str, input: Value) -> AwsError {
+        error_of(operation, self.administrator().call("berth", "Berth_20261101", operation, &input).await)
+    }
+
     /// A definition with one container and this content beside the defaults; the answer's ARN.
     pub(crate) async fn define(&self, family: &str, container: Value) -> String {
         let mut definition = json!({"name": "main", "image": own_image(), "cpu": 10, "memory": 16});
@@ -194,7 +198,11 @@ impl Server {
 }
 
 pub(crate) async fn refused(client: &Client, operation: &str, input: Value) -> AwsError {
-    match client.call("ecs", TARGET, operation, &input).await {
+    error_of(operation, client.call("ecs", TARGET, operation, &input).await)
+}
+
+fn error_of(operation: &str, answer: Result<Value, ClientError>) -> AwsError {
+    match answer {
         Err(ClientError::Service(error)) => error,
         other => panic!("{operation} was not refused: {other:?}"),
     }

@@ -49,7 +49,7 @@ impl Fixture {
         let clock = Clock::manual(NOW_MS);
         let keys = LocalKeys::open(&folder.path().join("keys")).unwrap();
         let sealer = Arc::new(Sealer::new(&keys.create("system", 1).unwrap(), 1));
-        let database = Database::open_sqlite(&folder.path().join("berth.db")).await.unwrap();
+        let database = Database::open_rerunning(&test_support::database_in(folder.path()), 9).await.unwrap();
         let config = IdentityConfig {
             account_id: "000000000000".parse().unwrap(),
             region: "us-east-1".parse().unwrap(),
