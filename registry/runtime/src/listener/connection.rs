@@ -1,5 +1,7 @@
 //! One connection, from its first byte to its end.
 
+mod framing;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -13,6 +15,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
@@ -23,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower::Service;
 
+use self::framing::Framed;
 use super::{OverTls, Peer};
 use crate::Shutdown;
 
@@ -109,7 +113,19 @@ async fn serve(
     front: Front,
     watcher: Watcher,
 ) {
-    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), front);
+    let upgraded = Arc::new(AtomicBool::new(false));
+    let stream = Framed::new(stream, Arc::clone(&upgraded));
+    let service = service_fn(move |request| {
+        let (answer, upgraded) = (front.call(request), Arc::clone(&upgraded));
+        async move {
+            let answer = answer.await;
+            if answer.as_ref().is_ok_and(|response| response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+                upgraded.store(true, Ordering::Relaxed);
+            }
+            answer
+        }
+    });
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let _ = watcher.watch(connection).await;
 }
 
