@@ -8,7 +8,9 @@ use registry_types::{AccountId, Region};
 pub struct SchedulerConfig {
     pub account_id: AccountId,
     pub region: Region,
-    /// Base URL that agents are sent to, `http://HOST:PORT`; absent: the Host that each used.
+    /// `HOST[:PORT]` that agents are sent to; absent: the Host that each used.
+    pub advertise: Option<String>,
+    /// Base URL under which other machines find this server, if they can at all.
     pub endpoint: Option<String>,
     /// SHA-256 of the server's CA certificate, in hexadecimal; join tokens carry it.
     pub ca_fingerprint: Option<String>,
@@ -26,6 +28,7 @@ impl SchedulerConfig {
         Self {
             account_id,
             region,
+            advertise: None,
             endpoint: None,
             ca_fingerprint: None,
             lease: Self::DEFAULT_LEASE,

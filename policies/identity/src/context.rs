@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::header::{HOST, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
-use registry_runtime::{Peer, random_id};
+use registry_runtime::{OverTls, Peer, base_url, random_id};
 use thiserror::Error;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -55,7 +55,7 @@ impl RequestContext {
         let Peer(peer) = parts.extensions.get::<Peer>().ok_or(ContextError::Peer)?;
         let peer = peer.ip().to_canonical();
         let mut source_ip = peer;
-        let mut secure_transport = false;
+        let mut secure_transport = parts.extensions.get::<OverTls>().is_some();
         // About the connection's own peer: an address that a proxy reports is not here.
         let mut on_this_machine = peer.is_loopback();
         if trusted_proxies.contains(&peer) {
@@ -75,6 +75,14 @@ impl RequestContext {
             host: Some(host(parts)?.to_owned()),
             now_ms,
         })
+    }
+
+    /// `SCHEME://HOST[:PORT]` that this client is to use: the advertised name where there is one. Whoever asks in
+    /// clear from this machine stays where it is, for that name may lead out into the network.
+    pub fn base_url(&self, advertise: Option<&str>) -> Option<String> {
+        let in_clear_here = self.confidential && !self.secure_transport;
+        let advertise = advertise.filter(|_| !in_clear_here);
+        advertise.or(self.host.as_deref()).map(|host| base_url(self.secure_transport, host))
     }
 
     /// The context of what this process asks of itself, and of tests.
@@ -123,7 +131,7 @@ mod tests {
 
     use http::Request;
     use http::request::Parts;
-    use registry_runtime::Peer;
+    use registry_runtime::{OverTls, Peer};
 
     use super::{ContextError, RequestContext};
 
@@ -166,6 +174,31 @@ mod tests {
         ] {
             assert_eq!(context(peer, headers).confidential, confidential, "{what}");
         }
+    }
+
+    #[test]
+    fn tls_counts_for_whoever_holds_its_other_end() {
+        let over_tls = |peer: &str, headers: &[(&str, &str)]| {
+            let headers: Vec<_> = [("host", "berth")].iter().chain(headers).copied().collect();
+            let mut parts = parts(peer, &headers);
+            parts.extensions.insert(OverTls);
+            RequestContext::of(&parts, &["10.0.0.1".parse().unwrap()], 7).unwrap()
+        };
+        let direct = over_tls("192.0.2.1:1", &[]);
+        assert!(direct.secure_transport && direct.confidential);
+        // A proxy's own connection is encrypted; what its client used, only the proxy knows.
+        assert!(!over_tls("10.0.0.1:1", &[]).secure_transport);
+        assert!(over_tls("10.0.0.1:1", &[("x-forwarded-proto", "https")]).confidential);
+    }
+
+    #[test]
+    fn clients_are_sent_to_the_advertised_name_but_not_out_of_this_machine() {
+        let advertise = Some("registry.example:443");
+        let tls = RequestContext { secure_transport: true, ..context("192.0.2.1:1", &[]) };
+        assert_eq!(tls.base_url(advertise).as_deref(), Some("https://registry.example"));
+        assert_eq!(tls.base_url(None).as_deref(), Some("https://berth:5000"));
+        assert_eq!(context("192.0.2.1:1", &[]).base_url(Some("a:80")).as_deref(), Some("http://a:80"));
+        assert_eq!(context("127.8.0.1:1", &[]).base_url(advertise).as_deref(), Some("http://berth:5000"));
     }
 
     #[test]

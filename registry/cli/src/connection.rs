@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use registry_aws::{Client, Credentials};
+use registry_runtime::tls::{Certificate, Connector, Trust};
 use serde_json::Value;
+
+use crate::trust::Places;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -28,6 +31,11 @@ pub struct Connection {
     /// [default: /var/lib/berth as root, else ~/.local/share/berth]
     #[arg(long, env = "BERTH_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// PEM file of the CA that the server's certificate is signed by [default: the one of `berth trust`, the
+    /// data directory's, and what this machine trusts]
+    #[arg(long, env = "AWS_CA_BUNDLE", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 
     /// Access key id to sign with [default: the one in DIR/credentials]
     #[arg(long, env = "AWS_ACCESS_KEY_ID", value_name = "ID")]
@@ -67,13 +75,27 @@ impl Connection {
             (Some(_), None) => bail!("an access key id without its secret: set AWS_SECRET_ACCESS_KEY too"),
             _ => read_credentials(&data.join("credentials"))?,
         };
-        let client = Client::new(&endpoint, &self.region, credentials)
+        let connector = connector(&endpoint, self.ca_file.as_deref(), &data)?;
+        let client = Client::with_connector(&endpoint, &self.region, credentials, connector)
             .with_context(|| format!("{endpoint} is no address of a server"))?;
         Ok(Api { client, endpoint })
     }
 }
 
-fn read_endpoint(data: &Path) -> Result<String> {
+/// What connects to `endpoint`, trusting the CA of a file, or the one that this machine has of that server.
+pub(crate) fn connector(endpoint: &str, ca_file: Option<&Path>, data: &Path) -> Result<Connector> {
+    let trust = match ca_file {
+        Some(path) => Trust::file(path).context("--ca-file")?,
+        None => {
+            let installed = Places::of_this_user().and_then(|places| places.ca_of(endpoint));
+            let own = Certificate::all_from_file(&data.join("tls/ca.pem")).ok();
+            installed.into_iter().chain(own.into_iter().flatten()).fold(Trust::system(), Trust::and)
+        }
+    };
+    Ok(Connector::new(endpoint, &trust)?)
+}
+
+pub(crate) fn read_endpoint(data: &Path) -> Result<String> {
     let path = data.join("endpoint");
     let text = std::fs::read_to_string(&path).with_context(|| {
         format!(
@@ -92,7 +114,7 @@ fn credentials(id: &str, secret: &str, session_token: Option<String>) -> Credent
 }
 
 /// Reads the access key out of a file in the format of AWS's shared credentials.
-fn read_credentials(path: &Path) -> Result<Credentials> {
+pub(crate) fn read_credentials(path: &Path) -> Result<Credentials> {
     let text = std::fs::read_to_string(path).with_context(|| {
         format!(
             "no access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run this where {} can be read",

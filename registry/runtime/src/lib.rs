@@ -27,7 +27,7 @@ pub use clock::Clock;
 pub use hold::Hold;
 pub use keys::{KeyError, KeyProvider, LocalKeys};
 pub use listener::{OverTls, Peer};
-pub use places::default_data_dir;
+pub use places::{default_data_dir, home_dir, is_root};
 pub use random::{random_bytes, random_id};
 pub use recovery::{RecoveryError, RecoveryKey, installation_id};
 pub use sealed_stream::{RecordSeal, SealedReader, SealedWriter, StreamError, StreamKey, StreamKind};

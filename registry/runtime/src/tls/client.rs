@@ -56,6 +56,12 @@ impl Trust {
         self
     }
 
+    /// All that this machine trusts.
+    pub fn system_certificates() -> Vec<Certificate> {
+        let loaded = rustls_native_certs::load_native_certs().certs;
+        loaded.into_iter().filter_map(Certificate::from_der).collect()
+    }
+
     fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         if self.system {
