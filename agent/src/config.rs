@@ -4,6 +4,7 @@
 //! names the line to add there. Unknown keys are errors.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use registry_aws::Credentials;
@@ -20,11 +21,23 @@ pub struct AgentConfig {
     pub region: String,
     /// The host's own key.
     pub credentials: Credentials,
+    /// Whose key that is, if the server said so: under another name this host is another container instance.
+    pub principal: Option<String>,
+    pub bounds: Bounds,
     /// Where the agent keeps its state; made 0700 when it does not exist.
     pub data_dir: PathBuf,
     /// Folders besides `data_dir` that no task may ever see: the server's data and key folders.
     pub protected_paths: Vec<PathBuf>,
     pub settings: AgentSettings,
+}
+
+/// The most that this host may offer, as its join token says; absent: all it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// CPU units.
+    pub cpu: Option<i64>,
+    /// MiB.
+    pub memory: Option<i64>,
 }
 
 /// The operator's settings, the `[agent]` section of the configuration file.
@@ -45,6 +58,10 @@ pub struct AgentSettings {
     pub reserved_udp_ports: Vec<u16>,
     /// First and last host port for `hostPort` 0; absent: the kernel's ephemeral range.
     pub dynamic_ports: Option<(u16, u16)>,
+    /// Where the agent listens for services that have `berth:listen`.
+    pub listen_addresses: Vec<IpAddr>,
+    /// At which other hosts reach the ports of this host's tasks; absent: the address towards the server.
+    pub address: Option<IpAddr>,
     /// Custom attributes of this instance.
     pub attributes: BTreeMap<String, String>,
     /// Serve 169.254.170.2 to tasks: `auto` where the address can be set, or `off`.
@@ -75,6 +92,8 @@ impl Default for AgentSettings {
             reserved_ports: vec![22, 2375, 2376],
             reserved_udp_ports: Vec::new(),
             dynamic_ports: None,
+            listen_addresses: vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            address: None,
             attributes: BTreeMap::new(),
             task_endpoint: TaskEndpoint::Auto,
             stop_timeout_seconds: 30,

@@ -64,6 +64,8 @@ pub(crate) struct EngineInfo {
     pub(crate) runc_version: Option<String>,
     /// The device of the engine's default network.
     pub(crate) bridge: Option<String>,
+    /// This host's address on that network.
+    pub(crate) gateway: Option<std::net::IpAddr>,
 }
 
 /// How the engine makes cgroups.
@@ -107,6 +109,8 @@ pub(crate) struct EngineContainer {
     pub(crate) image_id: String,
     /// Of every network it is attached to; empty on the host's network.
     pub(crate) addresses: Vec<std::net::IpAddr>,
+    /// Its `/etc/hosts`, where the engine keeps it on the host.
+    pub(crate) hosts_file: Option<PathBuf>,
     pub(crate) observed: Observed,
 }
 

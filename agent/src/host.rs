@@ -11,6 +11,7 @@ use crate::endpoints::Endpoints;
 use crate::engine::{Engine, EngineError};
 use crate::host_access::Gate;
 use crate::ports::HostPorts;
+use crate::proxy::Proxy;
 use crate::pull::Images;
 use crate::resources::HostResources;
 use crate::store::Store;
@@ -33,6 +34,7 @@ pub(crate) struct Host {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
     pub(crate) endpoints: Endpoints,
+    pub(crate) proxy: Proxy,
     pub(crate) reporter: Arc<dyn Reporter>,
     /// Nudged when the health of a container changed.
     pub(crate) health_changed: Notify,

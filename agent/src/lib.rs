@@ -15,6 +15,7 @@ mod link;
 mod logs;
 mod manager;
 mod ports;
+mod proxy;
 mod pull;
 mod resources;
 mod run;
@@ -23,7 +24,7 @@ mod task;
 #[cfg(test)]
 mod testing;
 
-pub use config::{AgentConfig, AgentSettings, HostAccess, HostNamespace, OnLostLease, TaskEndpoint};
+pub use config::{AgentConfig, AgentSettings, Bounds, HostAccess, HostNamespace, OnLostLease, TaskEndpoint};
 pub use error::AgentError;
-pub use join::{JoinedConfig, join, joined};
+pub use join::{Invitation, JoinedConfig, join, joined};
 pub use run::run;

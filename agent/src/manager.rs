@@ -237,6 +237,7 @@ impl Manager {
         let handle = Handle { context: context.clone(), events: events.clone() };
         self.0.tasks.lock().insert(context.arn().to_owned(), handle.clone());
         self.0.host.endpoints.add(&context);
+        self.0.host.proxy.task_changed(&context);
         (handle, Driver::new(self.0.host.clone(), context, progress, looked_at, events, mailbox))
     }
 
@@ -287,6 +288,9 @@ impl Manager {
             EngineEvent::Connected => {}
             EngineEvent::OutOfMemory { runtime_id } => drop(out_of_memory.insert(runtime_id)),
             EngineEvent::Died { runtime_id, labels, exit_code, at_ms } => {
+                if let Some(id) = labels.get(TASK_LABEL).and_then(|arn| arn.rsplit('/').next()) {
+                    self.0.host.proxy.died(id, &runtime_id);
+                }
                 let out_of_memory = out_of_memory.remove(&runtime_id);
                 let told = Exit { code: exit_code, finished_at_ms: at_ms, out_of_memory };
                 let manager = self.clone();

@@ -18,6 +18,7 @@ use crate::host_access::Gate;
 use crate::link::{Api, Link, Registration};
 use crate::manager::Manager;
 use crate::ports::HostPorts;
+use crate::proxy::{Addresses, Proxy, SET_KEY};
 use crate::pull::{Grants, ImageUse, Images, Rights, Upstream, bind};
 use crate::resources::HostResources;
 use crate::store::{Store, Values};
@@ -151,11 +152,13 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     let grace_ms = i64::from(settings.offline_pull_grace_seconds) * 1000;
     let rights = Rights::new(upstream, store.clone(), &values, clock.clone(), grace_ms);
     let uses = ImageUse::new(store.clone(), &values, clock.clone());
-    let registration = Registration::new(info.clone(), settings.clone());
+    let registration = Registration::new(info.clone(), settings.clone(), config.bounds);
     let mut own_paths = config.protected_paths.clone();
     own_paths.push(config.data_dir.clone());
     own_paths.extend(info.root.clone());
     own_paths.extend(info.socket.clone());
+    let addresses = Addresses::find(settings, &config.server_url, info.gateway).await;
+    let proxy = Proxy::new(addresses, engine.clone());
     let state = store.clone();
     let host = Arc::new(Host {
         images: Images::new(engine.clone(), rights, grants, uses.clone(), pull_port, clock.clone()),
@@ -168,6 +171,7 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
         store,
         clock,
         endpoints,
+        proxy: proxy.clone(),
         reporter: api.clone(),
         health_changed: Notify::new(),
         agent_id: identity.agent_id,
@@ -179,10 +183,20 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     });
     let manager = Manager::new(host.clone(), shutdown.clone());
     manager.restore(&values);
-    let link = Link { host, manager: manager.clone(), api, credentials: config.credentials, registration };
+    // What the scheduler said last counts until it says more.
+    if let Some(set) = values.get(SET_KEY).and_then(|bytes| serde_json::from_slice(bytes).ok()) {
+        proxy.apply(set);
+    }
+    let (credentials, principal) = (config.credentials, config.principal);
+    let link = Link { host, manager: manager.clone(), api, credentials, principal, registration };
     let keep_ms = i64::from(settings.image_keep_seconds) * 1000;
     let sweeps = sweep(&manager, &uses, keep_ms, &shutdown);
-    tokio::join!(manager.follow_engine(), link.run(&values, shutdown.clone()), sweeps);
+    tokio::join!(
+        manager.follow_engine(),
+        link.run(&values, shutdown.clone()),
+        sweeps,
+        proxy.run(shutdown.clone())
+    );
     if let Some(address) = endpoint_address {
         address.remove().await;
     }

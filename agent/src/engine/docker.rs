@@ -3,6 +3,7 @@
 mod inspect;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,10 +58,15 @@ impl Docker {
     }
 
     /// The device of the network `bridge`; none when the engine runs without it.
-    async fn bridge(&self) -> Option<String> {
+    /// Device of the default network, and the host's address on it.
+    async fn bridge(&self) -> (Option<String>, Option<IpAddr>) {
         let options = None::<bollard::query_parameters::InspectNetworkOptions>;
-        let network = self.client.inspect_network("bridge", options).await.ok()?;
-        network.options?.remove("com.docker.network.bridge.name")
+        let Ok(network) = self.client.inspect_network("bridge", options).await else { return (None, None) };
+        let device = network.options.and_then(|mut options| options.remove("com.docker.network.bridge.name"));
+        let ranges = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let gateways = ranges.into_iter().filter_map(|range| range.gateway);
+        let mut addresses = gateways.filter_map(|text| text.split('/').next()?.parse::<IpAddr>().ok());
+        (device, addresses.find(IpAddr::is_ipv4))
     }
 
     fn own_containers(&self) -> HashMap<String, Vec<String>> {
@@ -79,6 +85,7 @@ impl Engine for Docker {
             _ => Cgroup::V1,
         };
         let log_drivers = info.plugins.and_then(|plugins| plugins.log).unwrap_or_default();
+        let (bridge, gateway) = self.bridge().await;
         Ok(EngineInfo {
             version: info.server_version.unwrap_or_default(),
             api_version: self.client.client_version().to_string(),
@@ -91,7 +98,8 @@ impl Engine for Docker {
             cgroup,
             log_drivers,
             runc_version: info.runc_commit.and_then(|commit| commit.id),
-            bridge: self.bridge().await,
+            bridge,
+            gateway,
         })
     }
 

@@ -170,6 +170,7 @@ fn shown(id: &str, container: &FakeContainer) -> EngineContainer {
         labels: labels(&container.body),
         image_id: container.body["Image"].as_str().unwrap_or_default().to_owned(),
         addresses: vec![[127, 0, 0, 1].into()],
+        hosts_file: None,
         observed: Observed {
             runtime_id: id.to_owned(),
             network_bindings: Vec::new(),

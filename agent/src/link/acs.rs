@@ -10,9 +10,9 @@ use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
 use registry_runtime::random_bytes;
 use scheduler_protocol::{
-    AckRequest, AgentMessage, HeartbeatAckRequest, PayloadMessage, PollQuery, RoleCredentials,
-    RoleCredentialsAckRequest, RoleCredentialsMessage, ServerMessage, TaskIdentifier, TaskManifestMessage,
-    TaskStopVerificationMessage,
+    AckRequest, AgentMessage, BerthEndpointsMessage, HeartbeatAckRequest, PayloadMessage, PollQuery,
+    RoleCredentials, RoleCredentialsAckRequest, RoleCredentialsMessage, ServerMessage, TaskIdentifier,
+    TaskManifestMessage, TaskStopVerificationMessage,
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Message;
@@ -21,6 +21,7 @@ use super::Session;
 use super::lease::Lease;
 use super::register::VERSION;
 use super::socket::{Socket, SocketError, open};
+use crate::proxy::SET_KEY;
 use crate::store::{Store, Values};
 use crate::task::state::Desired;
 
@@ -78,11 +79,22 @@ pub(super) async fn run(
     let (mut sink, mut stream) = socket.split();
     let (answers, mut queue) = unbounded_channel::<AgentMessage>();
     let handler = Handler { session, timeline, answers };
+    let mut endpoints = session.host.proxy.report();
+    endpoints.mark_unchanged();
+    let mut was_told = false;
     // Up to twice that, so that hosts do not all give up at once.
     let silence = lease.silence().mul_f64(1.0 + f64::from(random_bytes::<1>()[0]) / 255.0);
     loop {
         tokio::select! {
-            Some(answer) = queue.recv() => sink.send(Message::text(answer.encode())).await?,
+            Some(answer) = queue.recv() => {
+                was_told |= matches!(answer, AgentMessage::EndpointsReport(_));
+                sink.send(Message::text(answer.encode())).await?;
+            }
+            // Of no use to a scheduler that has told no set.
+            Ok(()) = endpoints.changed(), if was_told => {
+                let report = endpoints.borrow_and_update().clone();
+                sink.send(Message::text(AgentMessage::EndpointsReport(report).encode())).await?;
+            }
             frame = tokio::time::timeout(silence, stream.next()) => match frame {
                 Err(_) => return Err(SocketError::Away("it has been silent for too long".into())),
                 Ok(None | Some(Ok(Message::Close(_)))) => return Ok(()),
@@ -133,9 +145,19 @@ impl Handler<'_> {
             Ok(Some(ServerMessage::Close(close))) => {
                 tracing::info!(message = close.message, "the scheduler is about to close")
             }
-            Ok(Some(ServerMessage::Endpoints(_)) | None) => {}
+            Ok(Some(ServerMessage::Endpoints(set))) => self.endpoints(set),
+            Ok(None) => {}
             Err(error) => tracing::warn!(%error, "a message of the scheduler cannot be read"),
         }
+    }
+
+    fn endpoints(&self, set: BerthEndpointsMessage) {
+        let host = &self.session.host;
+        let bytes = serde_json::to_vec(&set).expect("numbers and strings have a JSON form");
+        host.proxy.apply(set);
+        host.store.put(SET_KEY, bytes);
+        // Also when nothing has changed: the scheduler may have missed what was said before.
+        self.answer(AgentMessage::EndpointsReport(host.proxy.report().borrow().clone()));
     }
 
     fn answer(&self, answer: AgentMessage) {

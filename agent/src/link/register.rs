@@ -1,12 +1,14 @@
 //! What a host says of itself when it registers: resources and capabilities.
 
 use scheduler_protocol::{
-    AGENT_ATTRIBUTE, Attribute, RegisterContainerInstanceRequest, Resource, VersionInfo,
+    ADDRESS_ATTRIBUTE, AGENT_ATTRIBUTE, Attribute, LISTEN_ATTRIBUTE, PROXY_ATTRIBUTE,
+    RegisterContainerInstanceRequest, Resource, VersionInfo,
 };
 
-use crate::config::{AgentSettings, HostNamespace};
+use crate::config::{AgentSettings, Bounds, HostNamespace};
 use crate::engine::EngineInfo;
 use crate::host::Host;
+use crate::proxy::Addresses;
 
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -22,10 +24,12 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    pub(crate) fn new(info: EngineInfo, settings: AgentSettings) -> Self {
-        let cpu = settings.cpu.unwrap_or(info.cpus * 1024);
+    /// What is not set offers all that the host has and its token allows.
+    pub(crate) fn new(info: EngineInfo, settings: AgentSettings, bounds: Bounds) -> Self {
+        let within = |all: i64, most: Option<i64>| most.map_or(all, |most| all.min(most));
+        let cpu = settings.cpu.unwrap_or(within(info.cpus * 1024, bounds.cpu));
         let all = (info.memory_bytes >> 20) - settings.reserved_memory;
-        let memory = settings.memory.unwrap_or(all).max(0);
+        let memory = settings.memory.unwrap_or(within(all, bounds.memory)).max(0);
         Self { info, settings, cpu, memory }
     }
 
@@ -49,14 +53,14 @@ impl Registration {
                 docker_version: Some(self.docker_version()),
             }),
             container_instance_arn: known,
-            attributes: self.attributes(host.endpoints.unavailable().is_none()),
+            attributes: self.attributes(host.endpoints.unavailable().is_none(), host.proxy.addresses()),
             // The same for the same host: a registration whose answer was lost makes no second instance.
             client_token: Some(host.agent_id.clone()),
             ..RegisterContainerInstanceRequest::default()
         }
     }
 
-    fn attributes(&self, serves_credentials: bool) -> Vec<Attribute> {
+    fn attributes(&self, serves_credentials: bool, addresses: &Addresses) -> Vec<Attribute> {
         let mut names: Vec<String> = [
             "com.amazonaws.ecs.capability.ecr-auth",
             "com.amazonaws.ecs.capability.task-cpu-mem-limit",
@@ -110,11 +114,16 @@ impl Registration {
         };
         let mut attributes: Vec<Attribute> =
             names.into_iter().map(|name| Attribute { name, value: None }).collect();
+        let address = addresses.own.to_string();
+        let listen = addresses.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let own = [
             ("ecs.os-type", "linux"),
             ("ecs.os-family", "LINUX"),
             ("ecs.cpu-architecture", architecture),
             (AGENT_ATTRIBUTE, VERSION),
+            (PROXY_ATTRIBUTE, "1"),
+            (ADDRESS_ATTRIBUTE, &address),
+            (LISTEN_ATTRIBUTE, &listen),
         ];
         let custom = self.settings.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in own.into_iter().chain(custom) {
@@ -127,8 +136,9 @@ impl Registration {
 #[cfg(test)]
 mod tests {
     use super::Registration;
-    use crate::config::AgentSettings;
+    use crate::config::{AgentSettings, Bounds};
     use crate::engine::EngineInfo;
+    use crate::proxy::Addresses;
 
     #[test]
     fn capabilities_follow_the_engine_and_the_operators_openings() {
@@ -140,10 +150,12 @@ mod tests {
             ..EngineInfo::default()
         };
         let mut settings = AgentSettings { reserved_memory: 192, ..AgentSettings::default() };
-        let registration = Registration::new(info.clone(), settings.clone());
+        let registration = Registration::new(info.clone(), settings.clone(), Bounds::default());
         assert_eq!((registration.cpu, registration.memory), (4096, 8000));
+        let address: std::net::IpAddr = "10.0.0.1".parse().unwrap();
+        let addresses = Addresses { listen: vec![address], own: address, gateway: None };
         let has = |registration: &Registration, end: &str| {
-            registration.attributes(true).iter().any(|attribute| attribute.name.ends_with(end))
+            registration.attributes(true, &addresses).iter().any(|attribute| attribute.name.ends_with(end))
         };
         assert!(
             has(&registration, "docker-remote-api.1.41") && !has(&registration, "docker-remote-api.1.42")
@@ -153,6 +165,20 @@ mod tests {
         );
         assert!(!has(&registration, "privileged-container"));
         settings.host.privileged = true;
-        assert!(has(&Registration::new(info, settings), "privileged-container"));
+        assert!(has(&Registration::new(info, settings, Bounds::default()), "privileged-container"));
+    }
+
+    #[test]
+    fn a_host_offers_no_more_than_its_token_allows_unless_it_is_told_to() {
+        let info = EngineInfo { cpus: 4, memory_bytes: 8 << 30, ..EngineInfo::default() };
+        let offered = |settings: AgentSettings, cpu, memory| {
+            let registration = Registration::new(info.clone(), settings, Bounds { cpu, memory });
+            (registration.cpu, registration.memory)
+        };
+        let settings = AgentSettings::default();
+        assert_eq!(offered(settings.clone(), Some(1024), Some(512)), (1024, 512));
+        assert_eq!(offered(settings.clone(), Some(9999), Some(99_999)), (4096, 8192));
+        // The server says what is wrong with it.
+        assert_eq!(offered(AgentSettings { cpu: Some(2048), ..settings }, Some(1024), None), (2048, 8192));
     }
 }

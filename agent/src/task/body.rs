@@ -50,6 +50,8 @@ pub(crate) struct Decided<'a> {
     pub(crate) bindings: &'a [NetworkBinding],
     /// The agent's own variables: metadata and credentials.
     pub(crate) environment: &'a [(String, String)],
+    /// Names of services, `NAME:ADDRESS`.
+    pub(crate) extra_hosts: &'a [String],
 }
 
 /// Keys of a host configuration that the agent alone sets, from the task's own members.
@@ -84,6 +86,12 @@ pub(crate) fn build(
     let mut host = base_host_config(context, container, prepared);
     overlay(&mut body, &container.docker_config.config, &OWN_KEYS).map_err(refuse)?;
     overlay(&mut host, &container.docker_config.host_config, &OWN_HOST_KEYS).map_err(refuse)?;
+    if !decided.extra_hosts.is_empty() {
+        let mut hosts: Vec<Value> =
+            host.get("ExtraHosts").and_then(Value::as_array).cloned().unwrap_or_default();
+        hosts.extend(decided.extra_hosts.iter().map(|line| json!(line)));
+        host.insert("ExtraHosts".into(), hosts.into());
+    }
     let log_labels = logs::translate(&mut host, &container.name, &context.id).map_err(refuse)?;
 
     body.insert("Image".into(), json!(decided.image_id));
@@ -286,6 +294,7 @@ mod tests {
             image_id: "sha256:1",
             bindings,
             environment: &environment,
+            extra_hosts: &[],
         };
         build(&context, 0, prepared, &decided).map_err(|failure| failure.message)
     }

@@ -200,6 +200,7 @@ impl Driver {
         let (state, effects) = step(&self.context().plan, before.clone(), event, now_ms);
         self.state = state;
         self.context().set_state(self.state.clone());
+        self.host().proxy.task_changed(self.context());
         if self.state.all_stopped() {
             self.lease = None;
             self.performer.release_ports();
@@ -303,6 +304,7 @@ async fn remove_all(performer: &Performer, state: TaskState) -> bool {
     }
     prepare::clean_up(host, context).await;
     host.endpoints.forget(context);
+    host.proxy.forget(&context.id);
     host.store.delete(&progress_key(context.arn()));
     host.store.delete(&stop_key(context.arn()));
     host.store.delete(&accepted_key(context.arn()));

@@ -167,12 +167,17 @@ impl Performer {
         };
         let prepared = self.prepared.lock().clone();
         let environment = self.host.endpoints.environment(&self.context, index);
+        let extra_hosts = match task.network_mode.as_str() {
+            "none" => Vec::new(),
+            mode => self.host.proxy.names().extra_hosts(mode == "host"),
+        };
         let decided = Decided {
             agent_id: &self.host.agent_id,
             cluster: &self.host.cluster,
             image_id,
             bindings: &bindings,
             environment: &environment,
+            extra_hosts: &extra_hosts,
         };
         let body = body::build(&self.context, index, &prepared, &decided)?;
         self.host.gate.judge(&task.containers[index].name, &body)?;

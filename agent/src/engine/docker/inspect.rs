@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use bollard::models::{ContainerInspectResponse, ContainerState, PortBinding};
 use scheduler_protocol::NetworkBinding;
@@ -28,6 +29,7 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> EngineContainer 
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         image_id: inspected.image.unwrap_or_default(),
         addresses,
+        hosts_file: inspected.hosts_path.filter(|path| !path.is_empty()).map(PathBuf::from),
         observed: Observed {
             runtime_id: inspected.id.unwrap_or_default(),
             network_bindings: network_bindings(bindings),
