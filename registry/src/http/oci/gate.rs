@@ -280,11 +280,11 @@ fn challenge(
     scope: Option<&str>,
     error: Option<&str>,
 ) -> OciError {
-    let host = service.advertise.as_deref().or(context.host.as_deref());
-    let value = match host {
-        Some(host) => {
-            let scheme = if context.secure_transport { "https" } else { "http" };
-            let mut value = format!(r#"Bearer realm="{scheme}://{host}/token",service="{host}""#);
+    let advertise = service.advertise.as_deref();
+    let host = advertise.or(context.host.as_deref());
+    let value = match host.zip(context.base_url(advertise)) {
+        Some((host, base)) => {
+            let mut value = format!(r#"Bearer realm="{base}/token",service="{host}""#);
             for (name, text) in [("scope", scope), ("error", error)] {
                 if let Some(text) = text {
                     value.push_str(&format!(r#",{name}="{text}""#));
