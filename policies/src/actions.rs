@@ -4,6 +4,7 @@
 //! lists it. Nothing is decided by these lists: they only tell a misspelt action from one that exists.
 
 use crate::pattern::ActionPattern;
+use crate::spelling;
 
 const SERVICES: [(&str, &str); 7] = [
     ("ecr", include_str!("../actions/ecr.txt")),
@@ -29,27 +30,10 @@ pub(crate) fn oddity(pattern: &ActionPattern, written: &str) -> Option<String> {
         return None;
     }
     let operation = written.split_once(':').map_or(written, |(_, operation)| operation);
-    let near = names.lines().min_by_key(|name| distance(name, operation));
-    Some(match near.filter(|near| distance(near, operation) <= 3) {
+    Some(match spelling::nearest(names.lines(), operation) {
         Some(near) => format!("{service} has no action {operation}; is {service}:{near} meant?"),
         None => format!("{service} has no action {operation}"),
     })
-}
-
-/// How many letters must be changed, added or left out to make one word of the other, without case.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other) = (one.to_ascii_lowercase(), other.to_ascii_lowercase());
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (number, letter) in (1..).zip(one.bytes()) {
-        let mut diagonal = row[0];
-        row[0] = number;
-        for (column, known) in (1..).zip(other.bytes()) {
-            let replaced = diagonal + usize::from(letter != known);
-            diagonal = row[column];
-            row[column] = replaced.min(diagonal + 1).min(row[column - 1] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

@@ -114,6 +114,11 @@ impl Context {
         }
     }
 
+    /// Whether the key was set, be it to an empty list.
+    pub fn holds(&self, key: &str) -> bool {
+        self.position(&FoldedKey::new(key)).is_ok()
+    }
+
     pub fn get(&self, key: &str) -> Option<&ContextValue> {
         self.get_folded(&FoldedKey::new(key))
     }

@@ -7,6 +7,8 @@ mod index;
 
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::finding::{Finding, Findings};
 use crate::json::{self, Node, Value};
 use crate::statement::Statement;
@@ -22,6 +24,8 @@ pub enum PolicyKind {
     /// Of one repository: no Resource element, it means that repository.
     RepositoryPolicy,
     RegistryPolicy,
+    /// Of any resource of any service: with or without a Resource element. For simulations.
+    ResourcePolicy,
     /// Who may assume a role: no Resource element, it means that role.
     Trust,
     Session,
@@ -36,6 +40,7 @@ impl PolicyKind {
     pub fn size_limit(self) -> usize {
         match self {
             PolicyKind::Identity | PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy => 10_240,
+            PolicyKind::ResourcePolicy => 32_768,
             PolicyKind::Boundary | PolicyKind::Session => 6_144,
             PolicyKind::Trust => 4_096,
             PolicyKind::ServiceControl | PolicyKind::ResourceControl => 5_120,
@@ -48,6 +53,7 @@ impl PolicyKind {
             PolicyKind::Identity => "an identity policy",
             PolicyKind::RepositoryPolicy => "a repository policy",
             PolicyKind::RegistryPolicy => "a registry policy",
+            PolicyKind::ResourcePolicy => "a resource policy",
             PolicyKind::Trust => "a trust policy",
             PolicyKind::Session => "a session policy",
             PolicyKind::Boundary => "a permissions boundary",
@@ -57,7 +63,7 @@ impl PolicyKind {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub enum Effect {
     Allow,
     Deny,
@@ -168,7 +174,7 @@ fn read_document(node: &Node, kind: PolicyKind, findings: &mut Findings<'_>) -> 
         match member.key.as_str() {
             "Version" => version = Some(&member.value),
             "Statement" => statement = Some(&member.value),
-            "Id" if !Grammar::of(kind).has_principal => {
+            "Id" if !Grammar::of(kind).takes_principal() => {
                 findings.error(member.key_at, format!("{} has no Id", kind.described()));
             }
             "Id" if member.value.as_str().is_none() => {

@@ -5,6 +5,8 @@
 //! account an Allow of the resource may stand in for others, as far as it names the caller; between
 //! accounts both sides must allow.
 
+mod services;
+
 use crate::context::Context;
 use crate::document::{Matches, Named, PolicyKind};
 use crate::pattern::{ActionBuffer, FoldedAction, SplitArn};
@@ -27,7 +29,8 @@ pub struct Request<'a> {
 pub struct PolicySet<'a> {
     /// Of the user and its groups, or of the role.
     pub identity: &'a [Named],
-    pub boundary: Option<&'a Named>,
+    /// The permissions boundary; empty when there is none.
+    pub boundary: &'a [Named],
     /// Session policies; `None` when the session was made without any. They never grant by themselves.
     pub session: Option<&'a [Named]>,
     /// Repository, registry or trust policy of the resource.
@@ -74,9 +77,6 @@ impl Decision<'_> {
     }
 }
 
-/// Services that resource control policies reach, as far as Berth has them.
-const RESOURCE_CONTROLLED: [&str; 4] = ["ecr", "logs", "secretsmanager", "sts"];
-
 /// A request, made ready for comparisons.
 pub(crate) struct Prepared<'a> {
     pub(crate) action: FoldedAction<'a>,
@@ -94,20 +94,30 @@ impl<'a> Prepared<'a> {
             resource: SplitArn::split(request.resource),
             principal: request.principal,
             context: request.context,
-            has_boundary: set.boundary.is_some(),
+            has_boundary: !set.boundary.is_empty(),
         }
     }
 }
 
 /// Decides. An explicit Deny anywhere wins; without an Allow where one is needed, the answer is no.
 pub fn evaluate<'a>(request: &Request<'_>, set: &PolicySet<'a>) -> Decision<'a> {
+    evaluate_noting(request, set, &mut |_| {})
+}
+
+/// As [`evaluate`]. When the answer is yes, `note` has been told every statement that it rests on: one of
+/// each policy that had to allow, in the order in which they are asked.
+pub(crate) fn evaluate_noting<'a>(
+    request: &Request<'_>,
+    set: &PolicySet<'a>,
+    note: &mut impl FnMut(StatementRef<'a>),
+) -> Decision<'a> {
     let action = ActionBuffer::fold(request.action);
     let prepared = Prepared::new(request, &action, set);
     // Whoever has credentials may always learn whose they are.
     if prepared.action.text() == "sts:getcalleridentity" && *request.principal != Principal::Anonymous {
         return Decision { reason: Reason::Allowed, statement: None };
     }
-    match decide(request, set, &prepared) {
+    match decide(request, set, &prepared, note) {
         Ok(statement) => Decision { reason: Reason::Allowed, statement },
         Err(decision) => decision,
     }
@@ -117,16 +127,15 @@ fn decide<'a>(
     request: &Request<'_>,
     set: &PolicySet<'a>,
     prepared: &Prepared<'_>,
+    note: &mut impl FnMut(StatementRef<'a>),
 ) -> Result<Option<StatementRef<'a>>, Decision<'a>> {
     let principal = request.principal;
-    let service_linked = matches!(principal, Principal::RoleSession { service_linked: true, .. });
-    let no_levels: &[Vec<Named>] = &[];
-    let resource_controlled = !service_linked && RESOURCE_CONTROLLED.contains(&prepared.action.service());
-    let rcp = ask_levels(if resource_controlled { set.resource_control } else { no_levels }, prepared);
-    let scp = ask_levels(if service_linked { no_levels } else { set.service_control }, prepared);
+    let (resource_control, service_control) = levels(set, prepared);
+    let rcp = ask_levels(resource_control, prepared, note);
+    let scp = ask_levels(service_control, prepared, note);
     let resource = ask(set.resource, prepared);
     let identity = ask(set.identity, prepared);
-    let boundary = ask(set.boundary.map_or(&[], std::slice::from_ref), prepared);
+    let boundary = ask(set.boundary, prepared);
     let session = ask(set.session.unwrap_or_default(), prepared);
 
     for answer in [rcp.answer, scp.answer, resource, identity, boundary, session] {
@@ -146,12 +155,15 @@ fn decide<'a>(
     let resource_kind = resource_kind(set, prepared);
     let Some(account) = principal.account() else {
         require(grant.is_some(), resource_kind)?;
+        from_resource.into_iter().for_each(&mut *note);
         return Ok(from_resource);
     };
     let same_account = account == request.resource_account;
-    if !same_account || resource_kind == PolicyKind::Trust {
+    let on_its_own = resource_kind == PolicyKind::Trust || services::resource_decides(prepared);
+    if !same_account || on_its_own {
         require(grant.is_some(), resource_kind)?;
     }
+    from_resource.into_iter().for_each(&mut *note);
     // Between accounts the grant of the resource counts for its own side alone.
     let stands_in = if same_account { grant } else { None };
     let mut deciding = from_resource;
@@ -159,11 +171,15 @@ fn decide<'a>(
         if !matches!(principal, Principal::Root { .. }) {
             require(identity.allow.is_some(), PolicyKind::Identity)?;
         }
-        deciding = identity.allow.map(|(_, statement)| statement).or(from_resource);
+        let from_identity = identity.allow.map(|(_, statement)| statement);
+        from_identity.into_iter().for_each(&mut *note);
+        deciding = from_identity.or(from_resource);
     }
     if stands_in < Some(Grant::Full) {
-        require(set.boundary.is_none() || boundary.allow.is_some(), PolicyKind::Boundary)?;
+        require(set.boundary.is_empty() || boundary.allow.is_some(), PolicyKind::Boundary)?;
         require(set.session.is_none() || session.allow.is_some(), PolicyKind::Session)?;
+        let bounds = [boundary.allow, session.allow].into_iter().flatten();
+        bounds.for_each(|(_, statement)| note(statement));
     }
     Ok(deciding)
 }
@@ -171,10 +187,10 @@ fn decide<'a>(
 /// Which kind of policy the resource has, or should have had.
 fn resource_kind(set: &PolicySet<'_>, prepared: &Prepared<'_>) -> PolicyKind {
     match set.resource.first() {
-        // Nobody takes a role that trusts nobody, whatever their own policies say.
-        None if prepared.action.text().starts_with("sts:assumerole") => PolicyKind::Trust,
-        None => PolicyKind::RepositoryPolicy,
         Some(named) => named.policy.kind(),
+        // Nobody takes a role that trusts nobody, whatever their own policies say.
+        None if services::takes_a_role(prepared) => PolicyKind::Trust,
+        None => PolicyKind::RepositoryPolicy,
     }
 }
 
@@ -207,12 +223,32 @@ fn ask<'a>(policies: &'a [Named], prepared: &Prepared<'_>) -> Answer<'a> {
     answer
 }
 
+/// The levels of resource control and of service control that bear on this request: neither reaches
+/// service-linked roles, the former only some services, the latter only callers who belong to an account.
+pub(crate) fn levels<'a>(
+    set: &PolicySet<'a>,
+    prepared: &Prepared<'_>,
+) -> (&'a [Vec<Named>], &'a [Vec<Named>]) {
+    if matches!(prepared.principal, Principal::RoleSession { service_linked: true, .. }) {
+        return (&[], &[]);
+    }
+    let controlled = !set.resource_control.is_empty() && services::are_resource_controlled(&prepared.action);
+    let resource_control = if controlled { set.resource_control } else { &[] };
+    let service_control = if prepared.principal.account().is_some() { set.service_control } else { &[] };
+    (resource_control, service_control)
+}
+
 /// Within a level any policy may allow; every level must.
-fn ask_levels<'a>(levels: &'a [Vec<Named>], prepared: &Prepared<'_>) -> Levels<'a> {
+fn ask_levels<'a>(
+    levels: &'a [Vec<Named>],
+    prepared: &Prepared<'_>,
+    note: &mut impl FnMut(StatementRef<'a>),
+) -> Levels<'a> {
     let mut result = Levels { answer: Answer::default(), every_level_allows: true };
     for level in levels {
         let answer = ask(level, prepared);
         result.every_level_allows &= answer.allow.is_some();
+        answer.allow.into_iter().for_each(|(_, statement)| note(statement));
         if answer.deny.is_some() {
             result.answer = answer;
             return result;

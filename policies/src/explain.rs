@@ -4,7 +4,9 @@
 //! ask the same question of each statement.
 
 use crate::document::{Effect, Named};
-use crate::evaluate::{PolicySet, Prepared, Request, StatementRef, statement_ref};
+use crate::evaluate::{
+    Decision, PolicySet, Prepared, Reason, Request, StatementRef, evaluate_noting, levels, statement_ref,
+};
 use crate::pattern::ActionBuffer;
 use crate::principal::element::Grant;
 use crate::statement::Miss;
@@ -41,13 +43,41 @@ pub enum Verdict {
 pub fn explain<'a>(request: &Request<'_>, set: &PolicySet<'a>) -> Vec<Considered<'a>> {
     let action = ActionBuffer::fold(request.action);
     let prepared = Prepared::new(request, &action, set);
-    let levels = set.resource_control.iter().chain(set.service_control).flatten();
-    let policies = levels
+    let (resource_control, service_control) = levels(set, &prepared);
+    let policies = resource_control
+        .iter()
+        .chain(service_control)
+        .flatten()
         .chain(set.resource)
         .chain(set.identity)
         .chain(set.boundary)
         .chain(set.session.unwrap_or_default());
     policies.flat_map(|named| consider(named, &prepared)).collect()
+}
+
+/// The decision, with every statement that it rests on: of a yes one of each policy that had to allow, of an
+/// explicit no every Deny that matches, of an implicit no none.
+pub fn decide_with_grounds<'a>(
+    request: &Request<'_>,
+    set: &PolicySet<'a>,
+) -> (Decision<'a>, Vec<StatementRef<'a>>) {
+    let mut grounds = Vec::new();
+    let decision = evaluate_noting(request, set, &mut |statement| grounds.push(statement));
+    match decision.reason {
+        Reason::Allowed => {}
+        Reason::ImplicitDeny(_) => grounds.clear(),
+        Reason::ExplicitDeny(_) => {
+            let denies = explain(request, set).into_iter().filter(Considered::denies);
+            grounds = denies.map(|considered| considered.statement).collect();
+        }
+    }
+    (decision, grounds)
+}
+
+impl Considered<'_> {
+    fn denies(&self) -> bool {
+        self.effect == Effect::Deny && matches!(self.verdict, Verdict::Matches | Verdict::MatchesAccountOnly)
+    }
 }
 
 fn consider<'a>(named: &'a Named, prepared: &Prepared<'_>) -> Vec<Considered<'a>> {

@@ -6,6 +6,7 @@
 //! the answer is yes.
 
 mod actions;
+mod batch;
 mod condition;
 mod context;
 mod document;
@@ -16,12 +17,14 @@ pub mod json;
 pub mod managed;
 mod pattern;
 mod principal;
+mod spelling;
 mod statement;
 
 pub use actions::actions_of;
+pub use batch::{Answer, Batch, Ground};
 pub use context::{Context, ContextValue};
 pub use document::{Effect, Named, Policy, PolicyKind};
 pub use evaluate::{Decision, PolicySet, Reason, Request, StatementRef, evaluate};
-pub use explain::{Considered, Verdict, explain};
+pub use explain::{Considered, Verdict, decide_with_grounds, explain};
 pub use finding::{Finding, Findings, Severity};
 pub use principal::Principal;

@@ -15,7 +15,8 @@ pub enum Principal<'a> {
     /// An IAM user, by its ARN `arn:aws:iam::ACCOUNT:user/PATH/NAME`.
     User { account: &'a str, arn: &'a str },
     /// A session of a role: `arn:aws:iam::ACCOUNT:role/PATH/NAME` and
-    /// `arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION`. SCPs and RCPs pass over service-linked roles.
+    /// `arn:aws:sts::ACCOUNT:assumed-role/NAME/SESSION`, empty for a role as such. SCPs and RCPs pass over
+    /// service-linked roles.
     RoleSession { account: &'a str, role_arn: &'a str, session_arn: &'a str, service_linked: bool },
     /// A federated session of a user: `arn:aws:sts::ACCOUNT:federated-user/NAME`.
     FederatedUser { account: &'a str, user_arn: &'a str, session_arn: &'a str },

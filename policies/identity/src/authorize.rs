@@ -119,9 +119,10 @@ impl From<Denied> for AwsError {
 fn kind_name(kind: PolicyKind) -> &'static str {
     match kind {
         PolicyKind::Identity => "identity-based policy",
-        PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy | PolicyKind::Trust => {
-            "resource-based policy"
-        }
+        PolicyKind::RepositoryPolicy
+        | PolicyKind::RegistryPolicy
+        | PolicyKind::ResourcePolicy
+        | PolicyKind::Trust => "resource-based policy",
         PolicyKind::Session => "session policy",
         PolicyKind::Boundary => "permissions boundary",
         PolicyKind::ServiceControl => "service control policy",

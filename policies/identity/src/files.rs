@@ -23,7 +23,10 @@ pub use model::{
     GroupFile, InlinePolicy, KeyFile, ManagedFile, PolicyFiles, RepositoryFile, RoleFile, UserFile,
 };
 pub use publish::{Generation, PublishError};
-pub use simulate::{Question, SimulateError, Simulation, StatementReport, simulate};
+pub use simulate::{
+    BatchSummary, Question, SimulateError, Simulation, StatementReport, simulate, simulate_batch,
+    simulate_case,
+};
 pub use watch::{FilesStatus, PolicyWatch};
 
 #[cfg(test)]

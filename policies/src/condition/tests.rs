@@ -229,7 +229,7 @@ fn what_an_operator_cannot_read_is_refused() {
         ("Bool", r#""yes""#, "\"yes\" is neither true nor false"),
         ("BinaryEquals", r#""a""#, "\"a\" is not base64"),
         ("IpAddress", r#""10.0.0.0/33""#, "\"10.0.0.0/33\" is neither an IP address nor a CIDR block"),
-        ("StringEquals", "[]", "a condition needs at least one value"),
+        ("StringEquals", "[]", "an empty list of values: no value of a request is one of them"),
         ("StringEquals", "{}", "a condition value is a string, not an object"),
         ("StringEquals", "null", "a condition value is a string, not null"),
         ("StringEquals", r#""${""#, "a variable that is never closed: `}` is missing after `${`"),

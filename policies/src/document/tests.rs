@@ -1,9 +1,10 @@
 use super::{Policy, PolicyKind};
 
-const ALL_KINDS: [PolicyKind; 8] = [
+const ALL_KINDS: [PolicyKind; 9] = [
     PolicyKind::Identity,
     PolicyKind::RepositoryPolicy,
     PolicyKind::RegistryPolicy,
+    PolicyKind::ResourcePolicy,
     PolicyKind::Trust,
     PolicyKind::Session,
     PolicyKind::Boundary,
@@ -37,6 +38,7 @@ fn every_kind_has_its_own_elements() {
             | PolicyKind::ServiceControl => [true, false, false],
             PolicyKind::RepositoryPolicy | PolicyKind::Trust => [false, true, false],
             PolicyKind::RegistryPolicy | PolicyKind::ResourceControl => [false, false, true],
+            PolicyKind::ResourcePolicy => [false, true, true],
         };
         assert_eq!(sound, expected, "{kind:?}");
     }

@@ -29,6 +29,11 @@ impl<'a> SplitArn<'a> {
         }
         (head[0] == "arn").then_some(SplitArn { head, resource: rest })
     }
+
+    /// What stands behind the fifth colon.
+    pub(crate) fn resource_part(&self) -> &'a str {
+        self.resource
+    }
 }
 
 #[derive(Debug)]

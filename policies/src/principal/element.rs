@@ -73,7 +73,7 @@ impl Names {
             Principal::Root { account } => self.account(account),
             Principal::User { account, arn } => self.account(account) && named(arn),
             Principal::RoleSession { account, role_arn, session_arn, .. } => {
-                self.account(account) && named(role_arn) && named(session_arn)
+                self.account(account) && named(role_arn) && (session_arn.is_empty() || named(session_arn))
             }
             Principal::FederatedUser { account, user_arn, session_arn } => {
                 self.account(account) && named(user_arn) && named(session_arn)
@@ -146,11 +146,13 @@ impl Names {
                 self.services.push(text.into());
             }
             "Federated" => {
-                let provider = text
-                    .parse::<Arn>()
-                    .ok()
-                    .filter(|arn| arn.service() == "iam" && arn.resource().starts_with("oidc-provider/"));
-                if provider.is_none() || text.contains(['*', '?']) {
+                let is_provider = text.parse::<Arn>().is_ok_and(|arn| {
+                    let (kind, name) = arn.resource().split_once('/').unwrap_or((arn.resource(), ""));
+                    arn.service() == "iam"
+                        && matches!(kind, "oidc-provider" | "saml-provider")
+                        && !name.is_empty()
+                });
+                if !(is_provider || BUILT_IN_PROVIDERS.contains(&text)) || text.contains(['*', '?']) {
                     return Err(format!(
                         "{text:?} is not an OIDC provider such as arn:aws:iam::000000000000:oidc-provider/HOST"
                     ));
@@ -166,6 +168,10 @@ impl Names {
         Ok(())
     }
 }
+
+/// Issuers that AWS knows without an ARN.
+const BUILT_IN_PROVIDERS: [&str; 4] =
+    ["accounts.google.com", "cognito-identity.amazonaws.com", "graph.facebook.com", "www.amazon.com"];
 
 enum Named {
     Account(Box<str>),

@@ -10,31 +10,41 @@ use crate::json::{self, Member, Node};
 use crate::pattern::{ActionBuffer, ActionPattern, ArnPattern, FoldedAction, Variable};
 use crate::principal::element::{self, Names};
 
+/// Whether an element stands in a kind of policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    Required,
+    Optional,
+    Forbidden,
+}
+
 /// What the place of a policy asks of its statements.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grammar {
-    pub(crate) has_principal: bool,
-    has_resource: bool,
+    principal: Presence,
+    resource: Presence,
     /// Incomplete ARNs are filled up with stars.
     pads_arns: bool,
 }
 
 impl Grammar {
     pub(crate) fn of(kind: PolicyKind) -> Grammar {
-        match kind {
-            PolicyKind::Identity | PolicyKind::Session | PolicyKind::Boundary => {
-                Grammar { has_principal: false, has_resource: true, pads_arns: true }
-            }
-            PolicyKind::ServiceControl => {
-                Grammar { has_principal: false, has_resource: true, pads_arns: false }
-            }
-            PolicyKind::RepositoryPolicy | PolicyKind::Trust => {
-                Grammar { has_principal: true, has_resource: false, pads_arns: false }
-            }
-            PolicyKind::RegistryPolicy | PolicyKind::ResourceControl => {
-                Grammar { has_principal: true, has_resource: true, pads_arns: false }
-            }
-        }
+        let (principal, resource) = match kind {
+            PolicyKind::Identity
+            | PolicyKind::Session
+            | PolicyKind::Boundary
+            | PolicyKind::ServiceControl => (Presence::Forbidden, Presence::Required),
+            PolicyKind::RepositoryPolicy | PolicyKind::Trust => (Presence::Required, Presence::Forbidden),
+            PolicyKind::ResourcePolicy => (Presence::Required, Presence::Optional),
+            PolicyKind::RegistryPolicy => (Presence::Required, Presence::Required),
+            PolicyKind::ResourceControl => (Presence::Optional, Presence::Required),
+        };
+        let pads_arns = matches!(kind, PolicyKind::Identity | PolicyKind::Session | PolicyKind::Boundary);
+        Grammar { principal, resource, pads_arns }
+    }
+
+    pub(crate) fn takes_principal(self) -> bool {
+        self.principal != Presence::Forbidden
     }
 }
 
@@ -133,7 +143,12 @@ impl Reader<'_, '_> {
         };
         let good = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         // Repository policies of ECR bear Sids such as "new statement".
-        if !good && !matches!(self.kind, PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy) {
+        if !good
+            && !matches!(
+                self.kind,
+                PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy | PolicyKind::ResourcePolicy
+            )
+        {
             self.findings.error(member.value.start, "a Sid is letters and digits");
         }
         (!text.is_empty()).then(|| text.into())
@@ -161,13 +176,20 @@ impl Reader<'_, '_> {
         effect: Option<Effect>,
     ) -> Option<PrincipalElement> {
         let Some(member) = member else {
-            if self.grammar.has_principal {
-                self.findings.error(node.start, format!("{} needs a Principal", self.kind.described()));
-                return None;
+            match self.grammar.principal {
+                Presence::Required => {
+                    self.findings.error(node.start, format!("{} needs a Principal", self.kind.described()));
+                    return None;
+                }
+                Presence::Optional => {
+                    let message = format!("{} has the Principal \"*\"", self.kind.described());
+                    self.findings.warning(node.start, message);
+                }
+                Presence::Forbidden => {}
             }
             return Some(PrincipalElement::Attached);
         };
-        if !self.grammar.has_principal {
+        if !self.grammar.takes_principal() {
             let message =
                 format!("{} has no {}: it is attached to its principal", self.kind.described(), member.key);
             self.findings.error(member.key_at, message);
@@ -220,13 +242,13 @@ impl Reader<'_, '_> {
 
     fn resources(&mut self, node: &Node, member: Option<&Member>) -> Option<Resources> {
         let Some(member) = member else {
-            if self.grammar.has_resource {
+            if self.grammar.resource == Presence::Required {
                 self.findings.error(node.start, "the statement has neither Resource nor NotResource");
                 return None;
             }
             return Some(Resources::Implied);
         };
-        if !self.grammar.has_resource {
+        if self.grammar.resource == Presence::Forbidden {
             let message =
                 format!("{} has no {}: it speaks of what it belongs to", self.kind.described(), member.key);
             self.findings.error(member.key_at, message);

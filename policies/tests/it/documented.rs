@@ -85,7 +85,7 @@ fn documented_cases_come_out_as_documented() {
         let rcps = levels(&case["rcp"], PolicyKind::ResourceControl);
         let set = PolicySet {
             identity: &identity,
-            boundary: boundary.first(),
+            boundary: &boundary,
             session: session.as_deref(),
             resource: &resource,
             service_control: &scps,

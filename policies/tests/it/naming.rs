@@ -43,7 +43,7 @@ fn decide(asked: &Asked<'_>) -> Reason {
     let session = asked.session.map(|allows| [policy(PolicyKind::Session, allows)]);
     let set = PolicySet {
         identity: &identity,
-        boundary: boundary.as_ref(),
+        boundary: boundary.as_slice(),
         session: session.as_ref().map(|policies| &policies[..]),
         resource: asked.resource,
         ..PolicySet::default()

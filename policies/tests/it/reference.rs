@@ -23,7 +23,7 @@ pub(crate) struct Document {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Set {
     pub(crate) identity: Vec<Document>,
-    pub(crate) boundary: Option<Document>,
+    pub(crate) boundary: Vec<Document>,
     pub(crate) session: Option<Vec<Document>>,
     pub(crate) resource: Vec<Document>,
     pub(crate) scps: Vec<Vec<Document>>,
@@ -57,11 +57,13 @@ pub(crate) fn decide(asked: &Asked<'_>, set: &Set) -> (Reason, Option<Place>) {
     }
     let linked = matches!(asked.principal, Principal::RoleSession { service_linked: true, .. });
     let service = action.split(':').next().unwrap_or("").to_owned();
-    let reached_by_rcp = ["ecr", "logs", "secretsmanager", "sts"].contains(&service.as_str()) && !linked;
-    let rcps = if reached_by_rcp { set.rcps.clone() } else { Vec::new() };
-    let scps = if linked { Vec::new() } else { set.scps.clone() };
-    let boundary: Vec<Document> = set.boundary.iter().cloned().collect();
-    let session = set.session.clone().unwrap_or_default();
+    // Of the services that the random cases know.
+    let reached_by_rcp = ["ecr", "s3", "sts", "kms"].contains(&service.as_str()) && !linked;
+    let none = Vec::new();
+    let rcps = if reached_by_rcp { &set.rcps } else { &none };
+    let scps = if linked || asked.principal.account().is_none() { &none } else { &set.scps };
+    let boundary = &set.boundary;
+    let session = set.session.as_ref();
 
     // 1. Explicit deny anywhere wins.
     let everything = rcps
@@ -70,15 +72,15 @@ pub(crate) fn decide(asked: &Asked<'_>, set: &Set) -> (Reason, Option<Place>) {
         .chain(scps.iter().flatten())
         .chain(&set.resource)
         .chain(&set.identity)
-        .chain(&boundary)
-        .chain(&session);
+        .chain(boundary)
+        .chain(session.into_iter().flatten());
     for document in everything {
         if let Some((_, index)) = first(document, "Deny", asked) {
             return (Reason::ExplicitDeny(document.kind), Some((document.name.clone(), index)));
         }
     }
     // 2. and 3. Every level must allow.
-    for (levels, kind) in [(&rcps, PolicyKind::ResourceControl), (&scps, PolicyKind::ServiceControl)] {
+    for (levels, kind) in [(rcps, PolicyKind::ResourceControl), (scps, PolicyKind::ServiceControl)] {
         for level in levels {
             if allow(level, asked).is_none() {
                 return (Reason::ImplicitDeny(kind), None);
@@ -87,11 +89,17 @@ pub(crate) fn decide(asked: &Asked<'_>, set: &Set) -> (Reason, Option<Place>) {
     }
     // 4. The resource's own policy.
     let resource_allow = allow(&set.resource, asked);
+    let resource_part = asked.resource.splitn(6, ':').nth(5).unwrap_or("").to_owned();
+    let takes_a_role =
+        action.starts_with("sts:assumerole") || (service == "sts" && resource_part.starts_with("role/"));
     let resource_kind = match set.resource.first() {
         Some(document) => document.kind,
-        None if action.starts_with("sts:assumerole") => PolicyKind::Trust,
+        None if takes_a_role => PolicyKind::Trust,
         None => PolicyKind::RepositoryPolicy,
     };
+    let on_its_own = takes_a_role
+        || resource_kind == PolicyKind::Trust
+        || (service == "kms" && resource_part.starts_with("key/"));
     let no_resource_allow = (Reason::ImplicitDeny(resource_kind), None);
     let Some(account) = asked.principal.account() else {
         return match resource_allow {
@@ -100,7 +108,7 @@ pub(crate) fn decide(asked: &Asked<'_>, set: &Set) -> (Reason, Option<Place>) {
         };
     };
     let cross_account = account != asked.resource_account;
-    if (cross_account || resource_kind == PolicyKind::Trust) && resource_allow.is_none() {
+    if (cross_account || on_its_own) && resource_allow.is_none() {
         return no_resource_allow;
     }
     let naming = resource_allow.as_ref().map(|(naming, _)| *naming).filter(|_| !cross_account);
@@ -112,10 +120,10 @@ pub(crate) fn decide(asked: &Asked<'_>, set: &Set) -> (Reason, Option<Place>) {
     if needs_identity && !is_root && identity_allow.is_none() {
         return (Reason::ImplicitDeny(PolicyKind::Identity), None);
     }
-    if limited && set.boundary.is_some() && allow(&boundary, asked).is_none() {
+    if limited && !boundary.is_empty() && allow(boundary, asked).is_none() {
         return (Reason::ImplicitDeny(PolicyKind::Boundary), None);
     }
-    if limited && set.session.is_some() && allow(&session, asked).is_none() {
+    if limited && session.is_some_and(|session| allow(session, asked).is_none()) {
         return (Reason::ImplicitDeny(PolicyKind::Session), None);
     }
     let resource_place = resource_allow.map(|(_, place)| place);
@@ -216,6 +224,10 @@ fn identities<'a>(principal: &Principal<'a>) -> Vec<(&'static str, &'a str, Nami
         Principal::Root { account } => vec![("AWS", account, Naming::Account)],
         Principal::User { account, arn } => {
             vec![("AWS", account, Naming::Account), ("AWS", arn, Naming::Itself)]
+        }
+        // The role as such: of no session anything is known.
+        Principal::RoleSession { account, role_arn, session_arn: "", .. } => {
+            vec![("AWS", account, Naming::Account), ("AWS", role_arn, Naming::RoleOrEveryone)]
         }
         Principal::RoleSession { account, role_arn: indirect, session_arn, .. }
         | Principal::FederatedUser { account, user_arn: indirect, session_arn } => vec![

@@ -134,6 +134,7 @@ fn kind_word(kind: PolicyKind) -> &'static str {
         PolicyKind::Identity => "identity",
         PolicyKind::RepositoryPolicy => "repository",
         PolicyKind::RegistryPolicy => "registry",
+        PolicyKind::ResourcePolicy => "resource",
         PolicyKind::Trust => "trust",
         PolicyKind::Session => "session",
         PolicyKind::Boundary => "boundary",

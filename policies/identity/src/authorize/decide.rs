@@ -82,7 +82,7 @@ impl Identity {
         };
         let set = PolicySet {
             identity: entity.map_or(&[], |entity| &entity.policies),
-            boundary: entity.and_then(|entity| entity.boundary.as_ref()),
+            boundary: entity.map_or(&[], |entity| entity.boundary.as_slice()),
             session: session.as_deref(),
             resource: &resource,
             service_control: &[],

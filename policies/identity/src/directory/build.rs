@@ -144,7 +144,10 @@ impl Builder {
                 "a stored policy does not parse: it denies everything"
             );
             let substitute = match kind {
-                PolicyKind::Trust | PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy => TRUST_NOBODY,
+                PolicyKind::Trust
+                | PolicyKind::RepositoryPolicy
+                | PolicyKind::RegistryPolicy
+                | PolicyKind::ResourcePolicy => TRUST_NOBODY,
                 PolicyKind::Identity
                 | PolicyKind::Session
                 | PolicyKind::Boundary

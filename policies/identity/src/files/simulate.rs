@@ -3,20 +3,22 @@
 //! Decides with the very engine that serves requests, over the policies that the set gives to the
 //! principal and the resource, and tells of each statement what it matched or what stood against it.
 
+mod batch;
 mod question;
 mod render;
 
 use std::collections::HashMap;
 
 use policies::{
-    Considered, Context, ContextValue, Effect, Named, Policy, PolicyKind, PolicySet, Principal, Reason,
-    Request, Verdict, evaluate, explain, managed,
+    Batch, Considered, Context, ContextValue, Decision, Effect, Named, Policy, PolicyKind, PolicySet,
+    Principal, Reason, Request, Verdict, evaluate, explain, managed,
 };
 use registry_types::Region;
 use serde::Serialize;
 use thiserror::Error;
 
 use super::model::{GroupFile, InlinePolicy, PolicyFiles};
+pub use batch::{BatchSummary, simulate_batch};
 use question::Who;
 
 /// What is asked.
@@ -113,12 +115,36 @@ pub fn simulate(files: &PolicyFiles, question: &Question<'_>) -> Result<Simulati
     };
     let set = PolicySet {
         identity: &policies.identity,
-        boundary: policies.boundary.as_ref(),
+        boundary: policies.boundary.as_slice(),
         resource: &policies.resource,
         ..PolicySet::default()
     };
     let decision = evaluate(&request, &set);
     let considered = explain(&request, &set);
+    let mut told = tell(shown_principal(&principal), &request, &decision, &considered, &places);
+    told.notes = question::notes(&considered);
+    Ok(told)
+}
+
+/// Decides a case that carries its own policies, as a line of a batch does.
+///
+/// # Errors
+/// Everything that keeps the case from being decided.
+pub fn simulate_case(text: &str) -> Result<Simulation, SimulateError> {
+    let told = Batch::new().explain(text, |request, decision, considered| {
+        let principal = shown_principal(request.principal);
+        tell(principal, request, decision, considered, &Places::default())
+    });
+    told.map_err(SimulateError::Question)
+}
+
+fn tell(
+    principal: String,
+    request: &Request<'_>,
+    decision: &Decision<'_>,
+    considered: &[Considered<'_>],
+    places: &Places,
+) -> Simulation {
     let reports = considered.iter().map(|considered| (considered, places.report(considered)));
     let (speaking, others): (Vec<_>, Vec<_>) =
         reports.partition(|(considered, _)| considered.verdict != Verdict::OtherAction);
@@ -126,23 +152,36 @@ pub fn simulate(files: &PolicyFiles, question: &Question<'_>) -> Result<Simulati
         let found = speaking.iter().find(|(considered, _)| considered.statement == statement);
         found.map(|(_, report)| report.clone())
     });
-    Ok(Simulation {
-        principal: who.shown(),
-        action: question.action.to_owned(),
-        resource: resource.clone(),
+    Simulation {
+        principal,
+        action: request.action.to_owned(),
+        resource: request.resource.to_owned(),
         allowed: decision.allowed(),
         decision: match decision.reason {
             Reason::Allowed => "allowed",
             Reason::ExplicitDeny(_) => "explicitDeny",
             Reason::ImplicitDeny(_) => "implicitDeny",
         },
-        because: render::because(&principal, decision.reason, decided_by.as_ref()),
+        because: render::because(request.principal, decision.reason, decided_by.as_ref()),
         decided_by,
-        notes: question::notes(&speaking.iter().map(|(considered, _)| *considered).collect::<Vec<_>>()),
         statements: speaking.into_iter().map(|(_, report)| report).collect(),
         other_statements: others.len(),
-        context: shown_context(&context),
-    })
+        context: shown_context(request.context),
+        notes: Vec::new(),
+    }
+}
+
+fn shown_principal(principal: &Principal<'_>) -> String {
+    match *principal {
+        Principal::Anonymous => "anonymous".to_owned(),
+        Principal::Root { account } => format!("arn:aws:iam::{account}:root"),
+        Principal::RoleSession { role_arn, session_arn: "", .. } => role_arn.to_owned(),
+        Principal::User { arn, .. }
+        | Principal::RoleSession { session_arn: arn, .. }
+        | Principal::FederatedUser { session_arn: arn, .. } => arn.to_owned(),
+        Principal::Service { name } => name.to_owned(),
+        Principal::WebIdentity { provider_arn } => provider_arn.to_owned(),
+    }
 }
 
 fn shown_context(context: &Context) -> Vec<(String, Vec<String>)> {
@@ -296,16 +335,6 @@ impl Who<'_> {
             Who::Root(account) => Principal::Root { account },
             Who::Anonymous => Principal::Anonymous,
             Who::Service(name) => Principal::Service { name },
-        }
-    }
-
-    fn shown(&self) -> String {
-        match self {
-            Who::User(_, arn) => arn.clone(),
-            Who::Role { session_arn, .. } => session_arn.clone(),
-            Who::Root(account) => format!("arn:aws:iam::{account}:root"),
-            Who::Anonymous => "anonymous".to_owned(),
-            Who::Service(name) => (*name).to_owned(),
         }
     }
 }

@@ -192,7 +192,7 @@ fn holds_a_list(key: &str) -> bool {
 }
 
 /// Conditions that failed, or held, only because the question does not give their key.
-pub(super) fn notes(considered: &[&Considered<'_>]) -> Vec<String> {
+pub(super) fn notes(considered: &[Considered<'_>]) -> Vec<String> {
     let mut notes: Vec<String> = Vec::new();
     for considered in considered {
         let missing = match &considered.verdict {

@@ -52,10 +52,12 @@ fn implicit(principal: &Principal<'_>, kind: PolicyKind) -> &'static str {
         PolicyKind::Boundary => "the permissions boundary does not allow it",
         PolicyKind::Session => "the session policy does not allow it",
         PolicyKind::Trust => "the trust policy of the role does not allow this principal to take it",
-        PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy if principal.account().is_none() => {
+        PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy | PolicyKind::ResourcePolicy
+            if principal.account().is_none() =>
+        {
             "the resource has no policy that allows it, and this principal has no other"
         }
-        PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy => {
+        PolicyKind::RepositoryPolicy | PolicyKind::RegistryPolicy | PolicyKind::ResourcePolicy => {
             "the resource is of another account, and its policy does not allow it"
         }
         PolicyKind::ServiceControl => "a level of service control policies does not allow it",
