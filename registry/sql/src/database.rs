@@ -131,6 +131,11 @@ impl Database {
         }
     }
 
+    /// Whether nothing was ever migrated here.
+    pub async fn is_new(&self) -> Result<bool, Error> {
+        self.read(|tx| Ok(!migrate::holds_a_schema(tx)?)).await
+    }
+
     /// Whether writes are still possible: false once a sync of the file has failed.
     pub fn is_healthy(&self) -> bool {
         match &self.shared.engine {

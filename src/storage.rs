@@ -1,0 +1,71 @@
+//! The database of this server: a file of its own, or a PostgreSQL that several servers share.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use registry_runtime::{KeyError, KeyProvider, LocalKeys, Secret};
+use registry_sql::Database;
+
+use crate::config::Settings;
+
+/// Where the metadata are, found but not yet written to.
+pub(crate) struct Storage {
+    place: Place,
+    /// Whether this is the first start of the whole installation.
+    pub(crate) is_first_start: bool,
+}
+
+enum Place {
+    File(PathBuf),
+    Server(Database),
+}
+
+impl Storage {
+    /// Looks whether there is a database. A PostgreSQL must answer.
+    pub(crate) async fn find(settings: &Settings) -> Result<Storage> {
+        let Some(url) = &settings.config.database else {
+            let path = settings.data.join("berth.db");
+            let is_first_start = !path.exists();
+            return Ok(Storage { place: Place::File(path), is_first_start });
+        };
+        let database = Database::open_postgres(url.expose()).await.context("cannot open the database")?;
+        let is_first_start = database.is_new().await.context("cannot read the database")?;
+        Ok(Storage { place: Place::Server(database), is_first_start })
+    }
+
+    /// Like [`Storage::find`], for commands that need an installation.
+    pub(crate) async fn existing(settings: &Settings) -> Result<Storage> {
+        let storage = Storage::find(settings).await?;
+        if storage.is_first_start {
+            let place = match &storage.place {
+                Place::File(path) => path.display().to_string(),
+                Place::Server(_) => "the database".to_owned(),
+            };
+            bail!("{place} holds nothing yet: `berth up` or `berth serve` fill it at their first start");
+        }
+        Ok(storage)
+    }
+
+    pub(crate) async fn open(self) -> Result<Database> {
+        match self.place {
+            Place::File(path) => {
+                Database::open_sqlite(&path).await.with_context(|| format!("cannot open {}", path.display()))
+            }
+            Place::Server(database) => Ok(database),
+        }
+    }
+}
+
+/// The keys of an installation whose first start is over, on one of several servers: a secret made here alone
+/// could be read nowhere else, so what is missing stays missing.
+pub(crate) struct SharedKeys(pub(crate) LocalKeys);
+
+impl KeyProvider for SharedKeys {
+    fn secret(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError> {
+        self.0.secret(domain, epoch)
+    }
+
+    fn create(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError> {
+        self.0.secret(domain, epoch)
+    }
+}
