@@ -13,6 +13,7 @@ use registry_types::Digest;
 
 use crate::commit::blob_key;
 use crate::error::CoreError;
+use crate::quotas;
 use crate::registry::Registry;
 use crate::repositories::{PreparedTarget, PushTarget};
 
@@ -148,7 +149,9 @@ impl Registry {
                     return Ok(Mount::Absent);
                 }
                 let repository = target.resolve(tx)?;
-                blobs::put_link(tx, &repository.uid, &digest, key.total_len, now_ms)?;
+                if blobs::put_link(tx, &repository.uid, &digest, key.total_len, now_ms)? {
+                    quotas::check(tx, &repository.name, 0)?;
+                }
                 Ok::<_, CoreError>(Mount::Mounted(BlobInfo { digest: digest.clone(), size: key.total_len }))
             })
             .await

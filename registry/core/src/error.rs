@@ -10,6 +10,8 @@ use registry_metadata::SqlError;
 use registry_types::{Digest, Tag};
 use thiserror::Error;
 
+use crate::quotas::Bound;
+
 #[derive(Debug, Error)]
 pub enum CoreError {
     #[error("the repository does not exist")]
@@ -60,6 +62,9 @@ pub enum CoreError {
     /// An index of the repository names this manifest.
     #[error("the manifest is part of the index {index}")]
     ReferencedByIndex { index: Digest },
+    /// The repositories of the prefix would hold more than they may.
+    #[error("the quota of {} allows {bound}", covered(.prefix))]
+    QuotaExceeded { prefix: String, bound: Bound },
     /// The storage or the database has no space left.
     #[error("the server has no space left")]
     Full(#[source] Source),
@@ -71,6 +76,11 @@ pub enum CoreError {
     Damaged { digest: Digest },
     #[error("the server failed")]
     Internal(#[source] Source),
+}
+
+/// What a quota's prefix covers, in words.
+fn covered(prefix: &str) -> String {
+    if prefix.is_empty() { "the registry".to_owned() } else { format!("the repositories of {prefix}") }
 }
 
 /// The cause of an error that is the server's own.

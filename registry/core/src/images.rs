@@ -4,6 +4,7 @@ use registry_metadata::{Manifest, Repository, RepositoryUid, Tx, manifests, tags
 use registry_types::{Digest, Reference, Tag};
 
 use crate::error::CoreError;
+use crate::manifests::holding_index;
 use crate::registry::{Page, Registry};
 
 /// Tags reported of one image.
@@ -80,7 +81,7 @@ impl Registry {
                 let last = tags::of_digest(tx, &uid, &row.digest, 1)?.is_empty();
                 let manifest = manifests::by_digest(tx, &uid, &row.digest)?;
                 let image_deleted = match manifest {
-                    Some(manifest) if last && manifests::parent(tx, &uid, &row.digest)?.is_none() => {
+                    Some(manifest) if last && holding_index(tx, &uid, &row.digest)?.is_none() => {
                         manifests::delete(tx, &uid, &manifest)?
                     }
                     _ => false,

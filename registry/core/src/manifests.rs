@@ -6,11 +6,12 @@ mod push;
 
 use bytes::Bytes;
 use registry_blob::BlobError;
-use registry_metadata::{Repository, blobs, manifests, tags};
+use registry_metadata::{Repository, RepositoryUid, Tx, blobs, manifests, tags};
 use registry_types::{Digest, MediaType, Reference, Tag};
 
 use crate::commit::blob_key;
 use crate::error::CoreError;
+use crate::referrers::only_lists_referrers;
 use crate::registry::Registry;
 
 pub use push::{ManifestPush, PushedManifest};
@@ -19,12 +20,20 @@ pub use registry_metadata::Manifest as ManifestInfo;
 /// Tags of one manifest that are reported when it is deleted.
 const TAGS_REPORTED: u32 = 1000;
 
+/// Indexes that are looked at before a manifest is deleted.
+const PARENTS_SEEN: u32 = 16;
+
+/// How often it is noted that a manifest was read, at the most.
+const PULLS_NOTED_MS: i64 = 3_600_000;
+
 /// A manifest with its bytes, exactly as pushed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredManifest {
     pub digest: Digest,
     pub media_type: MediaType,
     pub bytes: Bytes,
+    /// When it was pulled before, to the hour.
+    pub last_pulled_at_ms: Option<i64>,
 }
 
 impl Registry {
@@ -69,7 +78,26 @@ impl Registry {
                 bytes
             }
         };
-        Ok(StoredManifest { digest: info.digest, media_type: info.media_type, bytes })
+        let ManifestInfo { digest, media_type, last_pulled_at_ms, .. } = info;
+        Ok(StoredManifest { digest, media_type, bytes, last_pulled_at_ms })
+    }
+
+    /// Notes that somebody pulled a manifest, at most once an hour. Nobody waits for it.
+    pub fn note_pull(&self, repository: &Repository, manifest: &StoredManifest) {
+        let now_ms = self.now_ms();
+        if manifest.last_pulled_at_ms.is_some_and(|last| now_ms - last < PULLS_NOTED_MS) {
+            return;
+        }
+        let (registry, uid, digest) = (self.clone(), repository.uid.clone(), manifest.digest.clone());
+        tokio::spawn(async move {
+            let noted = registry
+                .inner
+                .metadata
+                .write(move |tx| Ok::<_, CoreError>(manifests::note_pull(tx, &uid, &digest, now_ms)?));
+            if let Err(error) = noted.await {
+                tracing::debug!(error = %error, "a pull was not noted");
+            }
+        });
     }
 
     /// Deletes a manifest and every tag that points at it, which are returned (at most 1,000 of them).
@@ -88,7 +116,7 @@ impl Registry {
             .metadata
             .write(move |tx| {
                 let manifest = manifests::by_digest(tx, &uid, &digest)?.ok_or(CoreError::ManifestNotFound)?;
-                if let Some(index) = manifests::parent(tx, &uid, &digest)? {
+                if let Some(index) = holding_index(tx, &uid, &digest)? {
                     return Err(CoreError::ReferencedByIndex { index });
                 }
                 let removed = tags::of_digest(tx, &uid, &digest, TAGS_REPORTED)?;
@@ -122,4 +150,18 @@ impl Registry {
         }
         Err(CoreError::unavailable("the object of a manifest is missing on every replica"))
     }
+}
+
+/// An index of the repository that names the manifest and so keeps it from being deleted.
+pub(crate) fn holding_index(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    manifest: &Digest,
+) -> Result<Option<Digest>, CoreError> {
+    for index in manifests::parents(tx, repository, manifest, PARENTS_SEEN)? {
+        if !only_lists_referrers(tx, repository, &index)? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
 }

@@ -2,6 +2,8 @@
 //!
 //! Pages are bounded in rows and in bytes. Annotations are content, so metadata keeps them sealed.
 
+mod fallback;
+
 use registry_metadata::{ReferrerKey, Repository, RepositoryUid, referrers};
 use registry_runtime::Sealer;
 use registry_types::{Digest, MediaType};
@@ -9,6 +11,8 @@ use registry_types::{Digest, MediaType};
 use crate::error::CoreError;
 use crate::manifest::{Annotations, ParsedManifest};
 use crate::registry::{Page, Registry};
+
+pub(crate) use fallback::only_lists_referrers;
 
 const COLUMN: &str = "referrers.annotations_sealed";
 /// What a descriptor takes beside its annotations, generously.
@@ -25,8 +29,42 @@ pub struct Referrer {
 }
 
 impl Registry {
-    /// Who refers to `subject`, in the order of digests, whether the subject exists or not.
+    /// Who refers to `subject`, in the order of digests, whether the subject exists or not; those that only the
+    /// index of its fallback tag lists among them.
     pub async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: &str,
+        limit: u32,
+    ) -> Result<Page<Referrer>, CoreError> {
+        let mut listed = self.fallback_referrers(repository, subject).await?;
+        listed.retain(|digest, referrer| {
+            digest.as_str() > after
+                && artifact_type.is_none_or(|kind| referrer.artifact_type.as_deref() == Some(kind))
+        });
+        let mut page = self.own_referrers(repository, subject, artifact_type, after, limit).await?;
+        if listed.is_empty() {
+            return Ok(page);
+        }
+        // What lies behind this page comes with the page it lies on.
+        if let Some(next) = &page.next {
+            listed.retain(|digest, _| digest <= next);
+        }
+        for own in page.items {
+            listed.insert(own.digest.to_string(), own);
+        }
+        page.items = listed.into_values().collect();
+        if page.items.len() > limit as usize {
+            page.items.truncate(limit as usize);
+            page.next = page.items.last().map(|last| last.digest.to_string());
+        }
+        Ok(page)
+    }
+
+    /// The manifests that name `subject` themselves.
+    async fn own_referrers(
         &self,
         repository: &Repository,
         subject: &Digest,

@@ -11,6 +11,7 @@ use registry_types::{Algorithm, Digest};
 use crate::commit::Content;
 use crate::error::CoreError;
 use crate::lease::Lease;
+use crate::quotas;
 use crate::receive::{Body, ContentRange, receive};
 use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
@@ -318,11 +319,12 @@ impl Registry {
                 if !uploads::delete(tx, &row.uid, number)? {
                     return Err(CoreError::UploadBusy);
                 }
-                if repositories::by_uid(tx, &row.repository)?.is_none() {
-                    return Err(CoreError::RepositoryNotFound);
-                }
+                let repository =
+                    repositories::by_uid(tx, &row.repository)?.ok_or(CoreError::RepositoryNotFound)?;
                 content.commit(tx, now_ms)?;
-                blobs::put_link(tx, &row.repository, &content.digest, content.size(), now_ms)?;
+                if blobs::put_link(tx, &row.repository, &content.digest, content.size(), now_ms)? {
+                    quotas::check(tx, &repository.name, 0)?;
+                }
                 Ok(())
             })
             .await?;

@@ -7,6 +7,7 @@ use registry_types::Digest;
 
 use crate::error::{Error, bytes, length, parse, stored};
 use crate::model::{Domain, KeyRow, Link, RepositoryUid};
+use crate::quotas;
 
 const KEYS: &str = "blob_keys";
 
@@ -101,30 +102,39 @@ pub fn holders(tx: &Tx<'_>, digest: &Digest, limit: u32) -> Result<Vec<Repositor
     rows.iter().map(|row| Ok(RepositoryUid::new(row.get::<String>(0)?))).collect()
 }
 
-/// Makes a blob visible; a link that exists is noted as fresh.
+/// Makes a blob visible; a link that exists is noted as fresh. False when there was one.
 pub fn put_link(
     tx: &Tx<'_>,
     repository: &RepositoryUid,
     digest: &Digest,
     size: u64,
     now_ms: i64,
-) -> Result<(), Error> {
-    tx.execute(
+) -> Result<bool, Error> {
+    let inserted = tx.execute(
         "INSERT INTO blob_links (repository_uid, digest, size, linked_at, noted_at) \
-         VALUES ($1, $2, $3, $4, $4) \
-         ON CONFLICT (repository_uid, digest) DO UPDATE SET noted_at = excluded.noted_at",
+         VALUES ($1, $2, $3, $4, $4) ON CONFLICT (repository_uid, digest) DO NOTHING",
         params![repository.as_str(), digest.as_str(), stored(size), now_ms],
     )?;
-    Ok(())
+    if inserted == 1 {
+        quotas::add(tx, repository, stored(size), 0)?;
+    } else {
+        tx.execute(
+            "UPDATE blob_links SET noted_at = $3 WHERE repository_uid = $1 AND digest = $2",
+            params![repository.as_str(), digest.as_str(), now_ms],
+        )?;
+    }
+    Ok(inserted == 1)
 }
 
 /// False when the repository had no such link.
 pub fn delete_link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<bool, Error> {
-    let deleted = tx.execute(
+    let Some(link) = link(tx, repository, digest)? else { return Ok(false) };
+    tx.execute(
         "DELETE FROM blob_links WHERE repository_uid = $1 AND digest = $2",
         params![repository.as_str(), digest.as_str()],
     )?;
-    Ok(deleted == 1)
+    quotas::add(tx, repository, -stored(link.size), 0)?;
+    Ok(true)
 }
 
 /// A blob with its key row, as the walk by file id finds it.

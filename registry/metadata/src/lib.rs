@@ -15,11 +15,13 @@ pub mod blobs;
 pub mod garbage;
 pub mod liveness;
 pub mod manifests;
+pub mod quotas;
 pub mod referrers;
 pub mod repairs;
 pub mod replicas;
 pub mod repositories;
 pub mod scrubs;
+pub mod settings;
 pub mod tags;
 pub mod uploads;
 
@@ -28,8 +30,8 @@ mod tests;
 
 pub use error::Error;
 pub use model::{
-    Content, ContentKind, Domain, ImmutabilityExclusion, KeyRow, Link, Manifest, ReferrerKey, Repository,
-    RepositoryPolicy, RepositoryUid, TagMutability, TagRow, UploadRow, UploadUid,
+    Content, ContentKind, Domain, ImmutabilityExclusion, KeyRow, Link, Manifest, Quota, ReferrerKey, Repository,
+    RepositoryPolicy, RepositoryUid, TagMutability, TagRow, UploadRow, UploadUid, Usage,
 };
 pub use registry_sql::{Error as SqlError, Tx};
 pub use store::Metadata;

@@ -6,9 +6,11 @@
 use registry_sql::{Tx, params};
 use registry_types::Digest;
 
-use crate::error::{Error, bytes, parse};
+use crate::blobs;
+use crate::error::{Error, bytes, parse, stored};
 use crate::garbage::condemn;
 use crate::model::{Domain, RepositoryUid};
+use crate::quotas;
 
 /// A link as the collector walks over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,11 +57,15 @@ pub fn delete_stale_link(
     digest: &Digest,
     before_ms: i64,
 ) -> Result<bool, Error> {
+    let Some(link) = blobs::link(tx, repository, digest)? else { return Ok(false) };
     let deleted = tx.execute(
         "DELETE FROM blob_links WHERE repository_uid = $1 AND digest = $2 AND noted_at < $3 AND NOT EXISTS \
          (SELECT 1 FROM manifest_contents c WHERE c.repository_uid = $1 AND c.digest = $2)",
         params![repository.as_str(), digest.as_str(), before_ms],
     )?;
+    if deleted == 1 {
+        quotas::add(tx, repository, -stored(link.size), 0)?;
+    }
     Ok(deleted == 1)
 }
 

@@ -7,6 +7,7 @@ use registry_types::{Digest, MediaType, Tag};
 
 use crate::error::{Error, length, parse, parse_optional, stored};
 use crate::model::{Content, ContentKind, Manifest, RepositoryUid};
+use crate::quotas;
 
 const TABLE: &str = "manifests";
 
@@ -17,8 +18,8 @@ pub fn by_digest(
     digest: &Digest,
 ) -> Result<Option<Manifest>, Error> {
     let row = tx.query_optional(
-        "SELECT digest, media_type, size, artifact_type, config_media_type, subject, image_size, pushed_at \
-         FROM manifests WHERE repository_uid = $1 AND digest = $2",
+        "SELECT digest, media_type, size, artifact_type, config_media_type, subject, image_size, pushed_at, \
+         last_pulled_at FROM manifests WHERE repository_uid = $1 AND digest = $2",
         params![repository.as_str(), digest.as_str()],
     )?;
     row.as_ref().map(from_row).transpose()
@@ -28,7 +29,7 @@ pub fn by_digest(
 pub fn by_tag(tx: &Tx<'_>, repository: &RepositoryUid, tag: &Tag) -> Result<Option<Manifest>, Error> {
     let row = tx.query_optional(
         "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.config_media_type, m.subject, \
-         m.image_size, m.pushed_at FROM tags t \
+         m.image_size, m.pushed_at, m.last_pulled_at FROM tags t \
          JOIN manifests m ON m.repository_uid = t.repository_uid AND m.digest = t.digest \
          WHERE t.repository_uid = $1 AND t.tag = $2",
         params![repository.as_str(), tag.as_str()],
@@ -54,7 +55,20 @@ pub fn insert(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> R
             manifest.pushed_at_ms
         ],
     )?;
+    if inserted == 1 {
+        quotas::add(tx, repository, stored(manifest.size), 1)?;
+    }
     Ok(inserted == 1)
+}
+
+/// Notes that the bytes of a manifest were read.
+pub fn note_pull(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest, now_ms: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE manifests SET last_pulled_at = $3 WHERE repository_uid = $1 AND digest = $2 \
+         AND (last_pulled_at IS NULL OR last_pulled_at < $3)",
+        params![repository.as_str(), digest.as_str(), now_ms],
+    )?;
+    Ok(())
 }
 
 /// Notes what a new manifest names, in its order.
@@ -92,14 +106,19 @@ pub fn contents(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Digest) -> R
     rows.iter().map(content_from_row).collect()
 }
 
-/// One index of the repository that names `child`, if there is any.
-pub fn parent(tx: &Tx<'_>, repository: &RepositoryUid, child: &Digest) -> Result<Option<Digest>, Error> {
-    let row = tx.query_optional(
-        "SELECT manifest FROM manifest_contents \
-         WHERE repository_uid = $1 AND digest = $2 AND kind = 'child' ORDER BY manifest LIMIT 1",
-        params![repository.as_str(), child.as_str()],
+/// Up to `limit` indexes of the repository that name `child`, in the order of their digests.
+pub fn parents(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    child: &Digest,
+    limit: u32,
+) -> Result<Vec<Digest>, Error> {
+    let rows = tx.query(
+        "SELECT DISTINCT manifest FROM manifest_contents \
+         WHERE repository_uid = $1 AND digest = $2 AND kind = 'child' ORDER BY manifest LIMIT $3",
+        params![repository.as_str(), child.as_str(), i64::from(limit)],
     )?;
-    row.map(|row| parse(&row, 0, "manifest_contents")).transpose()
+    rows.iter().map(|row| parse(row, 0, "manifest_contents")).collect()
 }
 
 /// Removes the manifest with its tags, contents and referrer row. False when there was none.
@@ -109,6 +128,9 @@ pub fn delete(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> R
         "DELETE FROM manifests WHERE repository_uid = $1 AND digest = $2",
         params![repository.as_str(), digest],
     )?;
+    if deleted == 1 {
+        quotas::add(tx, repository, -stored(manifest.size), -1)?;
+    }
     tx.execute(
         "DELETE FROM tags WHERE repository_uid = $1 AND digest = $2",
         params![repository.as_str(), digest],
@@ -134,8 +156,8 @@ pub fn list_after(
     limit: u32,
 ) -> Result<Vec<Manifest>, Error> {
     let rows = tx.query(
-        "SELECT digest, media_type, size, artifact_type, config_media_type, subject, image_size, pushed_at \
-         FROM manifests WHERE repository_uid = $1 AND digest > $2 ORDER BY digest LIMIT $3",
+        "SELECT digest, media_type, size, artifact_type, config_media_type, subject, image_size, pushed_at, \
+         last_pulled_at FROM manifests WHERE repository_uid = $1 AND digest > $2 ORDER BY digest LIMIT $3",
         params![repository.as_str(), after, i64::from(limit)],
     )?;
     rows.iter().map(from_row).collect()
@@ -151,6 +173,7 @@ fn from_row(row: &Row) -> Result<Manifest, Error> {
         subject: parse_optional(row, 5, TABLE)?,
         image_size: length(row, 6, TABLE)?,
         pushed_at_ms: row.get(7)?,
+        last_pulled_at_ms: row.get(8)?,
     })
 }
 

@@ -14,6 +14,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "replicas, repair, scrub and key epochs",
         sql: include_str!("../migrations/0003.sql"),
     },
+    Migration {
+        version: 4,
+        name: "usage, quotas, settings and pull times",
+        sql: include_str!("../migrations/0004.sql"),
+    },
 ];
 
 /// What restores leave behind; a namespace of its own.

@@ -168,6 +168,8 @@ pub struct Manifest {
     /// Sum of the sizes of configuration and layers, as ECR's `imageSizeInBytes`.
     pub image_size: u64,
     pub pushed_at_ms: i64,
+    /// When its bytes were last read by somebody, to the hour.
+    pub last_pulled_at_ms: Option<i64>,
 }
 
 /// The part a descriptor plays in the manifest that names it.
@@ -226,4 +228,19 @@ pub struct ReferrerKey {
     pub artifact_type: String,
     /// Bytes of the annotations as JSON, 0 when there are none.
     pub annotations_len: u64,
+}
+
+/// What repositories hold together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub bytes: u64,
+    /// Manifests, indexes included.
+    pub images: u64,
+}
+
+/// The bounds of a [`Usage`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    pub max_bytes: Option<u64>,
+    pub max_images: Option<u64>,
 }

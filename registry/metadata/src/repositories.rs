@@ -10,6 +10,7 @@ use crate::error::{Error, parse};
 use crate::model::{
     Domain, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability,
 };
+use crate::quotas;
 
 const TABLE: &str = "repositories";
 
@@ -54,11 +55,15 @@ pub fn insert(tx: &Tx<'_>, repository: &Repository) -> Result<bool, Error> {
             i64::from(repository.scan_on_push)
         ],
     )?;
+    if inserted == 1 {
+        quotas::begin(tx, &repository.uid)?;
+    }
     Ok(inserted == 1)
 }
 
 /// Removes the row and notes the uid for [`crate::garbage::purge_repository`]. False when it was gone.
 pub fn delete(tx: &Tx<'_>, uid: &RepositoryUid, now_ms: i64) -> Result<bool, Error> {
+    quotas::end(tx, uid)?;
     let deleted = tx.execute("DELETE FROM repositories WHERE uid = $1", params![uid.as_str()])?;
     if deleted == 1 {
         tx.execute(

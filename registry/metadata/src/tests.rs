@@ -1,6 +1,7 @@
 //! The queries over a real SQLite file whose closures are run twice at random.
 
 mod content;
+mod quotas;
 mod repositories;
 mod uploads;
 
@@ -80,6 +81,7 @@ fn manifest(byte: u8, subject: Option<Digest>) -> Manifest {
         subject,
         image_size: 70,
         pushed_at_ms: 9,
+        last_pulled_at_ms: None,
     }
 }
 

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use crate::commit::{Content, blob_key};
 use crate::error::CoreError;
 use crate::manifest::{ParsedManifest, parse};
+use crate::quotas;
 use crate::referrers::sealed_annotations;
 use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
@@ -244,6 +245,9 @@ impl Commit {
             content.commit(tx, self.now_ms)?;
         }
         let created = self.insert(tx, &repository, image_size)?;
+        if created {
+            quotas::check(tx, &repository.name, 0)?;
+        }
         let mut changed = created;
         for tag in &self.tags {
             changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?;
@@ -262,6 +266,7 @@ impl Commit {
             subject: parsed.subject.clone(),
             image_size,
             pushed_at_ms: self.now_ms,
+            last_pulled_at_ms: None,
         };
         if !manifests::insert(tx, &repository.uid, &manifest)? {
             return Ok(false);

@@ -63,13 +63,13 @@ async fn a_manifest_takes_its_tags_and_contents_with_it() {
             Ok((
                 manifests::by_tag(tx, &uid("r"), &"v1".parse().unwrap())?,
                 manifests::contents(tx, &uid("r"), &digest(1))?,
-                manifests::parent(tx, &uid("r"), &digest(22))?,
-                manifests::parent(tx, &uid("r"), &digest(21))?,
+                manifests::parents(tx, &uid("r"), &digest(22), 2)?,
+                manifests::parents(tx, &uid("r"), &digest(21), 2)?,
                 tags::of_digest(tx, &uid("r"), &digest(1), 10)?.len(),
             ))
         })
         .await;
-    assert_eq!(found, (Some(manifest(1, None)), contents(), Some(digest(1)), None, 2));
+    assert_eq!(found, (Some(manifest(1, None)), contents(), vec![digest(1)], vec![], 2));
     world.write(|tx| manifests::delete(tx, &uid("r"), &manifest(1, None))).await;
     let left = world
         .write(|tx| {

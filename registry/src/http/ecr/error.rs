@@ -103,6 +103,10 @@ impl Subject<'_> {
                 "InvalidParameterException",
                 format!("Requested image is referenced by manifest list: [{index}]"),
             ),
+            error @ CoreError::QuotaExceeded { .. } => {
+                let message = error.to_string();
+                AwsError::client("LimitExceededException", format!("Not stored: {message}"))
+            }
             CoreError::Full(source) => {
                 tracing::error!(error = %source, "no space is left");
                 AwsError::client("LimitExceededException", "The server has no space left")
