@@ -43,6 +43,8 @@ enum Command {
     /// Administer clusters
     #[command(subcommand)]
     Cluster(Cluster),
+    #[command(subcommand)]
+    Instance(registry_cli::Instance),
     /// Check, publish and try out policy files
     #[command(subcommand)]
     Policy(Policy),
@@ -63,6 +65,8 @@ enum Admin {
 #[derive(Debug, Subcommand)]
 enum Cluster {
     JoinToken(registry_cli::JoinToken),
+    #[command(subcommand)]
+    JoinTokens(registry_cli::JoinTokens),
 }
 
 #[derive(Debug, Subcommand)]
@@ -111,6 +115,8 @@ impl Arguments {
             Command::Policy(Policy::Simulate(simulate)) => simulate.run(),
             Command::Policy(Policy::Apply(apply)) => block_on(apply.run()),
             Command::Cluster(Cluster::JoinToken(join_token)) => block_on(join_token.run()),
+            Command::Cluster(Cluster::JoinTokens(join_tokens)) => block_on(join_tokens.run()),
+            Command::Instance(instance) => block_on(instance.run()),
             Command::Deploy(deploy) => block_on(deploy.run()),
             Command::Serve(arguments) => block_on(serve::run(arguments)),
             Command::Up(arguments) => block_on(up::run(arguments)),

@@ -7,6 +7,7 @@ mod binding;
 mod control;
 mod credentials;
 mod delivery;
+mod host;
 mod join;
 mod liveness;
 mod payload;
@@ -15,7 +16,8 @@ mod telemetry;
 mod upgrade;
 
 pub(crate) use binding::{bound_instance, instance_of_task, own_instance_only};
-pub(crate) use join::{create_token, join};
+pub(crate) use host::{enrol_directly, host_of};
+pub(crate) use join::{Invitation, create_token, join};
 pub(crate) use liveness::Liveness;
 pub(crate) use sessions::Sessions;
 pub(crate) use upgrade::websocket;

@@ -13,7 +13,9 @@ mod services;
 mod snapshot;
 
 pub(crate) use images::resolve_missing_images;
-pub(crate) use lifecycle::{Report, apply_container_report, apply_report, give_up, note_health, stop_task};
+pub(crate) use lifecycle::{
+    Report, apply_container_report, apply_report, give_up, give_up_all, note_health, stop_task,
+};
 pub(crate) use placement::{check_constraints, engine_instance, engine_task, placement_request, strategies};
 pub(crate) use reconciler::Reconciler;
 pub(crate) use snapshot::percentages;

@@ -15,7 +15,7 @@ use scheduler_protocol::{JOIN_PATH, WEBSOCKET_PATH};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::agents::{Liveness, Sessions, create_token, join, websocket};
+use crate::agents::{Invitation, Liveness, Sessions, create_token, join, websocket};
 use crate::config::SchedulerConfig;
 use crate::core::Core;
 use crate::http::berth::{self, BerthClusters};
@@ -176,8 +176,14 @@ impl Scheduler {
     /// A cluster name that is none; the database's.
     pub async fn local_join_token(&self, cluster: &str) -> Result<String, SchedulerError> {
         let cluster = self.core.names.parse_cluster(Some(cluster)).map_err(SchedulerError::Refused)?;
-        let enrolment = Enrolment { cluster, zone: None, attributes: Vec::new() };
-        let made = create_token(&self.core, enrolment, LOCAL_TOKEN_LIFE).await;
+        let invitation = Invitation {
+            enrolment: Enrolment::of_cluster(cluster),
+            life: LOCAL_TOKEN_LIFE,
+            uses: 1,
+            instance: None,
+            created_by: "berth up".to_owned(),
+        };
+        let made = create_token(&self.core, invitation).await;
         made.map(|(token, _)| token).map_err(SchedulerError::Refused)
     }
 

@@ -4,10 +4,12 @@
 //! took over raises the epoch; from then on the one before cannot write.
 
 mod enrolment;
+mod join_token;
 mod load;
 mod statement;
 
-pub(crate) use enrolment::{Enrolment, JoinToken};
+pub(crate) use enrolment::Enrolment;
+pub(crate) use join_token::{JoinToken, Standing};
 
 use std::sync::Arc;
 
@@ -18,8 +20,14 @@ use crate::state::{Change, State};
 use statement::statements;
 
 const NAMESPACE: &str = "scheduler";
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "initial", sql: include_str!("../migrations/0001_initial.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "initial", sql: include_str!("../migrations/0001_initial.sql") },
+    Migration {
+        version: 2,
+        name: "join_token_limits",
+        sql: include_str!("../migrations/0002_join_token_limits.sql"),
+    },
+];
 
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]

@@ -24,10 +24,7 @@ impl Identity {
         if !well_formed {
             return Err(IdentityError::Invalid(format!("'{instance}' is no name for a host's user")));
         }
-        let key = AccessKey {
-            access_key_id: unique_id::access_key_id(),
-            secret_access_key: unique_id::secret_access_key(),
-        };
+        let key = new_key();
         let user = NewUser {
             uid: unique_id::user(),
             name: instance.to_owned(),
@@ -55,6 +52,38 @@ impl Identity {
         Ok(key)
     }
 
+    /// Gives a host another key; the one it had works nowhere within a second, and here at once.
+    ///
+    /// # Errors
+    /// `NotFound` when the host has no principal any more; the database's.
+    pub async fn renew_instance_key(&self, instance: &str) -> Result<AccessKey, IdentityError> {
+        let key = new_key();
+        let name = instance.to_owned();
+        let not_found = || IdentityError::NotFound(format!("the user {instance} of a host"));
+        let uid = {
+            let directory = self.inner().directory.load();
+            directory.user_by_name(instance).map(|user| user.uid.to_string()).ok_or_else(not_found)?
+        };
+        let row = seal_key(&self.inner().sealer, &key, &uid, Owner::Berth);
+        let now_ms = self.now_ms();
+        let renewed = self
+            .inner()
+            .database
+            .write(move |tx| {
+                let found = store::principals::find_user(tx, &name)?;
+                if found.is_none_or(|found| found.uid != uid || found.owner != Owner::Berth.as_str()) {
+                    return Ok::<_, IdentityError>(false);
+                }
+                store::keys::delete_of_user(tx, &uid)?;
+                store::keys::insert(tx, &row, now_ms)?;
+                store::bump(tx)?;
+                Ok(true)
+            })
+            .await?;
+        self.refresh().await?;
+        if renewed { Ok(key) } else { Err(not_found()) }
+    }
+
     /// Removes the principal of a host; its key works nowhere within a second, and here at once. A host
     /// that has none is no error.
     ///
@@ -76,4 +105,8 @@ impl Identity {
             .await?;
         self.refresh().await
     }
+}
+
+fn new_key() -> AccessKey {
+    AccessKey { access_key_id: unique_id::access_key_id(), secret_access_key: unique_id::secret_access_key() }
 }

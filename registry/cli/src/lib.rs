@@ -7,9 +7,12 @@
 mod cluster;
 mod connection;
 mod deploy;
+mod instance;
 mod policy;
+mod table;
 
-pub use cluster::JoinToken;
+pub use cluster::{JoinToken, JoinTokens};
 pub use connection::{Connection, Output};
 pub use deploy::Deploy;
+pub use instance::Instance;
 pub use policy::Apply;

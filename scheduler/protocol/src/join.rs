@@ -30,6 +30,9 @@ pub struct JoinResponse {
     pub endpoint: Option<String>,
     pub access_key_id: String,
     pub secret_access_key: String,
+    /// Whose key it is: a host that gets another principal is another container instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
     /// Most CPU units that the host may register.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_cpu: Option<i64>,

@@ -1,27 +1,25 @@
-//! Berth's own operations on clusters: join tokens, and cutting a host off.
+//! Berth's own operations on clusters: join tokens, keys for hosts, and cutting a host off.
+
+mod hosts;
+mod join_tokens;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
 use registry_aws::AwsError;
-use registry_aws::timestamp::epoch_seconds;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::ecs::error::{instance_not_found, invalid};
-use super::ecs::{active_cluster, deregister, read, text};
-use crate::agents::create_token;
+use super::ecs::text;
 use crate::core::Core;
-use crate::model::Attribute;
-use crate::store::Enrolment;
 
 const CREATE_JOIN_TOKEN: &str = "CreateJoinToken";
+const LIST_JOIN_TOKENS: &str = "ListJoinTokens";
+const REVOKE_JOIN_TOKEN: &str = "RevokeJoinToken";
+const ENROL_HOST: &str = "EnrolHost";
 const REVOKE_INSTANCE: &str = "RevokeInstance";
-pub(crate) const OPERATIONS: &[&str] = &[CREATE_JOIN_TOKEN, REVOKE_INSTANCE];
-const DEFAULT_LIFE_SECONDS: i64 = 3600;
-const LONGEST_LIFE_SECONDS: i64 = 7 * 24 * 3600;
+pub(crate) const OPERATIONS: &[&str] =
+    &[CREATE_JOIN_TOKEN, LIST_JOIN_TOKENS, REVOKE_JOIN_TOKEN, ENROL_HOST, REVOKE_INSTANCE];
 
 pub(crate) struct BerthClusters {
     core: Arc<Core>,
@@ -31,23 +29,31 @@ impl BerthClusters {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self { core }
     }
-}
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CreateJoinToken {
-    cluster: Option<String>,
-    availability_zone: Option<String>,
-    #[serde(default)]
-    attributes: Vec<Attribute>,
-    expires_in_seconds: Option<i64>,
-}
+    fn on_cluster(&self, action: &'static str, input: &Value) -> Check {
+        let cluster = self.core.names.parse_cluster(text(input, "cluster")).ok();
+        cluster.map_or_else(|| Check::any(action), |one| Check::on(action, self.core.names.cluster(&one)))
+    }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RevokeInstance {
-    cluster: Option<String>,
-    container_instance: String,
+    /// The instance that the request names; everything, when it names none that could be.
+    fn on_instance(&self, action: &'static str, input: &Value) -> Check {
+        let names = &self.core.names;
+        let cluster = names.parse_cluster(text(input, "cluster")).ok();
+        let instance = cluster.zip(text(input, "containerInstance")).and_then(|(cluster, text)| {
+            let id = names.parse_instance(text, &cluster).ok()?;
+            Some(names.instance(&cluster, &id))
+        });
+        instance.map_or_else(|| Check::any(action), |arn| Check::on(action, arn))
+    }
+
+    /// Whoever makes a key or token for a host that is there takes its identity: the cluster is not enough.
+    fn on_cluster_and_named_instance(&self, action: &'static str, input: &Value) -> Vec<Check> {
+        let mut checks = vec![self.on_cluster(action, input)];
+        if text(input, "containerInstance").is_some() {
+            checks.push(self.on_instance(action, input));
+        }
+        checks
+    }
 }
 
 #[async_trait]
@@ -71,94 +77,30 @@ impl AwsApi for BerthClusters {
         operation: &str,
         input: &Value,
     ) -> Result<Vec<Check>, AwsError> {
-        let names = &self.core.names;
-        let cluster = names.parse_cluster(text(input, "cluster")).ok();
-        if operation == CREATE_JOIN_TOKEN {
-            let action = "berth:CreateJoinToken";
-            return Ok(vec![
-                cluster.map_or_else(|| Check::any(action), |one| Check::on(action, names.cluster(&one))),
-            ]);
-        }
-        let action = "berth:RevokeInstance";
-        let instance = cluster.zip(text(input, "containerInstance")).and_then(|(cluster, text)| {
-            let id = names.parse_instance(text, &cluster).ok()?;
-            Some(names.instance(&cluster, &id))
-        });
-        Ok(vec![instance.map_or_else(|| Check::any(action), |arn| Check::on(action, arn))])
+        Ok(match operation {
+            CREATE_JOIN_TOKEN => self.on_cluster_and_named_instance("berth:CreateJoinToken", input),
+            LIST_JOIN_TOKENS => vec![self.on_cluster("berth:ListJoinTokens", input)],
+            REVOKE_JOIN_TOKEN => vec![self.on_cluster("berth:RevokeJoinToken", input)],
+            ENROL_HOST => self.on_cluster_and_named_instance("berth:EnrolHost", input),
+            _ => vec![self.on_instance("berth:RevokeInstance", input)],
+        })
     }
 
     async fn call(
         &self,
-        _ctx: &RequestContext,
-        _caller: &Caller,
+        ctx: &RequestContext,
+        caller: &Caller,
         operation: &str,
         input: Value,
     ) -> Result<Value, AwsError> {
+        let core = &self.core;
         match operation {
-            CREATE_JOIN_TOKEN => self.create_join_token(input).await,
-            REVOKE_INSTANCE => self.revoke_instance(input).await,
+            CREATE_JOIN_TOKEN => join_tokens::create_join_token(core, ctx, caller, input).await,
+            LIST_JOIN_TOKENS => join_tokens::list_join_tokens(core, input).await,
+            REVOKE_JOIN_TOKEN => join_tokens::revoke_join_token(core, input).await,
+            ENROL_HOST => hosts::enrol_host(core, ctx, input).await,
+            REVOKE_INSTANCE => hosts::revoke_instance(core, input).await,
             _ => Err(AwsError::unknown_operation()),
         }
-    }
-}
-
-impl BerthClusters {
-    async fn create_join_token(&self, input: Value) -> Result<Value, AwsError> {
-        let request: CreateJoinToken = read(input)?;
-        let cluster = self.core.names.parse_cluster(request.cluster.as_deref())?;
-        active_cluster(&self.core.ledger.read(), &cluster)?;
-        let seconds = request.expires_in_seconds.unwrap_or(DEFAULT_LIFE_SECONDS);
-        if !(1..=LONGEST_LIFE_SECONDS).contains(&seconds) {
-            return Err(invalid("expiresInSeconds must be between 1 second and 7 days."));
-        }
-        let well_formed = |text: &str| {
-            !text.is_empty()
-                && text.len() <= 128
-                && text.chars().all(|one| one.is_ascii_graphic() || one == ' ')
-        };
-        let texts = request.attributes.iter().flat_map(|one| [Some(&one.name), one.value.as_ref()]);
-        if texts.chain([request.availability_zone.as_ref()]).flatten().any(|text| !well_formed(text)) {
-            return Err(invalid("Zones and attributes have 1 to 128 printable characters."));
-        }
-        let enrolment = Enrolment {
-            cluster: cluster.clone(),
-            zone: request.availability_zone,
-            attributes: request.attributes,
-        };
-        let life = Duration::from_secs(seconds.unsigned_abs());
-        let (token, expires_at) = create_token(&self.core, enrolment, life).await?;
-        let mut output = json!({
-            "token": token,
-            "clusterArn": self.core.names.cluster(&cluster),
-            "expiresAt": epoch_seconds(expires_at),
-        });
-        if let Some(endpoint) = &self.core.config.endpoint {
-            output["endpoint"] = json!(endpoint);
-        }
-        Ok(output)
-    }
-
-    /// The host's key works nowhere within a second, its instance is gone, its tasks are replaced.
-    async fn revoke_instance(&self, input: Value) -> Result<Value, AwsError> {
-        let request: RevokeInstance = read(input)?;
-        let cluster = self.core.names.parse_cluster(request.cluster.as_deref())?;
-        let id = self.core.names.parse_instance(&request.container_instance, &cluster)?;
-        let of_change = id.clone();
-        let instance = self
-            .core
-            .ledger
-            .change(move |draft| {
-                let found = draft.state().instance(&of_change).filter(|found| found.cluster == cluster);
-                let found = found.cloned().ok_or_else(instance_not_found)?;
-                Ok::<_, AwsError>(deregister(draft, &of_change, "Host revoked by user").unwrap_or(found))
-            })
-            .await?;
-        if let Some(host) = &instance.host {
-            self.core.identity.delete_instance_principal(host).await.map_err(|error| {
-                tracing::error!(error = %error, "a host's principal could not be deleted");
-                AwsError::server()
-            })?;
-        }
-        Ok(json!({ "containerInstanceArn": self.core.names.instance(&instance.cluster, &instance.id) }))
     }
 }

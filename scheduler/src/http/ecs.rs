@@ -22,6 +22,7 @@ mod tasks;
 pub(crate) use clusters::active_cluster;
 pub(crate) use input::{check_tags, read, text};
 pub(crate) use instances::deregister;
+pub(crate) use page::{Order, PageInput, pick};
 
 use std::sync::Arc;
 

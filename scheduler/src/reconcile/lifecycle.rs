@@ -161,6 +161,14 @@ pub(crate) fn give_up(draft: &mut Draft<'_>, id: &TaskId, code: StopCode, reason
     edit_progress(draft, &task, |deployment| deployment.task_ended(end, now_ms));
 }
 
+/// Ends every task of an instance whose agent is gone or not believed any more.
+pub(crate) fn give_up_all(draft: &mut Draft<'_>, instance: &InstanceId, reason: &str) {
+    let tasks: Vec<TaskId> = draft.state().live_tasks_on(instance).map(|task| task.id.clone()).collect();
+    for task in tasks {
+        give_up(draft, &task, StopCode::InfrastructureHealth, reason);
+    }
+}
+
 /// Changes the counters of the deployment that a task belongs to.
 pub(super) fn edit_progress(draft: &mut Draft<'_>, task: &Task, edit: impl FnOnce(&mut engine::Deployment)) {
     let (Some(key), Some(id)) = (service_of(task), &task.deployment) else { return };

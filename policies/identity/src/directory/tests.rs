@@ -253,8 +253,15 @@ async fn the_principal_of_a_host_comes_and_goes() {
     assert!(!fixture.allowed(&caller, "ecs:RunTask", cluster));
     assert!(fixture.identity.create_instance_principal("host-1").await.is_err());
     assert!(fixture.identity.create_instance_principal("../x").await.is_err());
+    let renewed = fixture.identity.renew_instance_key("host-1").await.unwrap();
+    assert!(!fixture.allowed(&caller, "ecs:RegisterContainerInstance", cluster), "the key before is void");
+    let again = fixture.caller(&renewed).await;
+    assert_eq!(again.principal_uid(), caller.principal_uid());
+    assert!(fixture.allowed(&again, "ecs:RegisterContainerInstance", cluster));
+    assert!(fixture.identity.renew_instance_key("administrator").await.is_err());
     fixture.identity.delete_instance_principal("host-1").await.unwrap();
-    assert!(!fixture.allowed(&caller, "ecs:RegisterContainerInstance", cluster));
+    assert!(!fixture.allowed(&again, "ecs:RegisterContainerInstance", cluster));
+    assert!(fixture.identity.renew_instance_key("host-1").await.is_err());
     fixture.identity.delete_instance_principal("host-1").await.unwrap();
     assert!(fixture.identity.delete_instance_principal("administrator").await.is_err());
 }

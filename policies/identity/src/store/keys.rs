@@ -57,6 +57,12 @@ pub(crate) fn delete(tx: &Tx<'_>, access_key_id: &str) -> Result<bool, Error> {
     Ok(changed > 0)
 }
 
+/// Deletes every key of a user.
+pub(crate) fn delete_of_user(tx: &Tx<'_>, user_uid: &str) -> Result<(), Error> {
+    tx.execute("DELETE FROM identity_access_keys WHERE user_uid = $1", params![user_uid])?;
+    Ok(())
+}
+
 /// The column that token keys are sealed for.
 pub(crate) const TOKEN_KEY_COLUMN: &str = "identity_token_keys.secret";
 

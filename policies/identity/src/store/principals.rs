@@ -132,7 +132,7 @@ pub(crate) fn find_user(tx: &Tx<'_>, name: &str) -> Result<Option<Found>, Error>
 
 /// Deletes a user with its keys, memberships and policies.
 pub(crate) fn delete_user(tx: &Tx<'_>, uid: &str) -> Result<(), Error> {
-    tx.execute("DELETE FROM identity_access_keys WHERE user_uid = $1", params![uid])?;
+    super::keys::delete_of_user(tx, uid)?;
     tx.execute("DELETE FROM identity_memberships WHERE user_uid = $1", params![uid])?;
     tx.execute("DELETE FROM identity_users WHERE uid = $1", params![uid])?;
     delete_policies_of(tx, uid)

@@ -14,26 +14,21 @@ use serde_json::{Value, json};
 
 use super::clusters::active_cluster;
 use super::error::{access_denied, client, invalid, task_not_found};
-use super::instances::deregister;
 use super::{Request, input, render};
 use crate::agents::{bound_instance, instance_of_task};
 use crate::core::Core;
 use crate::ids::{ClusterName, InstanceId, TaskId};
 use crate::model::{Attribute, Instance, InstanceStatus, PortSet};
-use crate::reconcile::{Report, apply_container_report, apply_report};
+use crate::reconcile::{Report, apply_container_report, apply_report, give_up_all};
 use crate::state::{Draft, Record};
-use crate::store::Enrolment;
+use crate::store::{Enrolment, StoreError};
 
 const ZONE: &str = "ecs.availability-zone";
 const MOST_ATTRIBUTES: usize = 300;
 
 pub(super) fn discover_poll_endpoint(core: &Core, request: Request<'_>) -> Result<Value, AwsError> {
-    let endpoint = match (&core.config.endpoint, &request.ctx.host) {
-        (Some(endpoint), _) => endpoint.clone(),
-        (None, Some(host)) if request.ctx.secure_transport => format!("https://{host}"),
-        (None, Some(host)) => format!("http://{host}"),
-        (None, None) => return Err(invalid("The request names no host to come back to.")),
-    };
+    let endpoint = request.ctx.base_url(core.config.advertise.as_deref());
+    let endpoint = endpoint.ok_or_else(|| invalid("The request names no host to come back to."))?;
     let response = DiscoverPollEndpointResponse {
         telemetry_endpoint: endpoint.clone(),
         endpoint,
@@ -49,13 +44,13 @@ pub(super) async fn register_container_instance(
 ) -> Result<Value, AwsError> {
     let input: RegisterContainerInstanceRequest = input::read(input)?;
     let cluster = core.names.parse_cluster(input.cluster.as_deref())?;
-    let enrolment = enrolment(core, request).await?;
-    if enrolment.as_ref().is_some_and(|enrolment| enrolment.cluster != cluster) {
+    let fixed = fixed_by_operators(core, request, &cluster).await?;
+    if fixed.enrolment.as_ref().is_some_and(|enrolment| enrolment.cluster != cluster) {
         return Err(access_denied("This host's join token was for another cluster."));
     }
     let named = input.container_instance_arn.as_deref().filter(|arn| !arn.is_empty());
     let named = named.map(|arn| core.names.parse_instance(arn, &cluster)).transpose()?;
-    let fresh = describe_host(core, request, &cluster, &input, enrolment.as_ref())?;
+    let fresh = describe_host(core, request, &cluster, &input, &fixed)?;
     let caller = request.caller.clone();
     let instance = core
         .ledger
@@ -70,15 +65,7 @@ pub(super) async fn register_container_instance(
                     Err(client("The container instance is INACTIVE. Register as a new one."))
                 }
                 Some(known) => Ok(register_again(draft, &known, fresh)),
-                None => {
-                    // An enrolled host has one instance; one that comes back without its state is another.
-                    if caller.instance().is_some() {
-                        supersede(draft, &fresh.principal);
-                    }
-                    let instance = Arc::new(fresh);
-                    draft.put(Record::Instance(Arc::clone(&instance)));
-                    Ok(instance)
-                }
+                None => Ok(register_anew(draft, fresh)),
             }
         })
         .await?;
@@ -86,12 +73,45 @@ pub(super) async fn register_container_instance(
     Ok(json!({ "containerInstance": render::instance(&core.names, &core.ledger.read(), &instance, true) }))
 }
 
-async fn enrolment(core: &Core, request: Request<'_>) -> Result<Option<Enrolment>, AwsError> {
-    let Some(host) = request.caller.instance() else { return Ok(None) };
-    core.store.enrolment(host).await.map_err(|error| {
+/// What an agent is not believed about.
+struct Fixed {
+    /// Of a host that joined by a token.
+    enrolment: Option<Enrolment>,
+    /// Names of the attributes that tokens of this cluster give: whoever has them has them by a token.
+    names: Vec<String>,
+}
+
+async fn fixed_by_operators(
+    core: &Core,
+    request: Request<'_>,
+    cluster: &ClusterName,
+) -> Result<Fixed, AwsError> {
+    let read = async {
+        let enrolment = match request.caller.instance() {
+            Some(host) => core.store.enrolment(host).await?,
+            None => None,
+        };
+        Ok::<_, StoreError>(Fixed { enrolment, names: core.store.operator_attributes(cluster).await? })
+    };
+    read.await.map_err(|error| {
         tracing::error!(error = %error, "an enrolment could not be read");
         AwsError::server()
     })
+}
+
+/// Refuses a host that offers more than the token by which it joined allows.
+fn check_bounds(enrolment: Option<&Enrolment>, cpu: i64, memory: i64) -> Result<(), AwsError> {
+    let Some(enrolment) = enrolment else { return Ok(()) };
+    for (name, unit, offered, most) in
+        [("CPU", "units", cpu, enrolment.max_cpu), ("MEMORY", "MiB", memory, enrolment.max_memory)]
+    {
+        if let Some(most) = most.filter(|most| offered > *most) {
+            return Err(invalid(format!(
+                "The host registers {offered} {unit} of {name}, and the token by which it joined allows at most {most}."
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn describe_host(
@@ -99,7 +119,7 @@ fn describe_host(
     request: Request<'_>,
     cluster: &ClusterName,
     input: &RegisterContainerInstanceRequest,
-    enrolment: Option<&Enrolment>,
+    fixed: &Fixed,
 ) -> Result<Instance, AwsError> {
     let integer = |name: &str| {
         let resource = input.total_resources.iter().find(|resource| resource.name == name);
@@ -110,6 +130,8 @@ fn describe_host(
     if !(0..=i64::from(i32::MAX)).contains(&cpu) || !(0..=i64::from(i32::MAX)).contains(&memory) {
         return Err(invalid("CPU and MEMORY must not be negative."));
     }
+    let enrolment = fixed.enrolment.as_ref();
+    check_bounds(enrolment, cpu, memory)?;
     if input.attributes.len() > MOST_ATTRIBUTES {
         return Err(invalid("An instance registers at most 300 attributes."));
     }
@@ -125,7 +147,7 @@ fn describe_host(
         reserved_tcp: ports(&input.total_resources, "PORTS")?,
         reserved_udp: ports(&input.total_resources, "PORTS_UDP")?,
         gpus: input.platform_devices.iter().map(|device| device.id.clone()).collect(),
-        attributes: attributes(input, enrolment),
+        attributes: attributes(input, fixed),
         custom_attributes: Vec::new(),
         zone,
         agent_version: version.agent_version,
@@ -143,21 +165,23 @@ fn describe_host(
 }
 
 /// What the agent says of itself, under what the operator fixed: that an agent cannot change.
-fn attributes(input: &RegisterContainerInstanceRequest, enrolment: Option<&Enrolment>) -> Vec<Attribute> {
-    let mut fixed: Vec<Attribute> =
+fn attributes(input: &RegisterContainerInstanceRequest, fixed: &Fixed) -> Vec<Attribute> {
+    let enrolment = fixed.enrolment.as_ref();
+    let mut given: Vec<Attribute> =
         enrolment.map(|enrolment| enrolment.attributes.clone()).unwrap_or_default();
     if let Some(zone) = enrolment.and_then(|enrolment| enrolment.zone.clone()) {
-        fixed.push(Attribute { name: ZONE.into(), value: Some(zone) });
+        given.push(Attribute { name: ZONE.into(), value: Some(zone) });
     }
     let mut attributes: Vec<Attribute> = input
         .attributes
         .iter()
-        .filter(|attribute| fixed.iter().all(|fixed| fixed.name != attribute.name))
+        .filter(|attribute| given.iter().all(|given| given.name != attribute.name))
+        .filter(|attribute| !fixed.names.contains(&attribute.name))
         // Where a host stands is never for itself to say.
         .filter(|attribute| attribute.name != ZONE)
         .map(|attribute| Attribute { name: attribute.name.clone(), value: attribute.value.clone() })
         .collect();
-    attributes.extend(fixed);
+    attributes.extend(given);
     attributes.sort_unstable();
     attributes.dedup_by(|one, other| one.name == other.name);
     attributes
@@ -203,18 +227,22 @@ fn register_again(draft: &mut Draft<'_>, known: &Arc<Instance>, fresh: Instance)
     changed.unwrap_or_else(|| Arc::clone(known))
 }
 
-fn supersede(draft: &mut Draft<'_>, principal: &str) {
-    let of_principal =
-        |one: &&Arc<Instance>| one.principal == principal && one.status != InstanceStatus::Inactive;
-    let older: Vec<InstanceId> =
-        draft.state().instances().filter(of_principal).map(|one| one.id.clone()).collect();
-    for id in older {
-        deregister(
-            draft,
-            &id,
-            "Container instance deregistered: its host registered anew, without its state",
-        );
-    }
+/// An enrolled host has one instance, and keeps it when it comes back without its state. Of the tasks it had it
+/// knows nothing: they are over.
+fn register_anew(draft: &mut Draft<'_>, fresh: Instance) -> Arc<Instance> {
+    let same_host = |one: &&Arc<Instance>| {
+        fresh.host.is_some() && one.principal == fresh.principal && one.status != InstanceStatus::Inactive
+    };
+    let Some(known) = draft.state().instances_of(&fresh.cluster).find(same_host).cloned() else {
+        let instance = Arc::new(fresh);
+        draft.put(Record::Instance(Arc::clone(&instance)));
+        return instance;
+    };
+    give_up_all(draft, &known.id, "The host registered again without its state");
+    let token = fresh.client_token.clone();
+    register_again(draft, &known, fresh);
+    let changed = draft.edit_instance(&known.id, |instance| instance.client_token = token);
+    changed.unwrap_or(known)
 }
 
 pub(super) async fn submit_task_state_change(

@@ -8,15 +8,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::clusters::active_cluster;
-use super::error::{instance_not_found, invalid};
+use super::error::{access_denied, instance_not_found, invalid};
 use super::page::{Order, PageInput, pick};
 use super::render::{failure, instance as render_instance};
 use super::{Request, input, page};
 use crate::agents::own_instance_only;
 use crate::core::Core;
-use crate::ids::{ClusterName, InstanceId, TaskId};
-use crate::model::{Instance, InstanceStatus, StopCode};
-use crate::reconcile::give_up;
+use crate::ids::{ClusterName, InstanceId};
+use crate::model::{Instance, InstanceStatus};
+use crate::reconcile::give_up_all;
 use crate::state::{Draft, State};
 
 #[derive(Deserialize)]
@@ -143,10 +143,7 @@ pub(super) async fn deregister_container_instance(
 
 /// Takes an instance out of the cluster; its tasks are over.
 pub(crate) fn deregister(draft: &mut Draft<'_>, id: &InstanceId, reason: &str) -> Option<Arc<Instance>> {
-    let tasks: Vec<TaskId> = draft.state().live_tasks_on(id).map(|task| task.id.clone()).collect();
-    for task in tasks {
-        give_up(draft, &task, StopCode::InfrastructureHealth, reason);
-    }
+    give_up_all(draft, id, reason);
     let now_ms = draft.now_ms;
     draft.edit_instance(id, |instance| {
         instance.status = InstanceStatus::Inactive;
@@ -187,6 +184,11 @@ pub(super) async fn update_container_instances_state(
                 own_instance_only(draft.state(), &caller, id)?;
                 if known.status == InstanceStatus::Inactive {
                     return Err(invalid("The container instance is INACTIVE."));
+                }
+                if caller.instance().is_some() && status == InstanceStatus::Active {
+                    return Err(access_denied(
+                        "A host may drain itself; that tasks come to it again is for an operator to say.",
+                    ));
                 }
                 if known.status != status {
                     draft.edit_instance(id, |instance| instance.status = status);

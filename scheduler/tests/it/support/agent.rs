@@ -65,12 +65,38 @@ impl Agent {
 
     /// Exchanges a token for a key, and does nothing with it yet.
     pub(crate) async fn enrol(server: &Server, token: Value) -> Agent {
-        let token = server.berth("CreateJoinToken", token).await["token"].as_str().unwrap().to_owned();
-        let (status, body) = post(server, "/join", &json!({ "token": token }).to_string()).await;
-        assert_eq!(status, 200, "{body}");
+        Self::exchange(server, token, None, None).await.unwrap()
+    }
+
+    /// Exchanges a token, signed by a host's key, or with the name of a machine; the error is the refusal's body.
+    pub(crate) async fn exchange(
+        server: &Server,
+        token: Value,
+        machine: Option<&str>,
+        signed_by: Option<&Agent>,
+    ) -> Result<Agent, String> {
+        let token = server.berth("CreateJoinToken", token).await["token"].clone();
+        let body = json!({ "token": token, "machine": machine }).to_string();
+        let headers = signed_by.map(|host| host.sign_join(&body)).unwrap_or_default();
+        let (status, body) = plain(server, "POST", "/join", &headers, &body).await;
+        if status != 200 {
+            return Err(body);
+        }
         let joined: wire::JoinResponse = serde_json::from_str(&body).unwrap();
         let credentials = Credentials::new(joined.access_key_id, joined.secret_access_key);
-        Self::with_credentials(server, credentials, &joined.cluster)
+        Ok(Self::with_credentials(server, credentials, &joined.cluster))
+    }
+
+    /// Headers with which this host shows that it has its key.
+    fn sign_join(&self, body: &str) -> String {
+        let request = Request::post("/join").header("host", self.address.to_string());
+        let request = request.header("content-type", "application/json").body(()).unwrap();
+        let (mut parts, ()) = request.into_parts();
+        let now_ms = registry_runtime::Clock::system().now_ms();
+        sigv4::sign(&mut parts, &self.credentials, REGION, "ecs", body.as_bytes(), now_ms);
+        let signed =
+            parts.headers.iter().filter(|(name, _)| !matches!(name.as_str(), "host" | "content-type"));
+        signed.map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap())).collect()
     }
 
     pub(crate) fn with_credentials(server: &Server, credentials: Credentials, cluster: &str) -> Agent {
@@ -255,7 +281,7 @@ impl Worker {
                 self.log.lock().credentials.push(credentials);
                 Some(AgentMessage::RoleCredentialsAck(ack))
             }
-            ServerMessage::Error(_) | ServerMessage::Close(_) => None,
+            ServerMessage::Error(_) | ServerMessage::Close(_) | ServerMessage::Endpoints(_) => None,
         }
     }
 
@@ -333,19 +359,20 @@ fn escape(value: &str) -> String {
 
 /// A plain request without credentials.
 pub(crate) async fn post(server: &Server, path: &str, body: &str) -> (u16, String) {
-    plain(server, "POST", path, body).await
+    plain(server, "POST", path, "", body).await
 }
 
 /// A plain request without credentials.
 pub(crate) async fn get(server: &Server, path: &str) -> (u16, String) {
-    plain(server, "GET", path, "").await
+    plain(server, "GET", path, "", "").await
 }
 
-async fn plain(server: &Server, method: &str, path: &str, body: &str) -> (u16, String) {
+/// `headers` are whole lines.
+async fn plain(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
         server.address,
         body.len()
     );
