@@ -26,5 +26,7 @@ pub use key_row::{Domain, KeyRow, Sealed, SuspendedUpload};
 pub use pace::Pace;
 pub use replicate::{QuorumError, Rejection, ReplicaId, Replicated};
 pub use store::fs::FsStore;
+pub use store::marker::Marker;
 pub use store::memory::MemoryStore;
+pub use store::s3::{S3Config, S3Store};
 pub use store::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, Replacement, StoreError};

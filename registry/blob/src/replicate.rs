@@ -111,22 +111,27 @@ impl Replicated {
         write_quorum: Option<usize>,
     ) -> Result<Self, QuorumError> {
         let count = replicas.len();
-        if count == 0 || count > MOST_REPLICAS {
-            return Err(QuorumError::Replicas);
-        }
         let named_twice =
             |(at, (id, _)): (usize, &(ReplicaId, _))| replicas[..at].iter().any(|(other, _)| other == id);
         if replicas.iter().enumerate().any(named_twice) {
             return Err(QuorumError::SameName);
         }
-        let least = if count < 3 { 1 } else { count / 2 + 1 };
-        let write_quorum = match write_quorum {
-            None if count == 2 => return Err(QuorumError::Unstated),
-            None => least,
-            Some(stated) if (least..=count).contains(&stated) => stated,
-            Some(_) => return Err(QuorumError::Quorum { least }),
-        };
+        let write_quorum = Self::quorum_of(count, write_quorum)?;
         Ok(Self::assemble(replicas, write_quorum))
+    }
+
+    /// The write quorum of `count` replicas: the stated one, if it can be.
+    pub fn quorum_of(count: usize, stated: Option<usize>) -> Result<usize, QuorumError> {
+        if count == 0 || count > MOST_REPLICAS {
+            return Err(QuorumError::Replicas);
+        }
+        let least = if count < 3 { 1 } else { count / 2 + 1 };
+        match stated {
+            None if count == 2 => Err(QuorumError::Unstated),
+            None => Ok(least),
+            Some(stated) if (least..=count).contains(&stated) => Ok(stated),
+            Some(_) => Err(QuorumError::Quorum { least }),
+        }
     }
 
     fn assemble(replicas: Vec<(ReplicaId, Arc<dyn BlobStore>)>, write_quorum: usize) -> Self {
@@ -168,6 +173,11 @@ impl Replicated {
     /// How many replicas must hold an object before it counts as written.
     pub fn write_quorum(&self) -> usize {
         self.write_quorum
+    }
+
+    /// Whether new objects go to a replica.
+    pub fn is_written(&self, replica: &ReplicaId) -> bool {
+        self.replicas.iter().any(|other| other.id == *replica && other.writable)
     }
 
     /// Whether a replica answered too late within the last half minute.

@@ -6,7 +6,9 @@
 #[cfg(test)]
 pub(crate) mod faulty;
 pub(crate) mod fs;
+pub(crate) mod marker;
 pub(crate) mod memory;
+pub(crate) mod s3;
 
 use std::io;
 use std::sync::Arc;

@@ -44,7 +44,7 @@ pub use registry_metadata::{
 };
 pub use repositories::{NewRepository, PushTarget};
 pub use upkeep::{
-    Finding, FindingKind, Places, Purged, ReplicaError, ReplicaState, ReplicaStatus, Scrub, ScrubState, StoreStatus,
-    Tally, Upkeep, UpkeepConfig, open_replicas,
+    Finding, FindingKind, Places, Purged, ReplicaError, ReplicaState, ReplicaStatus, Scrub, ScrubState,
+    StoreStatus, Tally, Upkeep, UpkeepConfig, initialize_replicas, open_replicas,
 };
 pub use uploads::{FinishedUpload, NewUpload, UploadStatus};

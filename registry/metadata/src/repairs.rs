@@ -69,6 +69,15 @@ pub fn take(
     Ok(taken)
 }
 
+/// Whether a replica has a repair that is due.
+pub fn is_due(tx: &Tx<'_>, replica: &str, now_ms: i64) -> Result<bool, Error> {
+    let row = tx.query_optional(
+        "SELECT 1 FROM repairs WHERE replica = $1 AND due_at <= $2 LIMIT 1",
+        params![replica, now_ms],
+    )?;
+    Ok(row.is_some())
+}
+
 /// Whether a repair of this copy is queued.
 pub fn is_queued(tx: &Tx<'_>, file_id: &[u8; 16], replica: &str) -> Result<bool, Error> {
     let row = tx.query_optional(

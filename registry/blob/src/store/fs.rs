@@ -19,6 +19,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use tokio::time::{Instant, sleep};
 
+use super::marker::Marker;
 use super::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, Replacement, StoreError};
 use crate::file_id::FileId;
 use crate::replicate::ReplicaId;
@@ -44,6 +45,11 @@ impl FsStore {
     /// Called once, when the replica is registered.
     pub fn initialize(root: &Path, cluster: &str, replica: &ReplicaId) -> Result<(), StoreError> {
         Root::new(root, cluster, replica).initialize()
+    }
+
+    /// The marker that lies in `root`, if any. Blocks.
+    pub fn marker(root: &Path) -> Result<Option<Marker>, StoreError> {
+        Ok(root::read_marker(root)?)
     }
 
     /// A store over `root`. It works only while `root` carries the marker of this cluster and replica;

@@ -8,23 +8,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-
 use crate::file_id::FileId;
 use crate::replicate::ReplicaId;
 use crate::store::StoreError;
+use crate::store::marker::{MARKER, Marker};
+use parking_lot::Mutex;
 
-const MARKER: &str = "berth-replica.json";
 const OBJECTS: &str = "objects";
 const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Marker {
-    format: u32,
-    cluster: String,
-    replica: String,
-}
 
 /// Where a replica lies and whose it is.
 pub(super) struct Root {
@@ -38,10 +29,9 @@ pub(super) struct Root {
 
 impl Root {
     pub(super) fn new(path: &Path, cluster: &str, replica: &ReplicaId) -> Self {
-        let marker = Marker { format: 1, cluster: cluster.to_owned(), replica: replica.as_str().to_owned() };
         Self {
             path: path.to_owned(),
-            marker,
+            marker: Marker::new(cluster, replica),
             given_up: Mutex::default(),
             #[cfg(test)]
             fail_sync: std::sync::atomic::AtomicBool::new(false),
@@ -79,24 +69,9 @@ impl Root {
 
     /// Whether the marker is there and names this replica.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        match self.read_marker() {
-            Ok(Some(marker)) if marker == self.marker => Ok(()),
-            Ok(Some(marker)) => Err(StoreError::Offline(format!(
-                "{} belongs to replica {} of cluster {}",
-                self.path.display(),
-                marker.replica,
-                marker.cluster
-            ))),
-            Ok(None) => Err(StoreError::Offline(format!("{} has no {MARKER}", self.path.display()))),
+        match read_marker(&self.path) {
+            Ok(found) => self.marker.check(&self.path.display(), found.as_ref()),
             Err(error) => Err(StoreError::Offline(format!("{}: {error}", self.path.display()))),
-        }
-    }
-
-    fn read_marker(&self) -> io::Result<Option<Marker>> {
-        match std::fs::read(self.path.join(MARKER)) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
         }
     }
 
@@ -115,7 +90,7 @@ impl Root {
 
     pub(super) fn initialize(&self) -> Result<(), StoreError> {
         make_folder(&self.path)?;
-        if self.read_marker()?.is_some() {
+        if read_marker(&self.path)?.is_some() {
             return self.check();
         }
         let objects = self.path.join(OBJECTS);
@@ -153,6 +128,15 @@ impl Root {
         file.write_all(&text)?;
         file.sync_all()?;
         Ok(std::fs::rename(beside, self.path.join(MARKER))?)
+    }
+}
+
+/// The marker in a folder, if there is one.
+pub(super) fn read_marker(root: &Path) -> io::Result<Option<Marker>> {
+    match std::fs::read(root.join(MARKER)) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,0 +1,82 @@
+//! Upkeep of the content: which replicas there are, repairing them, walking over everything, and what is found.
+//!
+//! What is to be done lies in metadata, so that a restart, or another server, goes on where this one stopped.
+//! Invariant: nothing here deletes an object, but for `purge` at an operator's word, and what it deletes no
+//! row names.
+
+mod findings;
+mod repairs;
+mod replicas;
+mod scrub;
+mod status;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use registry_blob::{BlobStore, Marker, Pace, ReplicaId, StoreError};
+
+use crate::registry::Registry;
+
+pub use findings::Purged;
+pub use registry_metadata::replicas::ReplicaState;
+pub use registry_metadata::scrubs::{Finding, FindingKind, Scrub, ScrubState, Tally};
+pub use replicas::{ReplicaError, initialize_replicas, open_replicas};
+pub use status::{ReplicaStatus, StoreStatus};
+
+/// Where replicas can lie. Connected by whoever knows the configuration.
+#[async_trait]
+pub trait Places: Send + Sync {
+    /// The location in the one way it is written down.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    fn resolve(&self, location: &str) -> Result<String, String>;
+
+    /// The id of this installation, as markers carry it.
+    fn cluster(&self) -> &str;
+
+    /// The marker that lies there, if any.
+    async fn marker(&self, location: &str) -> Result<Option<Marker>, StoreError>;
+
+    /// Makes an empty place the root of a new replica.
+    async fn initialize(&self, location: &str, id: &ReplicaId) -> Result<(), StoreError>;
+
+    /// A store over a place, which may be offline.
+    fn open(&self, location: &str, id: &ReplicaId) -> Result<Arc<dyn BlobStore>, StoreError>;
+}
+
+/// What an operator may set.
+#[derive(Clone, Debug)]
+pub struct UpkeepConfig {
+    /// How many replicas must hold an object before it counts as written; `None`: a majority.
+    pub write_quorum: Option<usize>,
+    /// How fast scrub reads, bytes a second over all replicas; 0 is no bound.
+    pub scrub_rate: u64,
+    /// From the beginning of one walk to that of the next, milliseconds; 0: only when asked.
+    pub scrub_interval_ms: i64,
+}
+
+impl Default for UpkeepConfig {
+    fn default() -> Self {
+        Self { write_quorum: None, scrub_rate: 32 << 20, scrub_interval_ms: 30 * 24 * 3_600_000 }
+    }
+}
+
+/// Upkeep of one registry's content. Cheap to clone.
+#[derive(Clone)]
+pub struct Upkeep {
+    registry: Registry,
+    places: Arc<dyn Places>,
+    config: UpkeepConfig,
+    scrub_pace: Arc<Pace>,
+    /// The replicas that the content store works with.
+    loaded: Arc<Mutex<Vec<replicas::Loaded>>>,
+}
+
+impl Upkeep {
+    pub fn new(registry: Registry, places: Arc<dyn Places>, config: UpkeepConfig) -> Self {
+        let scrub_pace = Arc::new(Pace::new(config.scrub_rate));
+        Self { registry, places, config, scrub_pace, loaded: Arc::default() }
+    }
+}

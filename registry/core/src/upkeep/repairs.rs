@@ -1,0 +1,162 @@
+//! The worker of the repair queue, and what reads found bad.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use registry_blob::{BlobError, Pace, Repaired, ReplicaId};
+use registry_metadata::repairs::{self, Repair};
+use registry_metadata::scrubs::{self, Finding, FindingKind};
+use registry_metadata::{KeyRow, blobs};
+
+use super::Upkeep;
+use crate::commit::blob_key;
+use crate::error::CoreError;
+
+/// Repairs of one replica that are taken at a time.
+const TAKEN_AT_ONCE: u32 = 16;
+/// Repairs under way at a time.
+const AT_ONCE: usize = 4;
+/// How long a repair that was taken is left to whoever took it; the longest object may take hours.
+const TAKEN_FOR_MS: i64 = 3_600_000;
+/// From one attempt to the next: doubling, within these.
+const FIRST_PAUSE_MS: i64 = 5_000;
+const LONGEST_PAUSE_MS: i64 = 600_000;
+/// What a replica may take to say that it is there.
+const PROBE: Duration = Duration::from_secs(5);
+
+impl Upkeep {
+    /// One round: notes what reads found bad, queues what new replicas lack, and works on what is due. True
+    /// while there is more to do at once.
+    ///
+    /// # Errors
+    /// The database's. A repair that fails is put off.
+    pub async fn repair(&self) -> Result<bool, CoreError> {
+        self.note_rejections().await?;
+        let mut more = self.backfill().await?;
+        let replicas = self.registry.inner.content.replicas();
+        for id in replicas.replica_ids() {
+            let Some(store) = replicas.store(id).filter(|_| replicas.is_written(id)) else { continue };
+            if !matches!(tokio::time::timeout(PROBE, store.probe()).await, Ok(Ok(()))) {
+                continue;
+            }
+            let (name, now_ms) = (id.as_str().to_owned(), self.registry.now_ms());
+            let metadata = &self.registry.inner.metadata;
+            let is_due = metadata.point({
+                let name = name.clone();
+                move |tx| repairs::is_due(tx, &name, now_ms)
+            });
+            if !is_due.await.map_err(CoreError::from)? {
+                continue;
+            }
+            let taken = metadata
+                .write(move |tx| repairs::take(tx, &name, now_ms, now_ms + TAKEN_FOR_MS, TAKEN_AT_ONCE))
+                .await
+                .map_err(CoreError::from)?;
+            more |= taken.len() == TAKEN_AT_ONCE as usize;
+            let mut running =
+                stream::iter(taken).map(|repair| self.work_on(repair)).buffer_unordered(AT_ONCE);
+            while let Some(done) = running.next().await {
+                done?;
+            }
+        }
+        Ok(more)
+    }
+
+    /// Makes every repair due at once.
+    pub async fn hurry_repairs(&self) -> Result<(), CoreError> {
+        let now_ms = self.registry.now_ms();
+        let metadata = &self.registry.inner.metadata;
+        while metadata.write(move |tx| repairs::hurry(tx, now_ms, 1000)).await.map_err(CoreError::from)? > 0 {
+        }
+        Ok(())
+    }
+
+    async fn work_on(&self, repair: Repair) -> Result<(), CoreError> {
+        let metadata = &self.registry.inner.metadata;
+        let (domain, digest) = (repair.domain.clone(), repair.digest.clone());
+        let key = metadata.point(move |tx| Ok::<_, CoreError>(blobs::key(tx, &domain, &digest)?)).await?;
+        let result = match key.filter(|key| key.file_id == repair.file_id) {
+            // Deleted, or replaced by a new push: nobody needs the copy any more.
+            None => Ok(Repaired::WasGood),
+            Some(key) => self.mend(&repair, &key).await,
+        };
+        let now_ms = self.registry.now_ms();
+        match result {
+            Ok(repaired) => {
+                if let Repaired::Rewritten { bytes } = repaired {
+                    tracing::info!(
+                        object.file_id = %file_id(&repair),
+                        object.size_bytes = bytes,
+                        replica.id = %repair.replica,
+                        "a copy was repaired"
+                    );
+                }
+                metadata
+                    .write(move |tx| {
+                        repairs::done(tx, &repair.file_id, &repair.replica)?;
+                        scrubs::repaired(tx, &repair.file_id, &repair.replica, now_ms)?;
+                        Ok::<_, CoreError>(())
+                    })
+                    .await
+            }
+            Err(error) => {
+                tracing::warn!(
+                    object.file_id = %file_id(&repair),
+                    replica.id = %repair.replica,
+                    repair.attempts = repair.attempts + 1,
+                    error = %error,
+                    "a copy could not be repaired"
+                );
+                let pause = FIRST_PAUSE_MS.saturating_mul(1 << repair.attempts.min(16));
+                let due_ms = now_ms + pause.min(LONGEST_PAUSE_MS);
+                let problem = error.to_string();
+                metadata
+                    .write(move |tx| Ok::<_, CoreError>(repairs::put_off(tx, &repair, &problem, due_ms)?))
+                    .await
+            }
+        }
+    }
+
+    async fn mend(&self, repair: &Repair, key: &KeyRow) -> Result<Repaired, BlobError> {
+        let replica = ReplicaId::new(&repair.replica);
+        let row = blob_key(&repair.domain, key);
+        self.registry.inner.content.repair(&replica, &row, &repair.digest, &Pace::unbounded()).await
+    }
+
+    /// Queues a repair, and notes a finding, for every copy that a read found bad.
+    pub(super) async fn note_rejections(&self) -> Result<(), CoreError> {
+        let mut found = HashMap::new();
+        for rejection in self.registry.inner.content.replicas().take_rejections() {
+            found.insert((*rejection.file_id.as_bytes(), rejection.replica), rejection.range);
+        }
+        let found: Vec<_> = found.into_iter().collect();
+        for batch in found.chunks(100) {
+            let (batch, now_ms) = (batch.to_vec(), self.registry.now_ms());
+            let noted = self.registry.inner.metadata.write(move |tx| {
+                for ((file_id, replica), range) in &batch {
+                    let Some(object) = blobs::object(tx, file_id)? else { continue };
+                    let is_missing = *range == (0..object.key.object_len);
+                    let finding = Finding {
+                        file_id: *file_id,
+                        replica: replica.as_str().to_owned(),
+                        kind: if is_missing { FindingKind::Missing } else { FindingKind::Damaged },
+                        detail: format!("a read found bytes {} to {} bad", range.start, range.end),
+                        size: object.key.object_len,
+                        found_at_ms: now_ms,
+                        repaired_at_ms: None,
+                    };
+                    scrubs::put_finding(tx, &finding)?;
+                    repairs::put(tx, file_id, replica.as_str(), &object.domain, &object.digest, now_ms)?;
+                }
+                Ok::<_, CoreError>(())
+            });
+            noted.await?;
+        }
+        Ok(())
+    }
+}
+
+fn file_id(repair: &Repair) -> registry_blob::FileId {
+    registry_blob::FileId::from_bytes(repair.file_id)
+}

@@ -1,0 +1,87 @@
+//! How the store is: its replicas, what they are owed, the walk, and what is open.
+
+use std::time::Duration;
+
+use registry_blob::ReplicaId;
+use registry_metadata::repairs;
+use registry_metadata::replicas::{self, ReplicaState};
+use registry_metadata::scrubs::{self, FindingKind, Scrub};
+
+use super::Upkeep;
+use crate::error::CoreError;
+
+/// Counts go no further than this: a status costs the same whatever is stored.
+const MOST: u32 = 10_000;
+/// What a replica may take to say that it is there.
+const PROBE: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Debug)]
+pub struct StoreStatus {
+    pub write_quorum: usize,
+    pub replicas: Vec<ReplicaStatus>,
+    pub scrub: Option<Scrub>,
+    /// Findings that are not repaired, by kind, counted up to 10,000.
+    pub open_findings: Vec<(FindingKind, u64)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReplicaStatus {
+    pub id: String,
+    pub location: String,
+    pub state: ReplicaState,
+    /// Why it cannot be used at the moment.
+    pub problem: Option<String>,
+    /// Repairs it is owed, counted up to 10,000.
+    pub repairs: u64,
+    /// What stopped the last repair that did not work.
+    pub repair_problem: Option<String>,
+    /// How much of everything was queued for it since it was added, from 0 to 1; `None` when all is.
+    pub backfilled: Option<f64>,
+}
+
+impl Upkeep {
+    /// # Errors
+    /// The database's.
+    pub async fn status(&self) -> Result<StoreStatus, CoreError> {
+        let metadata = &self.registry.inner.metadata;
+        let (rows, scrub, open_findings) = metadata
+            .read(|tx| {
+                let mut rows = Vec::new();
+                for row in replicas::all(tx)? {
+                    let owed = (repairs::count(tx, &row.id, MOST)?, repairs::problem(tx, &row.id)?);
+                    rows.push((row, owed));
+                }
+                let mut open = Vec::new();
+                for kind in FindingKind::ALL {
+                    open.push((kind, scrubs::count_open(tx, kind, MOST)?));
+                }
+                Ok::<_, CoreError>((rows, scrubs::get(tx)?, open))
+            })
+            .await?;
+        let set = self.registry.inner.content.replicas();
+        let mut found = Vec::new();
+        for (row, (owed, repair_problem)) in rows {
+            let Some(location) = row.location else { continue };
+            let id = ReplicaId::new(&row.id);
+            let problem = match set.store(&id) {
+                None => Some("this server does not use it yet".to_owned()),
+                Some(store) => match tokio::time::timeout(PROBE, store.probe()).await {
+                    Err(_) => Some("it does not answer".to_owned()),
+                    Ok(Err(error)) => Some(error.to_string()),
+                    Ok(Ok(())) if set.is_suspect(&id) => Some("it answered too late".to_owned()),
+                    Ok(Ok(())) => None,
+                },
+            };
+            found.push(ReplicaStatus {
+                id: row.id,
+                location,
+                state: row.state,
+                problem,
+                repairs: owed,
+                repair_problem,
+                backfilled: row.backfill_after.as_deref().map(replicas::fraction),
+            });
+        }
+        Ok(StoreStatus { write_quorum: set.write_quorum(), replicas: found, scrub, open_findings })
+    }
+}
