@@ -7,6 +7,7 @@ use registry_aws::AwsError;
 use registry_runtime::{Clock, Sealer};
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses::Directory;
 use crate::agents::{Liveness, Sessions};
 use crate::config::SchedulerConfig;
 use crate::images::{ImageError, Images};
@@ -26,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) sessions: Sessions,
     pub(crate) liveness: Liveness,
+    /// Where services listen and what is behind them, as agents are told.
+    pub(crate) directory: Directory,
     /// Cancelled when the server stops: connections end, so that agents look for it again.
     pub(crate) stopping: CancellationToken,
 }

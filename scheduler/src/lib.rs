@@ -4,6 +4,7 @@
 //! to do is decided by the pure engine; this crate asks it, acts, talks to agents and answers the API.
 //! Invariant: a task runs where it was placed and nowhere else, and only that place is heard about it.
 
+mod addresses;
 mod agents;
 mod config;
 mod core;

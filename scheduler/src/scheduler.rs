@@ -15,6 +15,7 @@ use scheduler_protocol::{JOIN_PATH, WEBSOCKET_PATH};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses::Directory;
 use crate::agents::{Invitation, Liveness, Sessions, create_token, join, websocket};
 use crate::config::SchedulerConfig;
 use crate::core::Core;
@@ -57,6 +58,14 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
+    /// Whether this release can open what the database holds; nothing is changed.
+    ///
+    /// # Errors
+    /// For the schema of a newer release, naming both versions.
+    pub async fn check_schema(database: &Database) -> Result<(), registry_sql::Error> {
+        Store::check_schema(database).await
+    }
+
     /// Every operation of the ECS API, offered or not.
     pub const ECS_OPERATIONS: &'static [&'static str] = ecs::OPERATIONS;
     /// Berth's own operations on clusters and hosts.
@@ -74,8 +83,10 @@ impl Scheduler {
     ) -> Result<Scheduler, SchedulerError> {
         let (store, state) = Store::open(database, Arc::clone(&sealer)).await?;
         let (ledger, clerk) = Ledger::new(state, store.clone(), clock.clone());
+        let directory = Directory::new(clock.clone(), &ledger.read());
         let (sessions, liveness) = (Sessions::default(), Liveness::new(clock.clone()));
-        let reconciler = Reconciler::new(config.clone(), liveness.clone(), sessions.clone());
+        let reconciler =
+            Reconciler::new(config.clone(), liveness.clone(), sessions.clone(), directory.clone());
         let names = Names { region: config.region.clone(), account: config.account_id.clone() };
         let stopping = CancellationToken::new();
         let core = Core {
@@ -89,6 +100,7 @@ impl Scheduler {
             clock,
             sessions,
             liveness,
+            directory,
             stopping,
         };
         let workers = Arc::new(Mutex::new(Some(Workers { clerk, reconciler })));
@@ -111,6 +123,13 @@ impl Scheduler {
         tokio::spawn(async move {
             begun.begun().await;
             stopping.cancel();
+        });
+        let (core, begun) = (Arc::clone(&self.core), shutdown.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = begun.begun() => {}
+                () = release_drained(&core) => {}
+            }
         });
         let core = Arc::clone(&self.core);
         worker::spawn("resolve missing images", IMAGES_AGAIN, shutdown, move || {
@@ -203,5 +222,14 @@ impl Scheduler {
                 ImagePin::Foreign | ImagePin::Missing(_) => None,
             })
             .collect()
+    }
+}
+
+/// Stops tasks whose connections had time enough to end.
+async fn release_drained(core: &Core) {
+    loop {
+        for instance in core.directory.expired().await {
+            core.sessions.nudge(&instance);
+        }
     }
 }

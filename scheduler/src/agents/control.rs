@@ -3,6 +3,7 @@
 //! Whatever the agent sends shows that it lives. A connection on which nothing is heard for a lease is
 //! closed, and so is one whose principal may not poll any more.
 
+mod endpoints;
 mod outgoing;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use scheduler_protocol as wire;
 use scheduler_protocol::{AgentMessage, ServerMessage};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
+use self::endpoints::Told;
 use super::delivery::Delivery;
 use super::sessions::Registration;
 use crate::core::Core;
@@ -45,6 +47,7 @@ pub(super) struct Control {
 struct Session {
     control: Control,
     delivery: Delivery,
+    told: Told,
     heard: Instant,
     /// When the credentials that were sent expire, by task.
     expiries: std::collections::HashMap<TaskId, i64>,
@@ -65,6 +68,7 @@ impl Control {
         let mut session = Session {
             control: self,
             delivery: Delivery::default(),
+            told: Told::default(),
             heard: Instant::now(),
             expiries: Default::default(),
             generation,
@@ -132,24 +136,36 @@ impl Session {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         self.send_manifest().await?;
+        self.tell_endpoints().await?;
         self.deliver().await?;
         loop {
             tokio::select! {
                 biased;
                 () = closed.cancelled() => return Err(self.close("the connection is not wanted any more").await),
                 () = stopping.cancelled() => return Err(self.close("the server is stopping").await),
-                () = nudged.notified() => self.deliver().await?,
+                () = nudged.notified() => {
+                    self.tell_endpoints().await?;
+                    self.deliver().await?;
+                }
                 frame = self.control.socket.recv() => self.receive(frame).await?,
                 _ = heartbeats.tick() => self.beat(lease).await?,
                 _ = rechecks.tick() => self.recheck().await?,
-                _ = resends.tick() => if self.delivery.expire() { self.deliver().await? },
+                _ = resends.tick() => {
+                    self.tell_endpoints().await?;
+                    if self.delivery.expire() {
+                        self.deliver().await?;
+                    }
+                }
                 _ = renewals.tick() => self.renew_credentials().await?,
             }
         }
     }
 
     async fn send(&mut self, message: &ServerMessage) -> Result<(), Over> {
-        let frame = Message::Text(message.encode().into());
+        self.send_frame(Message::Text(message.encode().into())).await
+    }
+
+    async fn send_frame(&mut self, frame: Message) -> Result<(), Over> {
         match timeout(SEND_TIMEOUT, self.control.socket.send(frame)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Over),
@@ -192,9 +208,8 @@ impl Session {
                 tracing::warn!(container_instance.id = %self.control.instance, reason = nack.reason, "an agent refused a message");
                 Ok(())
             }
-            AgentMessage::HeartbeatAck(_)
-            | AgentMessage::RoleCredentialsAck(_)
-            | AgentMessage::EndpointsReport(_) => Ok(()),
+            AgentMessage::EndpointsReport(report) => self.hear_endpoints(report).await,
+            AgentMessage::HeartbeatAck(_) | AgentMessage::RoleCredentialsAck(_) => Ok(()),
         }
     }
 

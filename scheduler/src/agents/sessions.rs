@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::ids::InstanceId;
+use crate::ids::{ClusterName, InstanceId};
+use crate::state::State;
 
 #[derive(Clone, Default)]
 pub(crate) struct Sessions(Arc<Mutex<Table>>);
@@ -48,6 +49,16 @@ impl Sessions {
     pub(crate) fn nudge(&self, instance: &InstanceId) {
         if let Some(handle) = self.0.lock().open.get(instance) {
             handle.nudged.notify_one();
+        }
+    }
+
+    /// There is something to tell every agent of a cluster.
+    pub(crate) fn nudge_all(&self, state: &State, cluster: &ClusterName) {
+        let table = self.0.lock();
+        for instance in state.instances_of(cluster) {
+            if let Some(handle) = table.open.get(&instance.id) {
+                handle.nudged.notify_one();
+            }
         }
     }
 

@@ -8,10 +8,11 @@ use parking_lot::Mutex;
 use super::leftovers::{forget, repeat_stops};
 use super::liveness::check_leases;
 use super::services::reconcile_service;
+use crate::addresses::Directory;
 use crate::agents::{Liveness, Sessions};
 use crate::config::SchedulerConfig;
 use crate::ids::{ServiceKey, TaskId};
-use crate::state::{Change, Draft, Hooks, Key, Record, service_of};
+use crate::state::{Change, Draft, Hooks, Key, Record, State, service_of};
 
 /// Every service is looked at so often even if nothing happens.
 const SWEEP_MS: i64 = 30_000;
@@ -20,6 +21,7 @@ pub(crate) struct Reconciler {
     config: SchedulerConfig,
     liveness: Liveness,
     sessions: Sessions,
+    directory: Directory,
     memory: Mutex<Memory>,
 }
 
@@ -32,8 +34,13 @@ struct Memory {
 }
 
 impl Reconciler {
-    pub(crate) fn new(config: SchedulerConfig, liveness: Liveness, sessions: Sessions) -> Arc<Self> {
-        Arc::new(Self { config, liveness, sessions, memory: Mutex::default() })
+    pub(crate) fn new(
+        config: SchedulerConfig,
+        liveness: Liveness,
+        sessions: Sessions,
+        directory: Directory,
+    ) -> Arc<Self> {
+        Arc::new(Self { config, liveness, sessions, directory, memory: Mutex::default() })
     }
 
     fn look_at(&self, draft: &mut Draft<'_>, services: BTreeSet<ServiceKey>) {
@@ -98,7 +105,11 @@ impl Hooks for Reconciler {
         }
     }
 
-    fn committed(&self, changes: &[Change]) {
+    fn committed(&self, changes: &[Change], state: &State) {
+        // Before an agent looks into its outbox: a stop in it may have to wait.
+        for cluster in self.directory.note(changes, state) {
+            self.sessions.nudge_all(state, &cluster);
+        }
         for change in changes {
             match change {
                 Change::Put(Record::Outbox(entry)) => self.sessions.nudge(&entry.instance),

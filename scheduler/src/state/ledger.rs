@@ -49,8 +49,8 @@ pub(crate) trait Hooks: Send + Sync + 'static {
     fn reconcile(&self, draft: &mut Draft<'_>, changed: &[Change]);
     /// At an interval, as a work of its own.
     fn tick(&self, draft: &mut Draft<'_>);
-    /// After the commit.
-    fn committed(&self, changes: &[Change]);
+    /// After the commit, with the state that readers see from now on.
+    fn committed(&self, changes: &[Change], state: &State);
 }
 
 /// A work in the queue: does its part on the draft, and returns how to answer once the outcome is known.
@@ -201,7 +201,7 @@ impl Clerk {
                 committed.apply(change);
             }
         }
-        hooks.committed(changes);
+        hooks.committed(changes, &self.committed.read());
         Ok(())
     }
 }

@@ -35,11 +35,18 @@ enum NoCredentials {
 }
 
 impl Session {
-    /// Sends what the outbox holds and is not under way.
+    /// Sends what the outbox holds and is not under way. A task that takes connections is told to stop once nobody
+    /// leads any to it.
     pub(super) async fn deliver(&mut self) -> Result<(), Over> {
         loop {
-            let outbox: Vec<Arc<OutboxEntry>> =
-                self.control.core.ledger.read().outbox(&self.control.instance).cloned().collect();
+            let core = &self.control.core;
+            let waits =
+                |entry: &OutboxEntry| entry.errand == Errand::Stop && core.directory.holds(&entry.task);
+            let outbox: Vec<Arc<OutboxEntry>> = {
+                let state = core.ledger.read();
+                let entries = state.outbox(&self.control.instance);
+                entries.filter(|entry| !waits(entry)).cloned().collect()
+            };
             let batch = self.delivery.next(&outbox);
             if batch.is_empty() {
                 return Ok(());

@@ -1,14 +1,20 @@
 //! Services and their deployments in AWS's shapes; what the waiters look at is counted here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use registry_aws::timestamp::epoch_seconds;
+use scheduler_protocol::{ADDRESS_ATTRIBUTE, LISTEN_ATTRIBUTE};
 use serde_json::{Value, json};
 
 use super::render::{object, tags};
+use crate::addresses::{Address, HostListening, name_of};
 use crate::core::Core;
-use crate::model::{Deployment, DeploymentStatus, Service, ServiceStatus, Task};
+use crate::model::{Deployment, DeploymentStatus, InstanceStatus, Service, ServiceStatus, Task};
 use crate::state::State;
+
+/// Hosts of a service's address in one answer.
+const MOST_HOSTS: usize = 100;
 
 /// Tasks of a service or deployment that count as running and as pending.
 fn counts<'a>(tasks: impl Iterator<Item = &'a Arc<Task>>) -> (usize, usize) {
@@ -63,7 +69,45 @@ pub(super) fn render(core: &Core, state: &State, service: &Service, with_tags: b
         ("enableExecuteCommand", Some(json!(service.enable_execute_command))),
         ("availabilityZoneRebalancing", Some(json!(service.zone_rebalancing))),
         ("tags", Some(if with_tags { tags(&service.tags) } else { json!([]) })),
+        ("berthAddress", address(core, state, service)),
     ])
+}
+
+/// Where a service with `berth:listen` is to be reached: Berth's own member, which clients of AWS leave aside.
+fn address(core: &Core, state: &State, service: &Service) -> Option<Value> {
+    let address = Address::of(&service.tags).ok().flatten()?;
+    if service.status != ServiceStatus::Active {
+        return None;
+    }
+    let hosts = state.instances_of(&service.key.cluster).filter_map(|instance| {
+        let value = |name: &str| {
+            let known = instance.all_attributes().find(|attribute| attribute.name == name)?;
+            known.value.clone()
+        };
+        let listen = value(LISTEN_ATTRIBUTE).filter(|_| instance.status != InstanceStatus::Inactive)?;
+        // Where it listens everywhere, its own address stands for all of them.
+        let own = || value(ADDRESS_ATTRIBUTE);
+        let specific: Vec<String> = listen
+            .split(' ')
+            .filter(|text| text.parse::<IpAddr>().is_ok_and(|ip| !ip.is_unspecified()))
+            .map(str::to_owned)
+            .collect();
+        let addresses = if specific.is_empty() { own().into_iter().collect() } else { specific };
+        let (status, reason) = match core.directory.listening(&service.key, &instance.id) {
+            HostListening::Unknown => ("UNKNOWN", None),
+            HostListening::Listening => ("LISTENING", None),
+            HostListening::Failed(reason) => ("FAILED", Some(reason)),
+        };
+        Some(object([
+            ("containerInstanceArn", Some(json!(core.names.instance(&instance.cluster, &instance.id)))),
+            ("addresses", Some(json!(addresses))),
+            ("connected", Some(json!(instance.connected))),
+            ("status", Some(json!(status))),
+            ("reason", reason.map(|reason| json!(reason))),
+        ]))
+    });
+    let hosts: Vec<Value> = hosts.take(MOST_HOSTS).collect();
+    Some(json!({ "port": address.port, "name": name_of(&service.key), "hosts": hosts }))
 }
 
 fn render_deployment(core: &Core, state: &State, service: &Service, deployment: &Deployment) -> Value {

@@ -21,6 +21,7 @@ use super::render::failure;
 use super::service_input::ServiceInput;
 use super::service_output::render;
 use super::{Request, check_tags, input, page};
+use crate::addresses::{address_event, check_address};
 use crate::core::Core;
 use crate::ids::{ClusterName, ServiceKey};
 use crate::model::{
@@ -98,12 +99,18 @@ pub(super) async fn create_service(
                 }
                 Some(ServiceStatus::Inactive) | None => {}
             }
+            check_address(draft.state(), &service.key, &service.tags, &definition)?;
             // The history of a namesake is not this one's.
             let old: Vec<String> = draft.state().events(&service.key).map(|event| event.id.clone()).collect();
             for event in old {
                 draft.remove(Key::Event(service.key.clone(), event));
             }
+            let event = address_event(&service.key, None, &service);
+            let key = service.key.clone();
             draft.put(Record::Service(Arc::new(service)));
+            if let Some(event) = event {
+                draft.add_event(&key, event);
+            }
             Ok(())
         })
         .await?;
@@ -164,6 +171,7 @@ pub(super) async fn update_service(
         .change(move |draft| {
             let now_ms = draft.now_ms;
             let mut service = Service::clone(&*active_service(draft.state(), &of_change)?);
+            check_address(draft.state(), &of_change, &service.tags, &definition)?;
             settle(&mut service, input);
             if let Some(images) = images {
                 deploy(&mut service, Deployment::new(definition.key.clone(), images, now_ms));

@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::error::{invalid, resource_not_found};
 use super::input::{self, merge_tags};
+use crate::addresses::{address_event, check_address};
 use crate::core::Core;
 use crate::ids::{ClusterName, DefinitionKey, InstanceId, ServiceKey, TaskId};
-use crate::model::{Cluster, Tag, TaskDefinition};
+use crate::model::{Cluster, Service, ServiceStatus, Tag, TaskDefinition};
 use crate::names::Names;
 use crate::state::{Draft, Record, State};
 
@@ -124,15 +125,29 @@ fn edit(
                 draft.put(Record::Definition(Arc::new(changed)));
             }
         }
-        Tagged::Service(key) => {
-            draft.edit_service(key, |service| service.tags = tags);
-        }
+        Tagged::Service(key) => edit_service(draft, key, tags)?,
         Tagged::Task(id) => {
             draft.edit_task(id, |task| task.tags = tags);
         }
         Tagged::Instance(id) => {
             draft.edit_instance(id, |instance| instance.tags = tags);
         }
+    }
+    Ok(())
+}
+
+/// Some tags of a service say which address it has.
+fn edit_service(draft: &mut Draft<'_>, key: &ServiceKey, tags: Vec<Tag>) -> Result<(), AwsError> {
+    let service = draft.state().service(key).cloned().ok_or_else(resource_not_found)?;
+    let definition = draft.state().definition(&service.primary().definition).cloned();
+    if let Some(definition) = definition.filter(|_| service.status == ServiceStatus::Active) {
+        check_address(draft.state(), key, &tags, &definition)?;
+    }
+    let changed = Service { tags, ..Service::clone(&service) };
+    let event = address_event(key, Some(&service), &changed);
+    draft.put(Record::Service(Arc::new(changed)));
+    if let Some(event) = event {
+        draft.add_event(key, event);
     }
     Ok(())
 }
