@@ -5,6 +5,7 @@
     reason = "a test fails by panicking, with the place it happened"
 )]
 
+mod address;
 mod at_rest;
 mod bad_input;
 mod clients;

@@ -258,10 +258,16 @@ impl Server {
 
     /// Joins a host: an agent process on `engine` in the cluster `default`.
     pub fn join(&self, engine: &Engine) -> Agent {
+        self.join_with(engine, "")
+    }
+
+    /// Like [`Server::join`] with lines of the section `[agent]` in the host's configuration.
+    pub fn join_with(&self, engine: &Engine, settings: &str) -> Agent {
         let printed = run(&mut self.berth(["cluster", "join-token", "default", "--output", "json"]));
         let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
         let token = printed["token"].as_str().expect("the join token").to_owned();
         let data = tempfile::Builder::new().prefix("agent").tempdir().unwrap();
+        std::fs::write(data.path().join("agent.toml"), format!("[agent]\n{settings}\n")).unwrap();
         let mut agent = Agent { data, docker_host: engine.host().map(str::to_owned), process: None };
         agent.start(&["--server", &self.endpoint, "--join", &token]);
         agent
@@ -279,6 +285,7 @@ impl Agent {
     fn start(&mut self, args: &[&str]) {
         let mut command = Command::new(binary());
         command.arg("agent").arg("--data").arg(self.data.path()).args(args);
+        command.arg("--config").arg(self.data.path().join("agent.toml"));
         if let Some(host) = &self.docker_host {
             command.env("BERTH_DOCKER_HOST", host);
         }
