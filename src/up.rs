@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use ::agent::{AgentConfig, JoinedConfig};
+use ::agent::{AgentConfig, Invitation, JoinedConfig};
 use anyhow::{Context, Result};
 use registry_runtime::Shutdown;
+use registry_runtime::tls::Trust;
 
 use crate::arguments::UpArguments;
 use crate::config::Settings;
@@ -25,12 +26,16 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
     let shutdown = Shutdown::new();
     let serving = serve::start(settings, shutdown.clone()).await?;
 
-    let joined = join(&serving, &data_dir).await?;
+    let joined = join(&serving, &data_dir, agent_settings.docker_host.as_deref()).await?;
     let config = AgentConfig {
         server_url: serving.endpoint.clone(),
+        // Not used: nothing leaves this machine.
+        trust: Trust::system(),
         cluster: joined.cluster,
         region: joined.region,
         credentials: joined.credentials,
+        principal: joined.principal,
+        bounds: joined.bounds,
         data_dir,
         protected_paths,
         settings: agent_settings,
@@ -42,10 +47,11 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
 }
 
 /// The key of this host: the one it has, or a new one for a token that nobody sees.
-async fn join(serving: &Serving, data_dir: &Path) -> Result<JoinedConfig> {
+async fn join(serving: &Serving, data_dir: &Path, docker_host: Option<&str>) -> Result<JoinedConfig> {
     if let Some(joined) = ::agent::joined(data_dir)? {
         return Ok(joined);
     }
     let token = serving.scheduler.local_join_token(CLUSTER).await.context("cannot make a join token")?;
-    Ok(::agent::join(&serving.endpoint, &token, data_dir).await?)
+    let invitation = Invitation { server_url: &serving.endpoint, token: &token, docker_host, ca_file: None };
+    Ok(::agent::join(invitation, data_dir).await?)
 }

@@ -8,13 +8,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use registry_aws::Credentials;
+use registry_runtime::tls::Trust;
 use serde::Deserialize;
 
 /// An agent's whole configuration: who it is, whom it serves, and the operator's settings.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
-    /// Base URL of the server, `http://HOST:PORT`.
+    /// Base URL of the server, `https://HOST[:PORT]`, or `http://` on this machine.
     pub server_url: String,
+    /// Whose word counts for the server's certificate.
+    pub trust: Trust,
     /// Name of the cluster.
     pub cluster: String,
     /// Region that requests are signed for.

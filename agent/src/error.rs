@@ -17,8 +17,17 @@ pub enum AgentError {
     },
     #[error("no port of 127.0.0.1 could be bound for pulls")]
     PullPort(#[source] std::io::Error),
-    #[error("{0} is no URL of a server: write http://HOST:PORT")]
+    #[error(
+        "{0} is no URL of a server: write https://HOST[:PORT], or http://127.0.0.1:PORT on its own machine"
+    )]
     ServerUrl(String),
+    #[error("{0} would carry this host's key across the network in clear: use https://")]
+    Exposed(String),
+    /// The server's CA is not the one that the token, or the operator, named.
+    #[error("{0}")]
+    Authority(String),
+    #[error(transparent)]
+    Tls(#[from] registry_runtime::tls::TlsError),
     #[error("the server does not answer: {0}")]
     Unreachable(String),
     /// The server knows the agent no more, or never did: starting again does not help.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use registry_runtime::Clock;
+use registry_runtime::tls::Connector;
 use tokio::sync::{Notify, watch};
 
 use crate::cgroup::Cgroups;
@@ -42,6 +43,8 @@ pub(crate) struct Host {
     pub(crate) agent_id: String,
     pub(crate) cluster: String,
     pub(crate) server_url: String,
+    /// What connects to it.
+    pub(crate) connector: Connector,
     pub(crate) region: String,
     pub(crate) stop_timeout: Duration,
     pub(crate) cleanup_after_ms: i64,

@@ -37,6 +37,9 @@ const INSTANCE_KEY: &str = "instance";
 struct Instance {
     cluster: String,
     container_instance_arn: String,
+    /// Whose key registered it, if the server said so.
+    #[serde(default)]
+    principal: Option<String>,
     /// Seconds, as the scheduler said last.
     #[serde(default)]
     lease_seconds: Option<i64>,
@@ -57,6 +60,7 @@ pub(crate) struct Link {
     pub(crate) manager: Manager,
     pub(crate) api: Arc<Api>,
     pub(crate) credentials: Credentials,
+    pub(crate) principal: Option<String>,
     pub(crate) registration: Registration,
 }
 
@@ -65,7 +69,7 @@ impl Link {
     pub(crate) async fn run(self, values: &Values, shutdown: Shutdown) {
         let saved: Instance =
             values.get(INSTANCE_KEY).and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
-        let mut instance = if saved.cluster == self.host.cluster { saved } else { Instance::default() };
+        let mut instance = if self.is_own(&saved) { saved } else { Instance::default() };
         let lease = Lease::new(self.host.clock.clone(), instance.lease_seconds);
         let fence = async {
             match self.registration.settings.on_lost_lease {
@@ -116,6 +120,12 @@ impl Link {
         }
     }
 
+    /// Whether the instance of an earlier start is this host's still: nobody else's key may speak for it.
+    fn is_own(&self, saved: &Instance) -> bool {
+        let same = saved.principal.as_ref().zip(self.principal.as_ref()).is_none_or(|(was, is)| was == is);
+        same && saved.cluster == self.host.cluster
+    }
+
     async fn register(&self, instance: &mut Instance) {
         let mut backoff = Backoff::new();
         loop {
@@ -127,6 +137,7 @@ impl Link {
                     tracing::info!(container_instance.arn = arn, "registered");
                     instance.cluster.clone_from(&self.host.cluster);
                     instance.container_instance_arn = arn;
+                    instance.principal.clone_from(&self.principal);
                     self.save(instance).await;
                     return;
                 }

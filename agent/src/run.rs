@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use registry_aws::Client;
+use registry_runtime::tls::Connector;
 use registry_runtime::{Clock, Shutdown, random_id};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
@@ -115,7 +116,9 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
     let Start { config, engine, info, mut identity, store, values, clock } = start;
     warn_about(&info);
     let settings = &config.settings;
-    let upstream = Arc::new(Upstream::new(&config.server_url, &config.region, clock.clone())?);
+    let connector = Connector::new(&config.server_url, &config.trust)?;
+    let upstream =
+        Arc::new(Upstream::new(&config.server_url, &config.region, connector.clone(), clock.clone())?);
     let grants = Grants::default();
     let (pull_port, pull_endpoint) =
         bind(identity.pull_port, grants.clone(), upstream.clone(), shutdown.clone()).await?;
@@ -146,8 +149,13 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
 
     let unusable =
         |error: registry_aws::ClientError| AgentError::ServerUrl(format!("{} ({error})", config.server_url));
-    let client =
-        Client::new(&config.server_url, &config.region, config.credentials.clone()).map_err(unusable)?;
+    let client = Client::with_connector(
+        &config.server_url,
+        &config.region,
+        config.credentials.clone(),
+        connector.clone(),
+    )
+    .map_err(unusable)?;
     let api = Arc::new(Api::new(client));
     let grace_ms = i64::from(settings.offline_pull_grace_seconds) * 1000;
     let rights = Rights::new(upstream, store.clone(), &values, clock.clone(), grace_ms);
@@ -177,6 +185,7 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
         agent_id: identity.agent_id,
         cluster: config.cluster.clone(),
         server_url: config.server_url.clone(),
+        connector,
         region: config.region.clone(),
         stop_timeout: Duration::from_secs(u64::from(settings.stop_timeout_seconds)),
         cleanup_after_ms: i64::from(settings.cleanup_after_seconds) * 1000,

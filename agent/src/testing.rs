@@ -17,6 +17,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use registry_aws::{Credentials, sigv4};
 use registry_runtime::listener::{Limits, serve};
+use registry_runtime::tls::Trust;
 use registry_runtime::{Clock, Shutdown};
 use registry_types::{Algorithm, Digest};
 use scheduler_protocol::{
@@ -27,7 +28,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{AgentConfig, AgentSettings, TaskEndpoint};
+use crate::config::{AgentConfig, AgentSettings, Bounds, TaskEndpoint};
 use crate::engine::Fake;
 use crate::run::run_on;
 
@@ -158,7 +159,10 @@ impl Control {
 
     pub(crate) fn config(&self, data_dir: &Path) -> AgentConfig {
         AgentConfig {
+            principal: None,
+            bounds: Bounds::default(),
             server_url: self.url.clone(),
+            trust: Trust::system(),
             cluster: "default".into(),
             region: "us-east-1".into(),
             credentials: Credentials::new("AKIAAGENT", SECRET),

@@ -65,7 +65,7 @@ pub(super) async fn connect(session: &Session, first: bool) -> Result<Socket, So
         seq_num: Some("1".to_owned()),
     };
     let endpoint = &session.endpoints.endpoint;
-    open(endpoint, &query.pairs(), &session.credentials, &host.region, host.clock.now_ms()).await
+    open(endpoint, &query.pairs(), &session.credentials, host).await
 }
 
 /// Serves the connection until it ends.

@@ -2,20 +2,24 @@
 
 use std::time::Duration;
 
+use http::Uri;
+use hyper_util::rt::TokioIo;
 use registry_aws::{Credentials, sigv4};
+use registry_runtime::tls::Stream;
 use scheduler_protocol::WEBSOCKET_PATH;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, http};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use crate::host::Host;
+
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// A payload holds a few tasks of at most 64 KiB each.
 const MAX_MESSAGE_BYTES: usize = 8 << 20;
 
-pub(super) type Socket = WebSocketStream<TcpStream>;
+pub(super) type Socket = WebSocketStream<TokioIo<Stream>>;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SocketError {
@@ -60,23 +64,23 @@ pub(super) async fn open(
     endpoint: &str,
     query: &[(&'static str, &str)],
     credentials: &Credentials,
-    region: &str,
-    now_ms: i64,
+    host: &Host,
 ) -> Result<Socket, SocketError> {
-    let authority = endpoint.trim_end_matches('/').strip_prefix("http://");
-    let authority = authority.filter(|authority| !authority.contains('/'));
-    let authority = authority.ok_or_else(|| {
-        SocketError::Away(format!("{endpoint} is no endpoint of the form http://HOST:PORT"))
-    })?;
+    let url: Option<Uri> = endpoint.trim_end_matches('/').parse().ok();
+    let url = url.filter(|url| matches!(url.scheme_str(), Some("http" | "https")) && url.path() == "/");
+    let (url, authority) =
+        url.and_then(|url| url.authority().cloned().map(|host| (url, host))).ok_or_else(|| {
+            SocketError::Away(format!(
+                "{endpoint} is no endpoint of the form https://HOST or http://HOST:PORT"
+            ))
+        })?;
+    // The handshake is the same in both cases: whether it is encrypted is the connection's affair.
     let request = format!("ws://{authority}{WEBSOCKET_PATH}?{}", encode(query)).into_client_request()?;
     let (mut parts, ()) = request.into_parts();
-    sigv4::sign(&mut parts, credentials, region, "ecs", b"", now_ms);
+    sigv4::sign(&mut parts, credentials, &host.region, "ecs", b"", host.clock.now_ms());
     let request = http::Request::from_parts(parts, ());
     let connect = async {
-        let address = if has_port(authority) { authority.to_owned() } else { format!("{authority}:80") };
-        let stream =
-            TcpStream::connect(address).await.map_err(|error| SocketError::Away(error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| SocketError::Away(error.to_string()))?;
+        let stream = host.connector.open(url).await.map_err(|error| SocketError::Away(error.to_string()))?;
         let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES));
         let (socket, _) = client_async_with_config(request, stream, Some(config)).await?;
         Ok(socket)
@@ -93,8 +97,4 @@ fn encode(query: &[(&'static str, &str)]) -> String {
     }
     // In a signed query a space is %20 and never a plus.
     text.finish().replace('+', "%20")
-}
-
-fn has_port(authority: &str) -> bool {
-    authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']') && port.parse::<u16>().is_ok())
 }

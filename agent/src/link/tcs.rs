@@ -47,7 +47,7 @@ async fn connected(session: &Session, backoff: &mut Backoff) -> Result<(), Socke
         ("dockerVersion", docker),
     ];
     let endpoint = &session.endpoints.telemetry_endpoint;
-    let socket = open(endpoint, &pairs, &session.credentials, &host.region, host.clock.now_ms()).await?;
+    let socket = open(endpoint, &pairs, &session.credentials, host).await?;
     backoff.reset();
     let (mut sink, mut stream) = socket.split();
     let mut interval = tokio::time::interval(INTERVAL);

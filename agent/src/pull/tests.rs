@@ -9,6 +9,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use registry_runtime::tls::{Connector, Trust};
 use registry_runtime::{Clock, Shutdown};
 use serde_json::json;
 
@@ -26,7 +27,9 @@ impl Scene {
     async fn new() -> Self {
         let control = Control::start().await;
         let (grants, shutdown) = (Grants::default(), Shutdown::new());
-        let upstream = Arc::new(Upstream::new(&control.url, "us-east-1", Clock::system()).unwrap());
+        let connector = Connector::new(&control.url, &Trust::system()).unwrap();
+        let upstream =
+            Arc::new(Upstream::new(&control.url, "us-east-1", connector, Clock::system()).unwrap());
         let (port, _) = bind(None, grants.clone(), upstream, shutdown.clone()).await.unwrap();
         Self { control, grants, port, _shutdown: shutdown }
     }

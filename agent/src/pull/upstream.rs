@@ -14,10 +14,10 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use registry_aws::{Client, ClientError, Credentials};
+use registry_runtime::tls::Connector;
 use registry_runtime::{Clock, SecretString};
 use scheduler_protocol::RoleCredentials;
 use serde_json::{Value, json};
@@ -25,7 +25,6 @@ use serde_json::{Value, json};
 use crate::error::AgentError;
 use crate::join::describe;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_TOKEN_BYTES: usize = 256 * 1024;
 /// A token is renewed this long before it ends.
@@ -77,7 +76,8 @@ pub(crate) enum UpstreamError {
 }
 
 pub(crate) struct Upstream {
-    http: HyperClient<HttpConnector, Empty<Bytes>>,
+    http: HyperClient<Connector, Empty<Bytes>>,
+    connector: Connector,
     server_url: String,
     region: String,
     clock: Clock,
@@ -92,20 +92,23 @@ struct Token {
 }
 
 impl Upstream {
-    pub(crate) fn new(server_url: &str, region: &str, clock: Clock) -> Result<Self, AgentError> {
+    pub(crate) fn new(
+        server_url: &str,
+        region: &str,
+        connector: Connector,
+        clock: Clock,
+    ) -> Result<Self, AgentError> {
         let server_url = server_url.trim_end_matches('/').to_owned();
-        let usable = server_url.starts_with("http://") && server_url.parse::<http::Uri>().is_ok();
+        let url = server_url.parse::<http::Uri>().ok();
+        let usable = url.is_some_and(|url| matches!(url.scheme_str(), Some("http" | "https")));
         if !usable {
             return Err(AgentError::ServerUrl(server_url));
         }
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(5))
             .pool_timer(TokioTimer::new())
-            .build(connector);
-        Ok(Self { http, server_url, region: region.to_owned(), clock, tokens: Mutex::default() })
+            .build(connector.clone());
+        Ok(Self { http, connector, server_url, region: region.to_owned(), clock, tokens: Mutex::default() })
     }
 
     /// Asks whether `access` may pull a manifest, without fetching it.
@@ -230,9 +233,10 @@ impl Upstream {
             secret_access_key: role.secret_access_key.clone(),
             session_token: Some(role.session_token.clone()),
         };
-        let client = Client::new(&self.server_url, &self.region, credentials)
-            .map(|client| client.with_timeout(HEAD_TIMEOUT))
-            .map_err(|error| UpstreamError::Away(error.to_string()))?;
+        let client =
+            Client::with_connector(&self.server_url, &self.region, credentials, self.connector.clone())
+                .map(|client| client.with_timeout(HEAD_TIMEOUT))
+                .map_err(|error| UpstreamError::Away(error.to_string()))?;
         let target = "AmazonEC2ContainerRegistry_V20150921";
         let answer = client.call("ecr", target, "GetAuthorizationToken", &json!({})).await;
         let answer = answer.map_err(|error| match error {

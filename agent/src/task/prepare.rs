@@ -115,8 +115,9 @@ async fn secrets(host: &Host, context: &TaskContext) -> Result<BTreeMap<(usize, 
     let role = context
         .credentials(RoleType::TaskExecution)
         .ok_or_else(|| unavailable("secrets need an execution role, and the task has none".into()))?;
-    let client = Client::new(&host.server_url, &host.region, to_credentials(&role))
-        .map_err(|error| unavailable(error.to_string()))?;
+    let client =
+        Client::with_connector(&host.server_url, &host.region, to_credentials(&role), host.connector.clone())
+            .map_err(|error| unavailable(error.to_string()))?;
     for (index, secret) in wanted {
         let value = fetch(&client, secret).await.map_err(|why| {
             unavailable(format!("unable to pull secrets: {} ({}): {why}", secret.name, secret.value_from))
