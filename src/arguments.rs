@@ -49,6 +49,9 @@ enum Command {
     #[command(subcommand)]
     Policy(Policy),
     Deploy(registry_cli::Deploy),
+    Trust(registry_cli::Trust),
+    #[command(subcommand)]
+    Profile(registry_cli::Profile),
     /// Recover a server, on its own machine
     #[command(subcommand)]
     Admin(Admin),
@@ -82,9 +85,12 @@ pub(crate) struct ServeArguments {
     #[arg(long, env = "BERTH_DATA", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
-    /// Address and port to listen on [default: 127.0.0.1:5000]
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: Option<String>,
+    /// Address and port to listen on, several with commas between [default: 127.0.0.1:5000]
+    ///
+    /// Other machines are served over TLS, with a certificate of the server's own unless the configuration names
+    /// one: 0.0.0.0:5000 is every address of this machine.
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) listen: Vec<String>,
 
     /// Configuration file; every key can also be set by an environment variable BERTH_<KEY>
     #[arg(long, env = "BERTH_CONFIG", value_name = "FILE")]
@@ -118,6 +124,8 @@ impl Arguments {
             Command::Cluster(Cluster::JoinTokens(join_tokens)) => block_on(join_tokens.run()),
             Command::Instance(instance) => block_on(instance.run()),
             Command::Deploy(deploy) => block_on(deploy.run()),
+            Command::Trust(trust) => block_on(trust.run()),
+            Command::Profile(profile) => block_on(profile.run()),
             Command::Serve(arguments) => block_on(serve::run(arguments)),
             Command::Up(arguments) => block_on(up::run(arguments)),
             Command::Agent(arguments) => block_on(agent::run(arguments)),

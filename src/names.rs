@@ -1,6 +1,6 @@
 //! Which image names are Berth's own.
 //!
-//! A name is Berth's own when its host is the advertised one, a loopback name with the server's port, one of
+//! A name is Berth's own when its host is the advertised one, a loopback name with a port of the server's, one of
 //! `registry_names`, or ECR's host of this account in any region. Nobody else is ever asked for such an image.
 
 use registry_types::{AccountId, Reference, RepositoryName};
@@ -9,7 +9,7 @@ use registry_types::{AccountId, Reference, RepositoryName};
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     hosts: Vec<String>,
-    port: u16,
+    ports: Vec<u16>,
     account_id: AccountId,
 }
 
@@ -29,11 +29,11 @@ impl Names {
     pub(crate) fn new(
         advertise: Option<&str>,
         registry_names: &[String],
-        port: u16,
+        ports: Vec<u16>,
         account_id: AccountId,
     ) -> Self {
         let hosts = advertise.into_iter().map(str::to_owned).chain(registry_names.iter().cloned()).collect();
-        Self { hosts, port, account_id }
+        Self { hosts, ports, account_id }
     }
 
     /// The repository and reference of an image name; `None` when its host is not Berth's.
@@ -60,7 +60,7 @@ impl Names {
             let name = name.trim_start_matches('[').trim_end_matches(']');
             let is_loopback =
                 name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-            Some(is_loopback && port == self.port)
+            Some(is_loopback && self.ports.contains(&port))
         };
         let ecr = || {
             let rest = host.strip_prefix(self.account_id.as_str())?.strip_prefix(".dkr.ecr.")?;
@@ -79,7 +79,7 @@ mod tests {
         Names::new(
             Some("registry.example:443"),
             &["images.internal".to_owned()],
-            5000,
+            vec![5000, 443],
             "000000000000".parse().unwrap(),
         )
     }
@@ -89,6 +89,7 @@ mod tests {
         for (image, repository, reference) in [
             ("127.0.0.1:5000/app:1", "app", "1"),
             ("localhost:5000/team/app", "team/app", "latest"),
+            ("127.0.0.1:443/app:1", "app", "1"),
             ("[::1]:5000/app:1", "app", "1"),
             ("registry.example:443/app:v2", "app", "v2"),
             ("images.internal/app:v2", "app", "v2"),

@@ -9,10 +9,14 @@ mod connection;
 mod deploy;
 mod instance;
 mod policy;
+mod profile;
 mod table;
+mod trust;
 
 pub use cluster::{JoinToken, JoinTokens};
 pub use connection::{Connection, Output};
 pub use deploy::Deploy;
 pub use instance::Instance;
 pub use policy::Apply;
+pub use profile::Profile;
+pub use trust::Trust;
