@@ -11,14 +11,21 @@ use registry_types::{AccountId, Region};
 use serde::Deserialize;
 
 use crate::arguments::ServeArguments;
+use crate::listen::{Listen, Tls, TlsMode};
 
 /// The keys of the configuration file. Unknown ones are errors; each top-level key can be set by
 /// an environment variable `BERTH_<KEY>`, which wins over the file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Address and port of the one listener.
-    pub(crate) listen: String,
+    /// Addresses and ports that are served, all alike.
+    pub(crate) listen: Listen,
+    /// TLS off loopback; the default is `auto`, or `off` with `plain_http`.
+    pub(crate) tls: Option<TlsMode>,
+    /// PEM files for `tls = "files"`; `tls_ca` is what clients are to trust, where they do not already.
+    pub(crate) tls_cert: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) tls_ca: Option<PathBuf>,
     /// `HOST[:PORT]` under which clients reach this server; without it, the Host they used.
     pub(crate) advertise: Option<String>,
     /// Further host names that stand for this registry in image names.
@@ -29,16 +36,29 @@ pub(crate) struct Config {
     pub(crate) plain_http: bool,
     /// Addresses of proxies whose forwarded headers count.
     pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full` for several servers; the default is a file,
+    /// `DIR/berth.db`.
+    pub(crate) database: Option<SecretString>,
+    /// That every server sees the folders among `replicas`, on a file system that they share.
+    pub(crate) shared_filesystem: bool,
     /// Folder of the keys that seal everything; in no backup.
     pub(crate) key_dir: Option<PathBuf>,
     /// Folder of policy files to publish and to watch.
     pub(crate) policy_dir: Option<PathBuf>,
-    /// Folders that each hold a whole copy of the content; the default is one, `DIR/content`.
-    pub(crate) replicas: Vec<PathBuf>,
+    /// Places that each hold a whole copy of the content; the default is one, `DIR/content`.
+    pub(crate) replicas: Vec<String>,
     /// How many copies must be durable before a push is acknowledged; the default is a majority.
     pub(crate) write_quorum: Option<usize>,
+    /// How fast scrub reads, MiB a second over all replicas; 0 is no bound.
+    pub(crate) scrub_rate: u64,
+    /// Seconds from the beginning of one walk of scrub to that of the next; 0: only when asked.
+    pub(crate) scrub_interval: u64,
     /// Accept manifests that name blobs which are not there.
     pub(crate) sparse_manifests: bool,
+    /// Requests a second of one client address, and of one principal, with ten times as many at once; 0 is no
+    /// bound. Loopback is not counted.
+    pub(crate) requests_per_address: u32,
+    pub(crate) requests_per_principal: u32,
     /// Seconds that requests have to finish when the server is told to stop.
     pub(crate) shutdown_grace: u64,
     /// Seconds of silence after which an instance is lost.
@@ -53,18 +73,28 @@ pub(crate) struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: "127.0.0.1:5000".to_owned(),
+            listen: Listen(vec!["127.0.0.1:5000".to_owned()]),
+            tls: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
             advertise: None,
             registry_names: Vec::new(),
             account_id: "000000000000".to_owned(),
             region: "us-east-1".to_owned(),
             plain_http: false,
             trusted_proxies: Vec::new(),
+            database: None,
+            shared_filesystem: false,
             key_dir: None,
             policy_dir: None,
             replicas: Vec::new(),
             write_quorum: None,
+            scrub_rate: 32,
+            scrub_interval: 30 * 24 * 3600,
             sparse_manifests: false,
+            requests_per_address: 1000,
+            requests_per_principal: 2000,
             shutdown_grace: 10,
             instance_lease: 30,
             bootstrap_access_key_id: None,
@@ -77,7 +107,8 @@ impl Default for Config {
 /// The configuration, resolved: everything is checked, nothing is bound.
 pub(crate) struct Settings {
     pub(crate) data: PathBuf,
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) tls: Tls,
     pub(crate) account_id: AccountId,
     pub(crate) region: Region,
     pub(crate) config: Config,
@@ -87,21 +118,34 @@ impl Settings {
     /// Reads the file, the environment and the arguments, the last winning.
     pub(crate) fn load(arguments: &ServeArguments) -> Result<Self> {
         let mut config: Config = registry_runtime::config::load(arguments.config.as_deref(), "BERTH_")?;
-        if let Some(listen) = &arguments.listen {
-            config.listen.clone_from(listen);
+        if !arguments.listen.is_empty() {
+            config.listen = Listen(arguments.listen.clone());
         }
         let data = arguments.data.clone().unwrap_or_else(registry_runtime::default_data_dir);
         let data = std::path::absolute(&data).with_context(|| format!("{} is no path", data.display()))?;
-        let listen = listen_address(&config.listen)?;
-        if !listen.ip().is_loopback() && !config.plain_http {
-            bail!(
-                "{listen} is not loopback, and credentials would cross the network in clear: listen on 127.0.0.1, \
-                 or set plain_http = true (then password and token logins are refused but from a trusted proxy)"
-            );
-        }
+        let listen = config.listen.addresses()?;
+        let tls = Tls::of(&config, &listen)?;
         let account_id = config.account_id.parse().context("account_id")?;
         let region = config.region.parse().context("region")?;
-        Ok(Self { data, listen, account_id, region, config })
+        let settings = Self { data, listen, tls, account_id, region, config };
+        settings.check_sharing()?;
+        Ok(settings)
+    }
+
+    /// What other servers of the installation could not reach is refused.
+    fn check_sharing(&self) -> Result<()> {
+        let Some(url) = &self.config.database else { return Ok(()) };
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
+            bail!("database: postgres://USER:PASSWORD@HOST/DATABASE is expected");
+        }
+        let of_this_machine = self.replica_locations().into_iter().find(|location| !location.contains("://"));
+        if let Some(folder) = of_this_machine.filter(|_| !self.config.shared_filesystem) {
+            bail!(
+                "database: PostgreSQL is for several servers, and the replica {folder} is a folder of this one: use \
+                 s3 replicas, or a file system that all of them share, with shared_filesystem = true"
+            );
+        }
+        Ok(())
     }
 
     pub(crate) fn key_dir(&self) -> PathBuf {
@@ -112,9 +156,16 @@ impl Settings {
         self.config.policy_dir.clone().unwrap_or_else(|| self.data.join("policies"))
     }
 
-    pub(crate) fn replicas(&self) -> Vec<PathBuf> {
+    /// The directory whose changes are published by themselves. Of several servers only those watch one that
+    /// were told to: each of them would publish its own.
+    pub(crate) fn watched_policy_dir(&self) -> Option<PathBuf> {
+        (self.config.policy_dir.is_some() || self.config.database.is_none()).then(|| self.policy_dir())
+    }
+
+    /// Where the configuration has the content lie.
+    pub(crate) fn replica_locations(&self) -> Vec<String> {
         if self.config.replicas.is_empty() {
-            vec![self.data.join("content")]
+            vec![self.data.join("content").to_string_lossy().into_owned()]
         } else {
             self.config.replicas.clone()
         }
@@ -134,17 +185,9 @@ impl Settings {
     /// Folders that no task may ever see.
     pub(crate) fn protected_paths(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.data.clone(), self.key_dir(), self.policy_dir()];
-        paths.extend(self.replicas());
+        paths.extend(self.replica_locations().into_iter().map(PathBuf::from).filter(|path| path.is_absolute()));
         paths
     }
-}
-
-/// `ADDRESS:PORT`; a name such as `localhost` stands for its first address.
-fn listen_address(text: &str) -> Result<SocketAddr> {
-    use std::net::ToSocketAddrs;
-    let mut addresses =
-        text.to_socket_addrs().with_context(|| format!("listen: {text} is not ADDRESS:PORT"))?;
-    addresses.next().with_context(|| format!("listen: {text} has no address"))
 }
 
 /// Makes `dir` with mode 0700 if it is not there.

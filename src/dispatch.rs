@@ -7,17 +7,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use policies_identity::{AwsApi, ContextError, Identity, RequestContext, serve_aws};
 use registry_aws::AwsError;
-use registry_runtime::Clock;
+use registry_runtime::{Clock, Throttle, network_of};
 use registry_sql::Database;
 use serde_json::json;
 
@@ -37,11 +39,20 @@ pub(crate) struct Services {
 pub(crate) struct Ready {
     started: Arc<AtomicBool>,
     database: Database,
+    problems: Vec<Problem>,
 }
+
+/// What somebody should look at, while there is something; requests are served all the same.
+type Problem = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 impl Ready {
     pub(crate) fn new(database: Database) -> Self {
-        Self { started: Arc::default(), database }
+        Self { started: Arc::default(), database, problems: Vec::new() }
+    }
+
+    /// Adds what `/readyz` reports to this machine's operator.
+    pub(crate) fn report(&mut self, problem: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.problems.push(Arc::new(problem));
     }
 
     pub(crate) fn set_started(&self) {
@@ -65,12 +76,20 @@ pub(crate) fn router(front: Front, services: Services, rooms: Router, ready: Rea
         .layer(middleware::from_fn_with_state(Arc::new(front), enter))
 }
 
-async fn readyz(State(ready): State<Ready>) -> Response {
-    if ready.is_ready() {
-        Json(json!({ "status": "ready" })).into_response()
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready" }))).into_response()
+/// Strangers learn the status alone; who asks from this machine learns what is wrong, too.
+async fn readyz(State(ready): State<Ready>, Extension(context): Extension<RequestContext>) -> Response {
+    let (status, text) = match ready.is_ready() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let mut body = json!({ "status": text });
+    if context.confidential && context.source_ip.is_loopback() {
+        let problems: Vec<String> = ready.problems.iter().filter_map(|problem| problem()).collect();
+        if !problems.is_empty() {
+            body["problems"] = json!(problems);
+        }
     }
+    (status, Json(body)).into_response()
 }
 
 /// Who a request comes from, and which forwarded headers count.
@@ -78,6 +97,8 @@ pub(crate) struct Front {
     pub(crate) clock: Clock,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// Requests of each client's network. Loopback and proxies speak for many and are not counted.
+    pub(crate) throttle: Option<Throttle<IpAddr>>,
 }
 
 /// Leaves the circumstances of the request for the rooms behind. Servers speak to each other on a listener of
@@ -88,13 +109,46 @@ async fn enter(State(front): State<Arc<Front>>, request: Request, next: Next) ->
         return (StatusCode::BAD_REQUEST, "x-berth- headers are not accepted\n").into_response();
     }
     match RequestContext::of(&parts, &front.trusted_proxies, front.clock.now_ms()) {
-        Ok(context) => parts.extensions.insert(context),
+        Ok(context) => {
+            if let Err(wait) = front.admit(context.source_ip) {
+                return throttled(&parts, wait);
+            }
+            parts.extensions.insert(context)
+        }
         Err(error @ ContextError::Host) => {
             return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response();
         }
         Err(ContextError::Peer) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
     next.run(Request::from_parts(parts, body)).await
+}
+
+impl Front {
+    fn admit(&self, client: IpAddr) -> Result<(), Duration> {
+        match &self.throttle {
+            Some(throttle) if !client.is_loopback() && !self.trusted_proxies.contains(&client) => {
+                throttle.ask(&network_of(client))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The refusal of a client that asks too often, as the protocol says it that it speaks.
+fn throttled(parts: &Parts, wait: Duration) -> Response {
+    let retry_after = [(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))];
+    let path = parts.uri.path();
+    if parts.method == Method::POST && path == "/" {
+        let id = registry_runtime::random_id();
+        let answer = match parts.headers.contains_key("x-amz-target") {
+            true => AwsError::throttling().to_json_response(&id),
+            false => AwsError::throttling().to_query_xml_response(&id),
+        };
+        return (retry_after, answer.map(Body::from)).into_response();
+    }
+    let message = "there were too many requests; wait as Retry-After says";
+    let body = json!({ "errors": [{ "code": "TOOMANYREQUESTS", "message": message }] });
+    (StatusCode::TOO_MANY_REQUESTS, retry_after, Json(body)).into_response()
 }
 
 async fn aws(State(services): State<Arc<Services>>, request: Request) -> Response {

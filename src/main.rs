@@ -4,13 +4,18 @@
 mod admin;
 mod agent;
 mod arguments;
+mod certificate;
 mod config;
+mod content;
 mod dispatch;
 mod drain;
 mod images;
+mod listen;
 mod names;
+mod places;
 mod policy;
 mod serve;
+mod storage;
 mod up;
 
 use std::process::ExitCode;

@@ -4,7 +4,7 @@
 //! served, and on the way down requests end before the database closes.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,30 +13,34 @@ use anyhow::{Context, Result, bail};
 use policies_identity::files::PolicyWatch;
 use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, Sts};
 use registry::{Access, Ecr, Oci, Tokens};
-use registry_blob::{ContentStore, FsStore, ReplicaId, Replicated};
-use registry_core::{Registry, RegistryConfig};
-use registry_metadata::Metadata;
+use registry_blob::Domain;
+use registry_core::Registry;
 use registry_runtime::listener::{self, Limits};
-use registry_runtime::{Clock, KeyProvider, LocalKeys, Sealer, Shutdown, durable, telemetry, worker};
+use registry_runtime::{
+    Clock, KeyProvider, LocalKeys, Sealer, Shutdown, Throttle, durable, telemetry, worker,
+};
 use registry_sql::Database;
 use rustix::fs::{FlockOperation, flock};
 use scheduler::{Scheduler, SchedulerConfig};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::arguments::ServeArguments;
+use crate::certificate;
 use crate::config::{Settings, private_dir};
+use crate::content;
 use crate::dispatch::{self, Front, Ready, Services};
 use crate::images::RegistryImages;
+use crate::listen::Bound;
 use crate::names::Names;
+use crate::storage::{SharedKeys, Storage};
 
 /// Key domain and epoch of what is sealed in metadata.
-const SYSTEM_DOMAIN: &str = "system";
-const SYSTEM_EPOCH: u32 = 1;
+pub(crate) const SYSTEM_DOMAIN: &str = "system";
+pub(crate) const SYSTEM_EPOCH: u32 = 1;
 
 /// A server that answers.
 pub(crate) struct Serving {
-    /// `http://ADDRESS:PORT`.
+    /// `http://ADDRESS:PORT` on loopback, for this machine.
     pub(crate) endpoint: String,
     pub(crate) scheduler: Scheduler,
     identity: Identity,
@@ -60,33 +64,39 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let lock = lock(&settings.data)?;
     shutdown.listen_for_signals()?;
 
-    let (keys, sealer) = open_keys(&settings)?;
+    let storage = Storage::find(&settings).await?;
+    let (keys, sealer) = open_keys(&settings, storage.is_first_start)?;
+    // What one of several servers made alone, the others could not read.
+    let keys: Arc<dyn KeyProvider> = match settings.config.database.is_some() && !storage.is_first_start {
+        true => Arc::new(SharedKeys(keys)),
+        false => Arc::new(keys),
+    };
     let clock = Clock::system();
+    let certificate = certificate::open(&settings, &sealer, &clock)?;
+    let transport = certificate::transport(certificate.as_ref(), settings.config.plain_http)?;
     // Before the database is made: whoever finds one later finds these too, or knows that they are lost.
-    let first_start = !settings.data.join("berth.db").exists();
-    let replicas = replicas(&settings, &sealer, first_start)?;
+    let first_start = storage.is_first_start;
+    let places = content::places(&settings, &sealer, first_start).await?;
     if first_start {
         policy_files(&settings)?;
     }
-    let database = settings.data.join("berth.db");
-    let database = Database::open_sqlite(&database)
-        .await
-        .with_context(|| format!("cannot open {}", database.display()))?;
+    let database = storage.open().await?;
     let identity = identity(&settings, &database, &sealer, &clock).await?;
-    let content = ContentStore::new(replicas, Arc::new(keys));
-    let registry = registry(&settings, &database, content, &sealer, &clock).await?;
+    let (registry, upkeep) = content::open(&settings, &database, places, keys, &sealer, &clock).await?;
 
-    let tcp = TcpListener::bind(settings.listen).await.with_context(|| cannot_listen(settings.listen))?;
-    let address = tcp.local_addr()?;
+    let bound = Bound::take(&settings.listen).await?;
+    let (endpoint, public_url) = (bound.local_url(), bound.public_url(&settings.config, &settings.tls));
     let names = Names::new(
         settings.config.advertise.as_deref(),
         &settings.config.registry_names,
-        address.port(),
+        bound.ports(),
         settings.account_id.clone(),
     );
     let images = Arc::new(RegistryImages { registry: registry.clone(), names });
     let mut config = SchedulerConfig::new(settings.account_id.clone(), settings.region.clone());
-    config.endpoint = settings.config.advertise.as_ref().map(|host| format!("http://{host}"));
+    config.advertise = settings.config.advertise.clone();
+    config.endpoint.clone_from(&public_url);
+    config.ca_fingerprint = certificate.as_ref().and_then(|one| one.ca()).map(|ca| ca.fingerprint().hex());
     config.lease = Duration::from_secs(settings.config.instance_lease);
     let scheduler = Scheduler::open(
         database.clone(),
@@ -99,42 +109,59 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     .await;
     let scheduler = scheduler.context("cannot open the scheduler's state")?;
 
-    let ready = Ready::new(database.clone());
+    let mut ready = Ready::new(database.clone());
+    if let Some(certificate) = certificate.clone() {
+        ready.report(move || certificate.problem());
+    }
     let access = Arc::new(Access::new(settings.account_id.clone(), settings.region.clone()));
     let advertise = settings.config.advertise.clone();
     let ecr = Ecr::new(registry.clone(), identity.clone(), Arc::clone(&access), advertise.clone());
     let oci = Oci::new(registry.clone(), identity.clone(), access, advertise);
     let tokens = Tokens::new(identity.clone());
-    let watch = PolicyWatch::start(identity.clone(), settings.policy_dir(), &shutdown);
+    let mut berth_identity = BerthIdentity::new(identity.clone());
+    if let Some(directory) = settings.watched_policy_dir() {
+        berth_identity =
+            berth_identity.with_watch(PolicyWatch::start(identity.clone(), directory, &shutdown));
+    }
     let services = Services {
         identity: identity.clone(),
-        json: vec![
-            Arc::new(ecr),
-            scheduler.ecs_api(),
-            scheduler.berth_api(),
-            Arc::new(BerthIdentity::new(identity.clone()).with_watch(watch)),
-        ],
+        json: vec![Arc::new(ecr), scheduler.ecs_api(), scheduler.berth_api(), Arc::new(berth_identity)],
         query: vec![Arc::new(Sts::new(identity.clone())), Arc::new(Iam)],
     };
-    let front = Front { clock, trusted_proxies: settings.config.trusted_proxies.clone() };
+    if let Some(per_second) = NonZeroU32::new(settings.config.requests_per_principal) {
+        identity.limit_principals(per_second);
+    }
+    let front = Front {
+        clock,
+        trusted_proxies: settings.config.trusted_proxies.clone(),
+        throttle: NonZeroU32::new(settings.config.requests_per_address).map(Throttle::new),
+    };
     let router = oci.router().merge(tokens.router()).merge(scheduler.router());
+    let router = router.merge(certificate::router(certificate.clone()));
     let router = dispatch::router(front, services, router, ready.clone());
     let limits = Limits {
         grace: Duration::from_secs(settings.config.shutdown_grace),
         shared_addresses: settings.config.trusted_proxies.clone(),
         ..Limits::default()
     };
-    let listener = tokio::spawn(listener::serve(tcp, router, limits, shutdown.clone()));
+    let listener = listener::serve_all(bound.listeners, transport, router, limits, shutdown.clone());
+    let listener = tokio::spawn(listener);
+    if let Some(certificate) = &certificate {
+        certificate::watch(certificate, &shutdown);
+    }
     spawn_workers(&registry, &shutdown);
+    content::spawn_upkeep(&upkeep, &shutdown);
     scheduler.start(&shutdown);
     scheduler.ensure_default_cluster().await.context("cannot make the cluster `default`")?;
 
-    let endpoint = format!("http://{address}");
     let endpoint_file = settings.data.join("endpoint");
     durable::write_file_atomically(&endpoint_file, endpoint.as_bytes(), 0o644)
         .with_context(|| format!("cannot write {}", endpoint_file.display()))?;
     ready.set_started();
     tracing::info!(%endpoint, data = %settings.data.display(), version = env!("CARGO_PKG_VERSION"), "berth serves");
+    if let Some(certificate) = &certificate {
+        certificate::announce(certificate, public_url.as_deref());
+    }
     Ok(Serving { endpoint, scheduler, identity, database, listener, _lock: lock })
 }
 
@@ -169,11 +196,21 @@ fn spawn_workers(registry: &Registry, shutdown: &Shutdown) {
     });
 }
 
-/// The keys, and what seals the metadata with one of them.
-pub(crate) fn open_keys(settings: &Settings) -> Result<(LocalKeys, Arc<Sealer>)> {
+/// The keys, and what seals the metadata with one of them. Only a first start makes some.
+pub(crate) fn open_keys(settings: &Settings, is_first_start: bool) -> Result<(LocalKeys, Arc<Sealer>)> {
     let dir = settings.key_dir();
     let keys = LocalKeys::open(&dir).with_context(|| format!("key_dir {}", dir.display()))?;
-    let system = keys.create(SYSTEM_DOMAIN, SYSTEM_EPOCH).context("the key of the metadata")?;
+    if is_first_start {
+        keys.create(SYSTEM_DOMAIN, SYSTEM_EPOCH).context("the key of the metadata")?;
+        keys.create(Domain::DEFAULT, 1).context("the key of the content")?;
+    }
+    let system = keys.secret(SYSTEM_DOMAIN, SYSTEM_EPOCH).with_context(|| {
+        format!(
+            "key_dir {} lacks the keys that the database was made with: put them back, or copy those of another \
+             server here",
+            dir.display()
+        )
+    })?;
     Ok((keys, Arc::new(Sealer::new(&system, SYSTEM_EPOCH))))
 }
 
@@ -195,29 +232,13 @@ fn lock(data: &Path) -> Result<File> {
 fn policy_files(settings: &Settings) -> Result<()> {
     let dir = settings.policy_dir();
     let marker = dir.join("berth-policies.json");
-    if settings.config.policy_dir.is_some() || marker.exists() {
+    if settings.config.policy_dir.is_some() || settings.config.database.is_some() || marker.exists() {
         return Ok(());
     }
     private_dir(&dir)?;
     let text = format!("{{\"format\": 1, \"account\": \"{}\"}}\n", settings.account_id);
     durable::write_file_atomically(&marker, text.as_bytes(), 0o600)
         .with_context(|| format!("cannot write {}", marker.display()))
-}
-
-/// The content's replicas. A replica that has lost the marker of its first start is offline (a disk that is not
-/// mounted), never empty.
-fn replicas(settings: &Settings, sealer: &Sealer, first_start: bool) -> Result<Replicated> {
-    let cluster = hex::encode(&sealer.derive("installation id").expose()[..16]);
-    let mut stores = Vec::new();
-    for (index, root) in settings.replicas().iter().enumerate() {
-        let id = ReplicaId::new(&format!("replica{index}"));
-        if first_start {
-            FsStore::initialize(root, &cluster, &id)
-                .with_context(|| format!("replica {}", root.display()))?;
-        }
-        stores.push((id.clone(), Arc::new(FsStore::open(root, &cluster, &id)) as _));
-    }
-    Replicated::new(stores, settings.config.write_quorum).context("replicas and write_quorum")
 }
 
 pub(crate) fn identity_config(settings: &Settings) -> Result<IdentityConfig> {
@@ -239,24 +260,9 @@ async fn identity(
 ) -> Result<Identity> {
     let config = identity_config(settings)?;
     let opened = Identity::open(database.clone(), Arc::clone(sealer), config, clock.clone()).await;
-    let (identity, _bootstrap) = opened.context("cannot open the identities")?;
+    let (identity, _bootstrap) = opened.context(
+        "cannot open the identities (were they sealed with other keys than those in key_dir? All servers of an \
+         installation need the same)",
+    )?;
     Ok(identity)
-}
-
-async fn registry(
-    settings: &Settings,
-    database: &Database,
-    content: ContentStore,
-    sealer: &Arc<Sealer>,
-    clock: &Clock,
-) -> Result<Registry> {
-    let metadata = Metadata::open(database.clone()).await.context("cannot open the metadata")?;
-    let config =
-        RegistryConfig { require_contents: !settings.config.sparse_manifests, ..RegistryConfig::default() };
-    let opened = Registry::open(metadata, content, Arc::clone(sealer), clock.clone(), config).await;
-    opened.context("cannot open the registry")
-}
-
-fn cannot_listen(address: SocketAddr) -> String {
-    format!("cannot listen on {address}: choose another with --listen, or stop what uses it")
 }
