@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::changes::{ChangeLogConfig, ChangeLogStatus};
 use crate::postgres::{Address, Postgres};
 use crate::rerun::Rerun;
 use crate::sqlite::Sqlite;
-use crate::{Error, Migration, Tx, migrate};
+use crate::{Error, Migration, Tx, companion, migrate};
 
 #[derive(Clone)]
 pub struct Database {
@@ -25,6 +26,20 @@ struct Shared {
 enum Engine {
     Sqlite(Sqlite),
     Postgres(Postgres),
+}
+
+impl Engine {
+    async fn write<T, E, F>(&self, body: F) -> Result<T, E>
+    where
+        F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        match self {
+            Engine::Sqlite(sqlite) => sqlite.write(body).await,
+            Engine::Postgres(postgres) => postgres.write(body).await,
+        }
+    }
 }
 
 impl Database {
@@ -43,9 +58,23 @@ impl Database {
         Database::sqlite(Path::new(place), Rerun::seeded(seed)).await
     }
 
+    /// The same, with every change on the replicas before it is acknowledged. Waits until the quorum of them
+    /// holds the database.
+    ///
+    /// # Errors
+    /// [`Error::LogNewer`] when an older copy was put in the place of the database, [`Error::NotReplicated`] when
+    /// the quorum cannot be had.
+    pub async fn open_sqlite_logged(path: &Path, log: ChangeLogConfig) -> Result<Database, Error> {
+        Database::sqlite_with(path, Rerun::default(), Some(log)).await
+    }
+
     async fn sqlite(path: &Path, rerun: Rerun) -> Result<Database, Error> {
+        Database::sqlite_with(path, rerun, None).await
+    }
+
+    async fn sqlite_with(path: &Path, rerun: Rerun, log: Option<ChangeLogConfig>) -> Result<Database, Error> {
         let path = path.to_owned();
-        let engine = blocking(move || Sqlite::open(path, rerun)).await?;
+        let engine = blocking(move || Sqlite::open(path, rerun, log)).await?;
         Ok(Database::over(Engine::Sqlite(engine)))
     }
 
@@ -88,17 +117,27 @@ impl Database {
 
     /// Runs a closure that changes something, and returns once its changes are durable. Many callers share one
     /// commit, so the closure may run more than once: it must be free of side effects. When it returns an
-    /// error, its changes alone are undone.
+    /// error, its changes alone are undone. In [`crate::accompanied`] work it takes the companion's rows along.
     pub async fn write<T, E, F>(&self, body: F) -> Result<T, E>
     where
         F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        match &self.shared.engine {
-            Engine::Sqlite(sqlite) => sqlite.write(body).await,
-            Engine::Postgres(postgres) => postgres.write(body).await,
+        let Some(companion) = companion::pending() else { return self.shared.engine.write(body).await };
+        let (mut body, riding) = (body, Arc::clone(&companion));
+        let result = self
+            .shared
+            .engine
+            .write(move |tx| {
+                riding.ride(tx)?;
+                body(tx)
+            })
+            .await;
+        if result.is_ok() {
+            companion.committed();
         }
+        result
     }
 
     /// Runs a closure that only reads, on one snapshot, in the blocking pool: for scans, and for anything that
@@ -134,6 +173,14 @@ impl Database {
     /// Whether nothing was ever migrated here.
     pub async fn is_new(&self) -> Result<bool, Error> {
         self.read(|tx| Ok(!migrate::holds_a_schema(tx)?)).await
+    }
+
+    /// How the change log on the replicas stands; `None` where there is none.
+    pub fn change_log(&self) -> Option<ChangeLogStatus> {
+        match &self.shared.engine {
+            Engine::Sqlite(sqlite) => sqlite.change_log(),
+            Engine::Postgres(_) => None,
+        }
     }
 
     /// Whether writes are still possible: false once a sync of the file has failed.
