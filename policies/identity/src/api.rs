@@ -129,6 +129,7 @@ async fn serve(
         Ok(None) | Err(_) => Received::nothing(),
     };
     let (caller, signed) = identity.authenticate_signature(parts, &body.bytes, &[api.signing_name()], ctx)?;
+    identity.admit(ctx, &caller).map_err(|_| AwsError::throttling())?;
     let Asked { operation, input } = asked(api, parts, &body.bytes)?;
     if !api.operations().contains(&operation.as_str()) {
         return Err(AwsError::unknown_operation());

@@ -1,13 +1,15 @@
 //! The handle that everything else holds: store, snapshot, clock and audit log together.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use registry_aws::sigv4::ReplayGuard;
-use registry_runtime::{Clock, Sealer};
+use registry_runtime::{Clock, Sealer, Throttle};
 use registry_sql::Database;
 use registry_types::{AccountId, Region};
 
@@ -16,9 +18,11 @@ use crate::audit::AuditLog;
 use crate::authenticate::OpenedSession;
 use crate::caller::Caller;
 use crate::config::IdentityConfig;
+use crate::context::RequestContext;
 use crate::directory::{Directory, FRESH_FOR, milliseconds, spawn_refresher};
 use crate::error::IdentityError;
 use crate::first_start::Bootstrap;
+use crate::roles::LiveTasks;
 use crate::store;
 
 /// How many opened sessions are remembered, so that a token is opened and compiled once.
@@ -49,6 +53,10 @@ pub(crate) struct Inner {
     pub(crate) bearers: Cache<Box<str>, Caller>,
     pub(crate) replays: Mutex<ReplayGuard>,
     pub(crate) bodies: BodyBudget,
+    /// Who knows which tasks are over.
+    pub(crate) tasks: OnceLock<Arc<dyn LiveTasks>>,
+    /// Requests of each principal, by its unique id; unlimited until it is set.
+    throttle: OnceLock<Throttle<Box<str>>>,
     audit: AuditLog,
     anonymous: Caller,
     closed: AtomicBool,
@@ -83,6 +91,8 @@ impl Identity {
             anonymous: Caller::anonymous(&config.account_id),
             replays: Mutex::new(ReplayGuard::new(REMEMBERED_SIGNATURES, config.clock_skew_ms)),
             bodies: BodyBudget::default(),
+            tasks: OnceLock::new(),
+            throttle: OnceLock::new(),
             config,
             clock,
             directory: ArcSwap::default(),
@@ -99,6 +109,25 @@ impl Identity {
         identity.rotate_token_keys().await?;
         spawn_refresher(refreshed);
         Ok((identity, bootstrap))
+    }
+
+    /// Lets every principal make so many requests a second from now on, and ten times as many at once.
+    pub fn limit_principals(&self, per_second: NonZeroU32) {
+        // A limit that is set stays.
+        let _ = self.inner.throttle.set(Throttle::new(per_second));
+    }
+
+    /// Counts a request of an authenticated caller. What this machine asks itself is not counted.
+    ///
+    /// # Errors
+    /// How long to wait, when the principal made too many.
+    pub fn admit(&self, ctx: &RequestContext, caller: &Caller) -> Result<(), Duration> {
+        match self.inner.throttle.get() {
+            Some(throttle) if !ctx.source_ip.is_loopback() && !caller.is_anonymous() => {
+                throttle.ask(&caller.principal_uid().into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes what is left of the audit log and ends the refreshing. Afterwards nothing is decided any more.

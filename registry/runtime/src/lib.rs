@@ -21,6 +21,7 @@ mod sealed_stream;
 mod sealer;
 mod secret;
 mod shutdown;
+mod throttle;
 mod url;
 
 pub use clock::Clock;
@@ -34,4 +35,5 @@ pub use sealed_stream::{RecordSeal, SealedReader, SealedWriter, StreamError, Str
 pub use sealer::{SealError, Sealer};
 pub use secret::{Secret, SecretString};
 pub use shutdown::Shutdown;
+pub use throttle::{Throttle, network_of};
 pub use url::base_url;

@@ -4,10 +4,12 @@
 //! counted.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+
+use crate::throttle::network_of;
 
 /// The connections of every address.
 #[derive(Clone)]
@@ -33,7 +35,7 @@ impl Crowd {
         if address.is_loopback() || self.shared.contains(&address) {
             return Some(Guest { counted: None });
         }
-        let network = network(address);
+        let network = network_of(address);
         let mut held = self.held.lock();
         let count = held.entry(network).or_insert(0);
         if *count >= self.limit {
@@ -54,13 +56,6 @@ impl Drop for Guest {
                 held.remove(network);
             }
         }
-    }
-}
-
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() & (u128::MAX << 64))),
     }
 }
 

@@ -3,6 +3,8 @@
 //! The one place where the core's errors become answers. Nothing internal leaves the process: the causes of
 //! the server's own failures are logged here, once.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use registry_core::CoreError;
@@ -120,6 +122,13 @@ impl OciError {
 
     pub(super) fn repository_unknown() -> Self {
         Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", "the repository does not exist")
+    }
+
+    pub(super) fn too_many_requests(wait: Duration) -> Self {
+        let message = "there were too many requests; wait as Retry-After says";
+        let seconds = wait.as_secs() + 1;
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", message)
+            .with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     pub(super) fn unavailable() -> Self {

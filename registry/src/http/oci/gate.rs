@@ -52,7 +52,10 @@ impl<'a> Gate<'a> {
             });
         }
         match service.identity.authenticate_docker(headers, &context) {
-            Ok(caller) => Ok(Self { service, context, caller, operation, scope }),
+            Ok(caller) => {
+                service.identity.admit(&context, &caller).map_err(OciError::too_many_requests)?;
+                Ok(Self { service, context, caller, operation, scope })
+            }
             Err(AuthenticationError::Unavailable) => Err(OciError::unavailable()),
             Err(AuthenticationError::Denied(denied)) => {
                 Err(OciError::new(StatusCode::FORBIDDEN, "DENIED", denied.message()))
