@@ -13,6 +13,11 @@ use crate::connection::{Api, Connection, Output};
 /// Tag of a task definition that says which file contents it was registered from.
 const SOURCE_TAG: &str = "berth:source";
 
+/// Hosts have so long to say whether they listen.
+const LISTENING: Duration = Duration::from_secs(5);
+/// Addresses that are printed of a service that has one on every host.
+const MOST_ADDRESSES: usize = 5;
+
 /// Make a service be as a file says, and wait until it is stable
 ///
 /// FILE is JSON with two members: "taskDefinition", the input of RegisterTaskDefinition, and "service", the
@@ -44,7 +49,9 @@ impl Deploy {
         let existing = file.describe(&api).await?;
         let task_definition = file.task_definition(&api, existing.as_ref()).await?;
         file.create_or_update(&api, existing.as_ref(), &task_definition).await?;
+        file.tag(&api, existing.as_ref()).await?;
         let service = file.wait_until_stable(&api, Duration::from_secs(self.timeout)).await?;
+        let service = file.wait_until_heard(&api, service).await?;
         let tasks = file.tasks(&api).await?;
         match self.connection.output {
             Output::Text => print_text(&service, &tasks),
@@ -83,7 +90,7 @@ impl File {
 
     /// The service as it is, if it is there and active.
     async fn describe(&self, api: &Api) -> Result<Option<Value>> {
-        let input = json!({ "cluster": self.cluster, "services": [self.name] });
+        let input = json!({ "cluster": self.cluster, "services": [self.name], "include": ["TAGS"] });
         let mut answer = api.ecs("DescribeServices", &input).await?;
         let service = answer["services"].get_mut(0).map(Value::take).unwrap_or_default();
         Ok((service["status"] == "ACTIVE").then_some(service))
@@ -140,6 +147,33 @@ impl File {
         Ok(())
     }
 
+    /// Sets the file's tags that the service lacks or has otherwise; among them is its address.
+    async fn tag(&self, api: &Api, existing: Option<&Value>) -> Result<()> {
+        let Some(existing) = existing else { return Ok(()) };
+        let known = existing["tags"].as_array().cloned().unwrap_or_default();
+        let wanted = self.service["tags"].as_array().into_iter().flatten();
+        let missing: Vec<&Value> = wanted.filter(|tag| !known.contains(tag)).collect();
+        if !missing.is_empty() {
+            let input = json!({ "resourceArn": existing["serviceArn"], "tags": missing });
+            api.ecs("TagResource", &input).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits a moment for every connected host to say whether it listens for the service.
+    async fn wait_until_heard(&self, api: &Api, mut service: Value) -> Result<Value> {
+        let deadline = Instant::now() + LISTENING;
+        let silent = |service: &Value| {
+            let hosts = service["berthAddress"]["hosts"].as_array().cloned().unwrap_or_default();
+            hosts.iter().any(|host| host["connected"] == true && host["status"] == "UNKNOWN")
+        };
+        while silent(&service) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            service = self.describe(api).await?.context("the service is gone")?;
+        }
+        Ok(service)
+    }
+
     /// The waiter `services-stable` of the AWS CLI: one deployment, and as many tasks running as desired.
     async fn wait_until_stable(&self, api: &Api, limit: Duration) -> Result<Value> {
         let deadline = Instant::now() + limit;
@@ -184,6 +218,11 @@ fn print_text(service: &Value, tasks: &Value) {
         service["desiredCount"],
         last(&service["taskDefinition"])
     );
+    let addresses = addresses(&service["berthAddress"]);
+    for line in &addresses {
+        println!("{line}");
+    }
+    let has_address = addresses.iter().any(|line| line.starts_with("address"));
     for task in tasks.as_array().into_iter().flatten() {
         println!("task       {}", last(&task["taskArn"]));
         for container in task["containers"].as_array().into_iter().flatten() {
@@ -193,7 +232,8 @@ fn print_text(service: &Value, tasks: &Value) {
                 text(&container["runtimeId"]),
                 text(&container["imageDigest"])
             );
-            for binding in container["networkBindings"].as_array().into_iter().flatten() {
+            let bindings = container["networkBindings"].as_array().filter(|_| !has_address);
+            for binding in bindings.into_iter().flatten() {
                 let address = match binding["bindIP"].as_str() {
                     None | Some("" | "0.0.0.0" | "::") => "127.0.0.1",
                     Some(address) => address,
@@ -204,9 +244,29 @@ fn print_text(service: &Value, tasks: &Value) {
     }
 }
 
+/// Where a service with `berth:listen` is reached: on its hosts, and by its name inside tasks; and where not, why.
+fn addresses(address: &Value) -> Vec<String> {
+    let port = &address["port"];
+    let mut lines = Vec::new();
+    let hosts = || address["hosts"].as_array().into_iter().flatten();
+    let listening = hosts().filter(|host| host["status"] == "LISTENING");
+    let texts = listening.flat_map(|host| host["addresses"].as_array().into_iter().flatten());
+    for text in texts.filter_map(Value::as_str).take(MOST_ADDRESSES) {
+        let text = if text.contains(':') { format!("[{text}]") } else { text.to_owned() };
+        lines.push(format!("address    http://{text}:{port}"));
+    }
+    for host in hosts().filter(|host| host["status"] == "FAILED").take(MOST_ADDRESSES) {
+        lines.push(format!("no address {}", host["reason"].as_str().unwrap_or("-")));
+    }
+    if let Some(name) = address["name"].as_str() {
+        lines.push(format!("in tasks   {name}:{port}"));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
-    use super::File;
+    use super::{File, addresses};
 
     fn read(text: &str) -> Result<File, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -225,6 +285,25 @@ mod tests {
             let error = read(text).err().unwrap_or_default();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn an_address_is_printed_where_it_is_listened_on() {
+        let host = |status: &str, address: &str, reason: &str| serde_json::json!({"status": status, "addresses": [address], "reason": reason});
+        let address = serde_json::json!({"port": 8080, "name": "web.default.berth.internal", "hosts": [
+            host("LISTENING", "10.0.0.5", ""), host("FAILED", "10.0.0.6", "0.0.0.0:8080 is taken by nginx (pid 5)"),
+            host("LISTENING", "::1", ""), host("UNKNOWN", "10.0.0.7", ""),
+        ]});
+        assert_eq!(
+            addresses(&address),
+            [
+                "address    http://10.0.0.5:8080",
+                "address    http://[::1]:8080",
+                "no address 0.0.0.0:8080 is taken by nginx (pid 5)",
+                "in tasks   web.default.berth.internal:8080",
+            ]
+        );
+        assert!(addresses(&serde_json::Value::Null).is_empty());
     }
 
     #[test]
