@@ -71,7 +71,7 @@ impl Identity {
         }
         let principal = &caller.principal;
         let there =
-            directory.holds(&principal.chain) && directory.entity(principal.kind, &principal.uid).is_some();
+            self.holds(directory, &principal.chain) && directory.entity(principal.kind, &principal.uid).is_some();
         if there { Ok(caller) } else { Err(AuthenticationError::InvalidToken) }
     }
 

@@ -42,4 +42,4 @@ pub use error::{AuthenticationError, IdentityError};
 pub use first_start::Bootstrap;
 pub use http::{BerthIdentity, Iam, Sts};
 pub use identity::Identity;
-pub use roles::{AssumeRole, AssumeRoleError, TaskRole, TaskRoleError};
+pub use roles::{AssumeRole, AssumeRoleError, LiveTasks, TaskRole, TaskRoleError};

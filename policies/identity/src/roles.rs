@@ -22,7 +22,7 @@ use crate::session::{Claims, Link};
 use crate::unique_id;
 
 pub use assume::{AssumeRole, AssumeRoleError};
-pub use task::{TaskRole, TaskRoleError};
+pub use task::{LiveTasks, TaskRole, TaskRoleError};
 
 /// Longest content of a session token; tokens made with the session must stay below 16 KiB.
 const LARGEST_SESSION: usize = 6 * 1024;
@@ -39,6 +39,8 @@ struct NewSession {
     transitive_tag_keys: Vec<String>,
     source_identity: Option<String>,
     expires_ms: i64,
+    /// ARN of the task that the session ends with.
+    task: Option<Arc<str>>,
 }
 
 /// The session does not fit into a token.
@@ -62,6 +64,7 @@ impl Identity {
             chain.push(Link::Role(Arc::clone(&principal.uid), principal.generation));
         }
         chain.push(Link::Session(uid.as_str().into()));
+        chain.extend(new.task.map(Link::Task));
         let claims = Claims {
             uid,
             access_key_id: unique_id::temporary_access_key_id(),

@@ -26,6 +26,9 @@ pub(crate) enum Link {
     /// A session's uid.
     #[serde(rename = "s")]
     Session(Arc<str>),
+    /// A task's ARN: what was made for a task ends with it.
+    #[serde(rename = "t")]
+    Task(Arc<str>),
 }
 
 /// What a session token holds, sealed. Member names are short because the token travels with every request.

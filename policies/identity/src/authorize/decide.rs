@@ -62,7 +62,7 @@ impl Identity {
                 generations: (directory.security_generation, directory.file_generation),
             }),
         };
-        let entity = match standing(caller, &directory, self.now_ms()) {
+        let entity = match self.standing_of(caller, &directory) {
             Ok(entity) => entity,
             Err(denied) => {
                 audit(Outcome::NotStanding(denied.kind()))?;
@@ -96,6 +96,25 @@ impl Identity {
         Err(Denied::by_policy(caller.arn(), check.action, check.resource.as_str(), decision.reason))
     }
 
+    /// The caller's entry, when every link of its credential's chain is as it was; None for nobody.
+    fn standing_of<'a>(
+        &self,
+        caller: &Caller,
+        directory: &'a Directory,
+    ) -> Result<Option<&'a Arc<Entity>>, Denied> {
+        if caller.is_anonymous() {
+            return Ok(None);
+        }
+        if caller.expires_ms().is_some_and(|expires_ms| expires_ms <= self.now_ms()) {
+            return Err(Denied::expired());
+        }
+        let principal = &caller.principal;
+        if !self.holds(directory, &principal.chain) {
+            return Err(Denied::revoked());
+        }
+        directory.entity(principal.kind, &principal.uid).map(Some).ok_or_else(Denied::revoked)
+    }
+
     fn context(
         &self,
         ctx: &RequestContext,
@@ -113,25 +132,6 @@ impl Identity {
         }
         context
     }
-}
-
-/// The caller's entry, when every link of its credential's chain is as it was; None for nobody.
-fn standing<'a>(
-    caller: &Caller,
-    directory: &'a Directory,
-    now_ms: i64,
-) -> Result<Option<&'a Arc<Entity>>, Denied> {
-    if caller.is_anonymous() {
-        return Ok(None);
-    }
-    if caller.expires_ms().is_some_and(|expires_ms| expires_ms <= now_ms) {
-        return Err(Denied::expired());
-    }
-    let principal = &caller.principal;
-    if !directory.holds(&principal.chain) {
-        return Err(Denied::revoked());
-    }
-    directory.entity(principal.kind, &principal.uid).map(Some).ok_or_else(Denied::revoked)
 }
 
 /// The policies a session was made with; None when it was made without any.

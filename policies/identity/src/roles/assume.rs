@@ -149,6 +149,7 @@ impl Identity {
                 .and_then(|parent| parent.source_identity.clone())
                 .or_else(|| request.source_identity.clone()),
             expires_ms: self.now_ms() + duration_s * 1000,
+            task: None,
         };
         match self.make_session(&directory, role, new)? {
             Ok(opened) => opened.credentials().ok_or(AssumeRoleError::Identity(IdentityError::Stale)),

@@ -39,7 +39,7 @@ impl Identity {
         let directory = self.directory().ok_or_else(unavailable)?;
         let user = directory
             .entity(CallerKind::User, caller.principal_uid())
-            .filter(|_| directory.holds(&caller.principal.chain))
+            .filter(|_| self.holds(&directory, &caller.principal.chain))
             .ok_or_else(|| Denied::revoked().to_aws())?;
         let new = NewSession {
             parent_chain: caller.principal.chain.clone(),

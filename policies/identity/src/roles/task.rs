@@ -15,9 +15,10 @@ use crate::authorize::Denied;
 use crate::caller::Caller;
 use crate::context::RequestContext;
 use crate::credentials::TemporaryCredentials;
-use crate::directory::Entity;
+use crate::directory::{Directory, Entity};
 use crate::error::IdentityError;
 use crate::identity::Identity;
+use crate::session::Link;
 
 /// The service that assumes the roles of tasks.
 const SERVICE: &str = "ecs-tasks.amazonaws.com";
@@ -29,6 +30,12 @@ pub struct TaskRole<'a> {
     /// The task role or the execution role.
     pub role_arn: &'a Arn,
     pub task_arn: &'a Arn,
+}
+
+/// Which tasks there are. Asked whenever something decides that was made for a task.
+pub trait LiveTasks: Send + Sync {
+    /// Whether the task of this ARN is known and not over.
+    fn is_live(&self, task_arn: &str) -> bool;
 }
 
 /// Why a task has no credentials.
@@ -46,7 +53,19 @@ pub enum TaskRoleError {
 }
 
 impl Identity {
-    /// Credentials of a role for one task, for six hours.
+    /// From now on credentials of tasks end with their tasks; before, with their time alone. A second call
+    /// changes nothing.
+    pub fn follow_tasks(&self, tasks: std::sync::Arc<dyn LiveTasks>) {
+        let _ = self.inner().tasks.set(tasks);
+    }
+
+    /// Whether everything that a credential depends on is as it was.
+    pub(crate) fn holds(&self, directory: &Directory, chain: &[Link]) -> bool {
+        let live = |arn: &str| self.inner().tasks.get().is_none_or(|tasks| tasks.is_live(arn));
+        directory.holds(chain) && chain.iter().all(|link| !matches!(link, Link::Task(arn) if !live(arn)))
+    }
+
+    /// Credentials of a role for one task, for six hours or until the task is over.
     ///
     /// # Errors
     /// `NotTrusted` in the words of ECS.
@@ -73,6 +92,7 @@ impl Identity {
         let new = NewSession {
             name: id.chars().take(64).collect(),
             expires_ms: self.now_ms() + DURATION_MS,
+            task: Some(task.task_arn.as_str().into()),
             ..NewSession::default()
         };
         self.make_session(&directory, role, new)?.map_err(|_| TaskRoleError::Unavailable)

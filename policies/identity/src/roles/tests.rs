@@ -6,7 +6,7 @@ use registry_types::Arn;
 
 use crate::testing::{ACCOUNT, ALLOW_ALL, Fixture, policy, repository, trust};
 use crate::{
-    AssumeRole, AssumeRoleError, Caller, Check, Identity, Scope, TaskRole, TaskRoleError,
+    AssumeRole, AssumeRoleError, Caller, Check, Identity, LiveTasks, Scope, TaskRole, TaskRoleError,
     TemporaryCredentials,
 };
 
@@ -223,6 +223,39 @@ async fn conditions_see_the_tags_of_user_and_session() {
         let session = fixture.session(&fixture.assume(&admin, &request).await.unwrap()).await;
         assert_eq!(fixture.allowed(&session, "ecr:PutImage", &repository("app")), allowed, "{team}");
     }
+}
+
+/// The tasks whose ARNs end like this.
+struct Ending(&'static str);
+
+impl LiveTasks for Ending {
+    fn is_live(&self, task_arn: &str) -> bool {
+        task_arn.ends_with(self.0)
+    }
+}
+
+#[tokio::test]
+async fn what_was_made_for_a_task_ends_with_it() {
+    let fixture = Fixture::new().await;
+    let trusted = format!(r#""Service":"ecs-tasks.amazonaws.com","AWS":"arn:aws:iam::{ACCOUNT}:root""#);
+    let role = fixture.role("web", &trust(&trusted, "{}"), ALLOW_ALL).await;
+    let next = fixture.role("next", &trust(&trusted, "{}"), ALLOW_ALL).await;
+    let mut sessions = Vec::new();
+    for id in ["01", "02"] {
+        let task: Arn = format!("arn:aws:ecs:us-east-1:{ACCOUNT}:task/default/{id}").parse().unwrap();
+        let made = fixture.identity.task_credentials(TaskRole { role_arn: &role, task_arn: &task }).await;
+        let session = fixture.session(&made.unwrap()).await;
+        let further = fixture.session(&fixture.assume(&session, &request(&next)).await.unwrap()).await;
+        sessions.push((session, further));
+    }
+    let allowed = |caller| fixture.allowed(caller, "ecr:PutImage", &repository("app"));
+    for (session, further) in &sessions {
+        assert!(allowed(session) && allowed(further), "nobody says that the tasks are over");
+    }
+    fixture.identity.follow_tasks(std::sync::Arc::new(Ending("02")));
+    let live: Vec<_> =
+        sessions.iter().map(|(session, further)| (allowed(session), allowed(further))).collect();
+    assert_eq!(live, [(false, false), (true, true)]);
 }
 
 #[tokio::test]
