@@ -82,17 +82,13 @@ impl Connection {
     }
 }
 
-/// What connects to `endpoint`, trusting the CA of a file, or the one that this machine has of that server.
+/// What connects to `endpoint`. Beside the CAs of the file, or what this machine trusts, the one counts that this
+/// machine was told of for that server: `AWS_CA_BUNDLE` may be there for the sake of others.
 pub(crate) fn connector(endpoint: &str, ca_file: Option<&Path>, data: &Path) -> Result<Connector> {
-    let trust = match ca_file {
-        Some(path) => Trust::file(path).context("--ca-file")?,
-        None => {
-            let installed = Places::of_this_user().and_then(|places| places.ca_of(endpoint));
-            let own = Certificate::all_from_file(&data.join("tls/ca.pem")).ok();
-            installed.into_iter().chain(own.into_iter().flatten()).fold(Trust::system(), Trust::and)
-        }
-    };
-    Ok(Connector::new(endpoint, &trust)?)
+    let general = ca_file.map(Trust::file).transpose().context("--ca-file")?.unwrap_or_else(Trust::system);
+    let installed = Places::of_this_user().and_then(|places| places.ca_of(endpoint));
+    let own = Certificate::all_from_file(&data.join("tls/ca.pem")).unwrap_or_default();
+    Ok(Connector::new(endpoint, &installed.into_iter().chain(own).fold(general, Trust::and))?)
 }
 
 pub(crate) fn read_endpoint(data: &Path) -> Result<String> {
