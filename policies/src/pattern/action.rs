@@ -103,7 +103,9 @@ impl ActionPattern {
             return Err(format!("`{text}`: the service of an action is a plain name, without wildcards"));
         }
         let operation_is_good = !operation.is_empty()
-            && operation.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'*' | b'?'));
+            && operation
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'*' | b'?'));
         if !operation_is_good {
             return Err(format!("`{text}`: an operation is letters and digits, with `*` and `?`"));
         }

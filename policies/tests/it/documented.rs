@@ -1,111 +1,135 @@
-//! Cases from the documentation of IAM, told in a table: see `documented.json`.
-//!
-//! Each has policies by place, a request, and what must come out: `allow`, `deny` (explicit) or `none`
-//! (nothing allows it).
+//! Cases out of the public documentation, in `tests/documented`: each with the page it is from, in the format of
+//! `berth policy simulate --batch`. Engine and reference must both decide them as documented.
 
-use policies::{
-    Context, ContextValue, Named, Policy, PolicyKind, PolicySet, Principal, Reason, Request, evaluate,
-};
+use policies::{Batch, ContextValue, PolicyKind, Principal};
 use serde_json::Value;
 
-const HOME: &str = "000000000000";
+use crate::reference::{self, Asked, Document, Keys, Set};
 
-fn documents(value: &Value, kind: PolicyKind) -> Vec<Named> {
-    let list = value.as_array().cloned().unwrap_or_default();
-    let named = |(number, statements): (usize, &Value)| {
-        let mut document = statements.clone();
-        if !document.is_object() || document.get("Statement").is_none() {
-            document = serde_json::json!({"Version": "2012-10-17", "Statement": statements});
-        }
-        let policy = Policy::parse(&document.to_string(), kind)
-            .unwrap_or_else(|findings| panic!("{document}: {findings:?}"));
-        Named::new(format!("{kind:?} {number}"), policy)
-    };
-    list.iter().enumerate().map(named).collect()
+struct Documented {
+    name: String,
+    value: Value,
 }
 
-fn levels(value: &Value, kind: PolicyKind) -> Vec<Vec<Named>> {
-    value.as_array().into_iter().flatten().map(|level| documents(level, kind)).collect()
-}
-
-fn principal(case: &Value) -> Principal<'static> {
-    const USER: &str = "arn:aws:iam::000000000000:user/alice";
-    const ROLE: &str = "arn:aws:iam::000000000000:role/deploy";
-    const SESSION: &str = "arn:aws:sts::000000000000:assumed-role/deploy/one";
-    match case["as"].as_str().unwrap_or("user") {
-        "user" => Principal::User { account: HOME, arn: USER },
-        "root" => Principal::Root { account: HOME },
-        "role" => Principal::RoleSession {
-            account: HOME,
-            role_arn: ROLE,
-            session_arn: SESSION,
-            service_linked: false,
-        },
-        "service-linked" => Principal::RoleSession {
-            account: HOME,
-            role_arn: ROLE,
-            session_arn: SESSION,
-            service_linked: true,
-        },
-        "anonymous" => Principal::Anonymous,
-        "service" => Principal::Service { name: "ecs-tasks.amazonaws.com" },
-        "web" => {
-            Principal::WebIdentity { provider_arn: "arn:aws:iam::000000000000:oidc-provider/ci.example.com" }
-        }
-        other => panic!("nobody is called {other}"),
+fn all() -> Vec<Documented> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/documented");
+    let mut cases = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the cases") {
+        let path = entry.expect("a file").path();
+        let list: Vec<Value> =
+            serde_json::from_str(&std::fs::read_to_string(&path).expect("text")).expect("JSON");
+        cases.extend(list.into_iter().map(|value| {
+            let fact = value["fact"].as_str().expect("each case states its fact");
+            Documented { name: format!("{}: {fact}", path.display()), value }
+        }));
     }
-}
-
-fn context(case: &Value) -> Context {
-    let value = |value: &Value| match value {
-        Value::Array(items) => {
-            ContextValue::Many(items.iter().map(|item| item.as_str().expect("text").to_owned()).collect())
-        }
-        text => ContextValue::from(text.as_str().expect("text")),
-    };
-    case["with"].as_object().into_iter().flatten().map(|(key, given)| (key, value(given))).collect()
+    cases
 }
 
 #[test]
-fn documented_cases_come_out_as_documented() {
-    let cases: Vec<Value> = serde_json::from_str(include_str!("documented.json")).unwrap();
-    assert!(cases.len() >= 90, "{}", cases.len());
-    for case in &cases {
-        let fact = case["fact"].as_str().expect("each case states its fact");
-        let identity = documents(&case["identity"], PolicyKind::Identity);
-        let boundary = documents(&case["boundary"], PolicyKind::Boundary);
-        let session = case.get("session").map(|value| documents(value, PolicyKind::Session));
-        let resource_kind = match case["resourceKind"].as_str() {
-            Some("trust") => PolicyKind::Trust,
-            Some("registry") => PolicyKind::RegistryPolicy,
-            _ => PolicyKind::RepositoryPolicy,
+fn the_engine_decides_every_case_as_documented() {
+    let cases = all();
+    assert!(cases.len() >= 300, "{}", cases.len());
+    let mut batch = Batch::new();
+    let mut wrong = Vec::new();
+    for Documented { name, value } in &cases {
+        assert!(
+            value["source"].as_str().is_some_and(|source| source.starts_with("https://docs.aws.amazon.com/"))
+        );
+        match batch.decide(&value["case"].to_string()) {
+            Ok(answer) if value["decision"] == answer.decision => {}
+            other => wrong.push(format!("{name}: {} is documented, not {other:?}", value["decision"])),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_reference_decides_every_case_as_documented() {
+    for Documented { name, value } in all() {
+        let case = &value["case"];
+        let context = context(&case["request"]["context"]);
+        let set = set(case);
+        let asked = Asked {
+            action: text(&case["request"]["action"]),
+            resource: text(&case["request"]["resource"]),
+            resource_account: text(&case["request"]["resourceAccount"]),
+            principal: principal(&text(&case["request"]["principal"]), &context),
+            context,
+            has_boundary: !set.boundary.is_empty(),
         };
-        let resource = documents(&case["resource"], resource_kind);
-        let scps = levels(&case["scp"], PolicyKind::ServiceControl);
-        let rcps = levels(&case["rcp"], PolicyKind::ResourceControl);
-        let set = PolicySet {
-            identity: &identity,
-            boundary: &boundary,
-            session: session.as_deref(),
-            resource: &resource,
-            service_control: &scps,
-            resource_control: &rcps,
-        };
-        let principal = principal(case);
-        let context = context(case);
-        let request = Request {
-            action: case["action"].as_str().unwrap_or("ecr:PutImage"),
-            resource: case["on"].as_str().unwrap_or("arn:aws:ecr:us-east-1:000000000000:repository/app"),
-            resource_account: case["owner"].as_str().unwrap_or(HOME),
-            principal: &principal,
-            context: &context,
-        };
-        let decision = evaluate(&request, &set);
-        let outcome = match decision.reason {
-            Reason::Allowed => "allow",
-            Reason::ExplicitDeny(_) => "deny",
-            Reason::ImplicitDeny(_) => "none",
-        };
-        assert_eq!(Some(outcome), case["then"].as_str(), "{fact}: {decision:?}");
+        let (reason, _) = reference::decide(&asked, &set);
+        let decision = format!("{reason:?}");
+        assert!(decision.starts_with(value["decision"].as_str().unwrap()), "{name}: {decision}");
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("text").to_owned()
+}
+
+fn document(value: &Value, kind: PolicyKind, name: &str) -> Document {
+    Document { name: name.to_owned(), kind, json: value.clone() }
+}
+
+fn documents(value: &Value, kind: PolicyKind, name: &str) -> Vec<Document> {
+    value.as_array().into_iter().flatten().map(|value| document(value, kind, name)).collect()
+}
+
+fn levels(value: &Value, kind: PolicyKind, name: &str) -> Vec<Vec<Document>> {
+    value.as_array().into_iter().flatten().map(|level| documents(level, kind, name)).collect()
+}
+
+fn set(case: &Value) -> Set {
+    Set {
+        identity: documents(&case["identityPolicies"], PolicyKind::Identity, "identity"),
+        boundary: documents(&case["permissionBoundaryPolicies"], PolicyKind::Boundary, "boundary"),
+        session: case.get("sessionPolicy").map(|value| vec![document(value, PolicyKind::Session, "session")]),
+        resource: case
+            .get("resourcePolicy")
+            .map(|value| document(value, PolicyKind::ResourcePolicy, "resource"))
+            .into_iter()
+            .collect(),
+        scps: levels(&case["serviceControlPolicies"], PolicyKind::ServiceControl, "scp"),
+        rcps: levels(&case["resourceControlPolicies"], PolicyKind::ResourceControl, "rcp"),
+    }
+}
+
+fn context(value: &Value) -> Keys {
+    let given = |value: &Value| match value {
+        Value::Array(items) => ContextValue::Many(items.iter().map(text).collect()),
+        single => ContextValue::One(text(single)),
+    };
+    value.as_object().into_iter().flatten().map(|(key, value)| (key.to_lowercase(), given(value))).collect()
+}
+
+/// What a principal's text says. The few texts of the cases live as long as the test.
+fn principal(text: &str, context: &Keys) -> Principal<'static> {
+    let text: &'static str = text.to_owned().leak();
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [_, _, _, _, account, resource] = parts[..] else {
+        return if text == "*" { Principal::Anonymous } else { Principal::Service { name: text } };
+    };
+    let behind = match context.get("aws:principalarn") {
+        Some(ContextValue::One(arn)) => Some(&*arn.clone().leak()),
+        _ => None,
+    };
+    match resource.split('/').collect::<Vec<_>>()[..] {
+        ["root"] => Principal::Root { account },
+        ["user", ..] => Principal::User { account, arn: text },
+        ["role", ..] => {
+            Principal::RoleSession { account, role_arn: text, session_arn: "", service_linked: false }
+        }
+        ["assumed-role", role, _] => Principal::RoleSession {
+            account,
+            role_arn: behind.unwrap_or_else(|| format!("arn:aws:iam::{account}:role/{role}").leak()),
+            session_arn: text,
+            service_linked: role.starts_with("AWSServiceRoleFor"),
+        },
+        ["federated-user", _] => {
+            Principal::FederatedUser { account, user_arn: behind.unwrap_or(""), session_arn: text }
+        }
+        ["oidc-provider", ..] => Principal::WebIdentity { provider_arn: text },
+        _ => panic!("{text}"),
     }
 }

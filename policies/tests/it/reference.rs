@@ -57,8 +57,9 @@ pub(crate) fn decide(asked: &Asked<'_>, set: &Set) -> (Reason, Option<Place>) {
     }
     let linked = matches!(asked.principal, Principal::RoleSession { service_linked: true, .. });
     let service = action.split(':').next().unwrap_or("").to_owned();
-    // Of the services that the random cases know.
-    let reached_by_rcp = ["ecr", "s3", "sts", "kms"].contains(&service.as_str()) && !linked;
+    // Of those that the guide lists, the ones that occur in cases.
+    let listed = ["dynamodb", "ecr", "kms", "logs", "s3", "secretsmanager", "sqs", "sts"];
+    let reached_by_rcp = listed.contains(&service.as_str()) && !linked;
     let none = Vec::new();
     let rcps = if reached_by_rcp { &set.rcps } else { &none };
     let scps = if linked || asked.principal.account().is_none() { &none } else { &set.scps };
