@@ -61,6 +61,9 @@ pub enum Error {
     /// A column was read as something it is not.
     #[error("column {index} was read as {expected} and holds {found}")]
     Column { index: usize, expected: &'static str, found: &'static str },
+    /// What must commit together with the change cannot be written; may pass.
+    #[error("what must be recorded with the change cannot be recorded")]
+    Companion(#[source] Cause),
     /// An earlier statement of this transaction failed; nothing more can be done in it.
     #[error("an earlier statement of the transaction failed")]
     Spoiled,
@@ -81,6 +84,19 @@ pub enum Error {
     /// The file could not be created or opened.
     #[error("the database file could not be opened")]
     Open(#[source] Arc<std::io::Error>),
+    /// Too few replicas hold the change, or could take it. It may have been made all the same, as after an
+    /// answer that was lost.
+    #[error("too few replicas hold the change")]
+    NotReplicated,
+    /// A replica knows more than the database: an older copy of it was put back.
+    #[error(
+        "replica {replica} holds changes that are newer than this database: bring them back with `berth restore \
+         --from-replica`, or, to go on from here without them, remove the folder `database` of every replica"
+    )]
+    LogNewer { replica: String },
+    /// What the replicas hold does not give a database.
+    #[error("{0}")]
+    LogUnusable(String),
     /// The closure panicked.
     #[error("a database closure panicked")]
     Panicked,
@@ -90,6 +106,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// What a [`crate::Companion`] refuses a change with.
+    pub fn companion(cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+        Error::Companion(Arc::new(cause))
+    }
+
     /// Whether a unique or primary key constraint refused the change.
     pub fn is_unique_violation(&self) -> bool {
         matches!(self, Error::Constraint { kind: ConstraintKind::Unique, .. })

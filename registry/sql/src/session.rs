@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 
+use crate::changes::{Kind, Mark, Recording};
 use crate::{Error, Row, Value, placeholder};
 
 /// How long a connection waits for another process that holds the lock.
@@ -22,6 +23,8 @@ pub(crate) struct Session {
     connection: Connection,
     /// Statements with SQLite's placeholders, by the address of the static text they came from.
     rewritten: RefCell<HashMap<(usize, usize), Box<str>>>,
+    /// What changed something in the open transaction, where the change log asks for it.
+    recording: Option<RefCell<Recording>>,
 }
 
 /// What a connection may do.
@@ -57,7 +60,50 @@ impl Session {
                 connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
             }
         }
-        Ok(Session { connection, rewritten: RefCell::default() })
+        Ok(Session { connection, rewritten: RefCell::default(), recording: None })
+    }
+
+    /// From now on every statement that changes something is recorded.
+    pub(crate) fn record(&mut self) {
+        self.recording = Some(RefCell::default());
+    }
+
+    /// Where the recording stands, to go back to.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.recording.as_ref().map(|recording| recording.borrow().mark())
+    }
+
+    /// Forgets what was recorded since: it was undone.
+    pub(crate) fn rewind(&self, mark: Option<Mark>) {
+        if let Some((recording, mark)) = self.recording.as_ref().zip(mark) {
+            recording.borrow_mut().rewind(mark);
+        }
+    }
+
+    /// Forgets everything that was recorded: a transaction begins.
+    pub(crate) fn forget(&self) {
+        if let Some(recording) = &self.recording {
+            recording.borrow_mut().clear();
+        }
+    }
+
+    /// What the open transaction has changed, as a frame of the log; `None` when it is nothing.
+    pub(crate) fn recorded(&self, sequence: u64, previous: u64) -> Option<Vec<u8>> {
+        let recording = self.recording.as_ref()?.borrow();
+        (!recording.is_empty()).then(|| recording.encode(sequence, previous))
+    }
+
+    /// Runs a statement that was recorded; the number of rows it changed.
+    pub(crate) fn run_again(&self, sql: &str, params: &[Value]) -> Result<u64, Error> {
+        let mut statement = self.connection.prepare_cached(&placeholder::to_sqlite(sql))?;
+        for (index, value) in params.iter().enumerate() {
+            statement.raw_bind_parameter(index + 1, Bound(value))?;
+        }
+        let before = self.connection.total_changes();
+        let mut rows = statement.raw_query();
+        while rows.next()?.is_some() {}
+        drop(rows);
+        Ok(self.connection.total_changes() - before)
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -85,7 +131,11 @@ impl Session {
 
     /// Several statements without parameters.
     pub(crate) fn batch(&self, sql: &'static str) -> Result<(), Error> {
-        Ok(self.connection.execute_batch(sql)?)
+        self.connection.execute_batch(sql)?;
+        if let Some(recording) = &self.recording {
+            recording.borrow_mut().push(Kind::Batch, sql, &[], 0);
+        }
+        Ok(())
     }
 
     fn bound<T>(
@@ -106,7 +156,18 @@ impl Session {
             }
             Ok(statement)
         });
-        prepared.and_then(|mut statement| run(&mut statement)).map_err(|error| {
+        let before = self.connection.total_changes();
+        let ran = prepared.and_then(|mut statement| {
+            let result = run(&mut statement)?;
+            if let Some(recording) = &self.recording
+                && !statement.readonly()
+            {
+                let changed = self.connection.total_changes() - before;
+                recording.borrow_mut().push(Kind::Statement, sql, params, changed);
+            }
+            Ok(result)
+        });
+        ran.map_err(|error| {
             if !matches!(error, rusqlite::Error::SqliteFailure(..)) {
                 tracing::error!(database.statement = sql, error = %error, "a statement is wrong");
             }

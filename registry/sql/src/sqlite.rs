@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::database::blocking;
 use crate::readers::Readers;
 use crate::rerun::Rerun;
+use crate::changes::{ChangeLog, ChangeLogConfig, ChangeLogStatus};
 use crate::writer::{self, Closure, Message};
 use crate::{Error, Tx, migrate};
 
@@ -21,6 +22,7 @@ const SCANS: usize = 8;
 pub(crate) struct Sqlite {
     path: PathBuf,
     pub(crate) writer: mpsc::Sender<Message>,
+    log: Option<Arc<ChangeLog>>,
     readers: Arc<Readers>,
     scans: Arc<Semaphore>,
     pub(crate) broken: Arc<AtomicBool>,
@@ -31,16 +33,17 @@ pub(crate) struct Sqlite {
 
 impl Sqlite {
     /// Blocks while SQLite recovers its log.
-    pub(crate) fn open(path: PathBuf, rerun: Rerun) -> Result<Sqlite, Error> {
+    pub(crate) fn open(path: PathBuf, rerun: Rerun, log: Option<ChangeLogConfig>) -> Result<Sqlite, Error> {
         create(&path).map_err(|error| Error::Open(Arc::new(error)))?;
         let (rerun, broken) = (Arc::new(rerun), Arc::new(AtomicBool::new(false)));
         // The writer first: it puts the file into write-ahead mode, which readers rely on.
-        let writer = writer::start(&path, Arc::clone(&rerun), Arc::clone(&broken))?;
+        let (writer, log) = writer::start(&path, Arc::clone(&rerun), Arc::clone(&broken), log)?;
         let readers = Arc::new(Readers::new(path.clone(), rerun));
         let existed = readers.run(migrate::holds_a_schema)?;
         Ok(Sqlite {
             path,
             writer,
+            log,
             readers,
             scans: Arc::new(Semaphore::new(SCANS)),
             broken,
@@ -95,6 +98,11 @@ impl Sqlite {
         E: From<Error>,
     {
         self.readers.run(body)
+    }
+
+    /// How the change log stands; `None` where there is none.
+    pub(crate) fn change_log(&self) -> Option<ChangeLogStatus> {
+        self.log.as_ref().map(|log| log.status())
     }
 
     pub(crate) fn is_healthy(&self) -> bool {

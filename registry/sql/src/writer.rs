@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::changes::{self, ChangeLog, ChangeLogConfig};
 use crate::rerun::Rerun;
 use crate::session::{Access, Session};
 use crate::{Error, Tx};
@@ -91,6 +92,8 @@ struct Writer {
     /// Taken from the queue while a group was filled, and not part of it.
     put_back: Option<Message>,
     rerun: Arc<Rerun>,
+    /// The change log on the replicas, where there is one.
+    log: Option<Arc<ChangeLog>>,
     /// Set when a sync failed; nothing is written any more.
     broken: Arc<AtomicBool>,
     since_checkpoint: usize,
@@ -102,15 +105,27 @@ pub(crate) fn start(
     path: &Path,
     rerun: Arc<Rerun>,
     broken: Arc<AtomicBool>,
-) -> Result<mpsc::Sender<Message>, Error> {
-    let session = Session::open(path, Access::Write)?;
+    log: Option<ChangeLogConfig>,
+) -> Result<(mpsc::Sender<Message>, Option<Arc<ChangeLog>>), Error> {
+    let mut session = Session::open(path, Access::Write)?;
+    let log = match log {
+        None => {
+            changes::note_unlogged(&session)?;
+            None
+        }
+        Some(config) => {
+            session.record();
+            Some(Arc::new(ChangeLog::open(&session, path, config)?))
+        }
+    };
     let (sender, queue) = mpsc::channel(QUEUE);
-    let writer = Writer { session, queue, put_back: None, rerun, broken, since_checkpoint: 0 };
+    let kept = log.clone();
+    let writer = Writer { session, queue, put_back: None, rerun, log, broken, since_checkpoint: 0 };
     std::thread::Builder::new()
         .name("sql-writer".into())
         .spawn(move || writer.run())
         .map_err(|error| Error::Open(Arc::new(error)))?;
-    Ok(sender)
+    Ok((sender, kept))
 }
 
 impl Writer {
@@ -136,6 +151,9 @@ impl Writer {
             self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         }
         drop(self.session);
+        if let Some(log) = &self.log {
+            log.close();
+        }
         if let Some(done) = closing {
             let _ = done.send(());
         }
@@ -146,12 +164,21 @@ impl Writer {
         if self.broken.load(Ordering::Relaxed) {
             return first.refuse(Error::NotDurable);
         }
+        if let Err(error) = self.ready() {
+            return first.refuse(error);
+        }
         let (group, outcome) = self.transaction(first, true);
         match outcome {
             Ok(()) => {
                 self.since_checkpoint += group.len();
                 for job in group {
                     job.acknowledge();
+                }
+            }
+            // It is committed here: running it again would do it twice.
+            Err(Error::NotReplicated) => {
+                for job in group {
+                    job.refuse(Error::NotReplicated);
                 }
             }
             Err(error) => {
@@ -172,6 +199,9 @@ impl Writer {
         if self.broken.load(Ordering::Relaxed) {
             return job.refuse(Error::NotDurable);
         }
+        if let Err(error) = self.ready() {
+            return job.refuse(error);
+        }
         let (group, outcome) = self.transaction(job, false);
         for job in group {
             match &outcome {
@@ -185,6 +215,7 @@ impl Writer {
     /// of it is stored.
     fn transaction(&mut self, first: Box<dyn Job>, more: bool) -> (Vec<Box<dyn Job>>, Result<(), Error>) {
         let began = Instant::now();
+        self.session.forget();
         let mut group = vec![first];
         let outcome = self.session.control("BEGIN IMMEDIATE").and_then(|()| {
             loop {
@@ -202,7 +233,10 @@ impl Writer {
                     Err(_) => break,
                 }
             }
-            self.session.control("COMMIT")
+            match &self.log {
+                None => self.session.control("COMMIT"),
+                Some(log) => log.commit(&self.session),
+            }
         });
         if let Err(error) = &outcome {
             // Fails when the engine has rolled back already, which is as well.
@@ -224,6 +258,7 @@ impl Writer {
 
     fn savepoint_once(&self, job: &mut dyn Job, keep: bool) -> Result<(), Error> {
         self.session.control("SAVEPOINT closure")?;
+        let mark = self.session.mark();
         let mut tx = Tx::new(&self.session);
         let ok = job.run(&mut tx);
         // SQLITE_FULL, IOERR and NOMEM may roll back everything, savepoints and all.
@@ -232,8 +267,14 @@ impl Writer {
         }
         if !(ok && keep) {
             self.session.control("ROLLBACK TO closure")?;
+            self.session.rewind(mark);
         }
         self.session.control("RELEASE closure")
+    }
+
+    /// Whether the replicas can take a group, where they keep the change log.
+    fn ready(&self) -> Result<(), Error> {
+        self.log.as_ref().map_or(Ok(()), |log| log.ready())
     }
 
     /// Moves what the log holds into the database file. What cannot be moved now stays in the log.

@@ -1,0 +1,264 @@
+//! The files on a replica: `snapshot-TERM-SEQUENCE` and `log-TERM-BASE`, both frames behind a sealed head.
+//!
+//! A frame is its sealed length be32 and its bytes. A log ends where its last whole frame ends: what a power
+//! cut left behind it was never acknowledged. Invariant: a file is begun once and never opened for writing again.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::record::Preface;
+use super::{FrameSeal, LogFile, LogSeal};
+
+/// The folder of the log in a replica's root.
+const FOLDER: &str = "database";
+/// More than any group or piece of a snapshot has.
+const LONGEST_FRAME: u32 = 1 << 30;
+/// Bytes of the database in one frame of a snapshot.
+const PIECE: usize = 1 << 20;
+
+pub(super) fn folder(root: &Path) -> PathBuf {
+    root.join(FOLDER)
+}
+
+/// Where a file belongs: logs and snapshots sort by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) term: u64,
+    pub(super) sequence: u64,
+}
+
+fn name(kind: LogFile, at: Position) -> String {
+    let kind = match kind {
+        LogFile::Snapshot => "snapshot",
+        LogFile::Changes => "log",
+    };
+    format!("{kind}-{:010}-{:020}", at.term, at.sequence)
+}
+
+/// The files of one kind, in the order of their positions. None when the folder is not there.
+pub(super) fn list(root: &Path, kind: LogFile) -> io::Result<Vec<(Position, PathBuf)>> {
+    let prefix = match kind {
+        LogFile::Snapshot => "snapshot-",
+        LogFile::Changes => "log-",
+    };
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(folder(root)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let parts = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
+        if let Some((term, sequence)) = parts
+            && let (Ok(term), Ok(sequence)) = (term.parse(), sequence.parse())
+        {
+            found.push((Position { term, sequence }, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Removes files that newer ones stand for: logs that begin before `log`, snapshots before `snapshot`, and
+/// what was never finished.
+pub(super) fn remove_older(root: &Path, log: Position, snapshot: Position) -> io::Result<()> {
+    for (kind, keep) in [(LogFile::Changes, log), (LogFile::Snapshot, snapshot)] {
+        for (_, path) in list(root, kind)?.into_iter().filter(|(at, _)| *at < keep) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// A file that is being written, frame by frame.
+pub(super) struct FrameWriter {
+    file: File,
+    frames: Box<dyn FrameSeal>,
+    pub(super) len: u64,
+}
+
+impl FrameWriter {
+    fn create(
+        path: &Path,
+        kind: LogFile,
+        at: Position,
+        seal: &dyn LogSeal,
+        preface: &Preface,
+    ) -> io::Result<FrameWriter> {
+        // A file that an earlier attempt left there was never counted on: its term was not begun.
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let (head, frames) = seal.begin(kind);
+        let mut writer = FrameWriter { file, frames, len: head.len() as u64 };
+        writer.file.write_all(&head)?;
+        let preface = Preface { at: (at.term, at.sequence), ..preface.clone() };
+        writer.write(&preface.encode(), false)?;
+        Ok(writer)
+    }
+
+    /// Begins a log, durably.
+    pub(super) fn begin_log(
+        root: &Path,
+        at: Position,
+        seal: &dyn LogSeal,
+        preface: &Preface,
+    ) -> io::Result<FrameWriter> {
+        let folder = folder(root);
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => File::open(root)?.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let path = folder.join(name(LogFile::Changes, at));
+        let writer = FrameWriter::create(&path, LogFile::Changes, at, seal, preface)?;
+        writer.sync()?;
+        File::open(&folder)?.sync_all()?;
+        Ok(writer)
+    }
+
+    /// Adds a frame; durable after [`FrameWriter::sync`].
+    pub(super) fn write(&mut self, plaintext: &[u8], last: bool) -> io::Result<()> {
+        let sealed = self.frames.seal(plaintext, last);
+        let mut bytes = Vec::with_capacity(4 + sealed.len());
+        bytes.extend((sealed.len() as u32).to_be_bytes());
+        bytes.extend(sealed);
+        self.file.write_all(&bytes)?;
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Writes a copy of the database as a snapshot: whole and durable, or not there.
+pub(super) fn write_snapshot(
+    root: &Path,
+    at: Position,
+    database: &Path,
+    seal: &dyn LogSeal,
+    preface: &Preface,
+) -> io::Result<()> {
+    let folder = folder(root);
+    let (unfinished, path) = (folder.join("unfinished-snapshot"), folder.join(name(LogFile::Snapshot, at)));
+    let mut writer = FrameWriter::create(&unfinished, LogFile::Snapshot, at, seal, preface)?;
+    let mut source = File::open(database)?;
+    let mut left = source.metadata()?.len();
+    loop {
+        let mut piece = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(PIECE)];
+        source.read_exact(&mut piece)?;
+        left -= piece.len() as u64;
+        writer.write(&piece, left == 0)?;
+        if left == 0 {
+            break;
+        }
+    }
+    writer.file.sync_all()?;
+    std::fs::rename(unfinished, path)?;
+    File::open(&folder)?.sync_all()
+}
+
+/// What comes next in a file.
+pub(super) enum Next {
+    Frame(Vec<u8>),
+    /// The frame that was marked as the last.
+    Last(Vec<u8>),
+    /// Nothing more, but for a frame whose writing was cut off.
+    End,
+    /// A whole frame that does not open.
+    Damaged,
+}
+
+/// Reads one file from its front.
+pub(super) struct FrameReader {
+    file: BufReader<File>,
+    frames: Box<dyn FrameSeal>,
+    left: u64,
+    pub(super) preface: Preface,
+}
+
+impl FrameReader {
+    /// `Ok(None)` for a file that was cut within its head: nothing was ever written to it.
+    pub(super) fn open(
+        path: &Path,
+        kind: LogFile,
+        at: Position,
+        seal: &dyn LogSeal,
+    ) -> Result<Option<FrameReader>, String> {
+        let shown = |error: io::Error| format!("{}: {error}", path.display());
+        let file = File::open(path).map_err(shown)?;
+        let len = file.metadata().map_err(shown)?.len();
+        let mut file = BufReader::with_capacity(1 << 20, file);
+        let mut head = vec![0; seal.head_len()];
+        if (len as usize) < head.len() {
+            return Ok(None);
+        }
+        file.read_exact(&mut head).map_err(shown)?;
+        let frames = seal.open(kind, &head).map_err(|reason| format!("{}: {reason}", path.display()))?;
+        let left = len - head.len() as u64;
+        let mut reader = FrameReader { file, frames, left, preface: Preface::default() };
+        match reader.next().map_err(shown)? {
+            Next::Frame(frame) => {
+                let preface = Preface::decode(&frame).filter(|one| one.at == (at.term, at.sequence));
+                reader.preface = preface.ok_or_else(|| shown(io::ErrorKind::InvalidData.into()))?;
+                Ok(Some(reader))
+            }
+            Next::End => Ok(None),
+            Next::Last(_) | Next::Damaged => Err(shown(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    pub(super) fn next(&mut self) -> io::Result<Next> {
+        let mut len = [0; 4];
+        if self.left < 4 {
+            return Ok(Next::End);
+        }
+        self.file.read_exact(&mut len)?;
+        self.left -= 4;
+        let len = u32::from_be_bytes(len);
+        if u64::from(len) > self.left || len > LONGEST_FRAME {
+            return Ok(Next::End);
+        }
+        let mut sealed = vec![0; len as usize];
+        self.file.read_exact(&mut sealed)?;
+        self.left -= u64::from(len);
+        if let Some(frame) = self.frames.open(&sealed, false) {
+            return Ok(Next::Frame(frame));
+        }
+        Ok(self.frames.open(&sealed, true).map_or(Next::Damaged, Next::Last))
+    }
+
+    /// Whether bytes are left behind the last frame.
+    pub(super) fn has_more(&self) -> bool {
+        self.left > 0
+    }
+}
+
+/// Writes the database that a snapshot holds to `target`, which must not be there.
+pub(super) fn read_snapshot(
+    path: &Path,
+    at: Position,
+    seal: &dyn LogSeal,
+    target: &Path,
+) -> Result<(), String> {
+    let shown = |error: io::Error| format!("{}: {error}", path.display());
+    let damaged = || format!("{} is damaged or was cut off", path.display());
+    let mut reader = FrameReader::open(path, LogFile::Snapshot, at, seal)?.ok_or_else(damaged)?;
+    let out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
+    let mut out = out.map_err(|error| format!("{}: {error}", target.display()))?;
+    loop {
+        let (piece, last) = match reader.next().map_err(shown)? {
+            Next::Frame(piece) => (piece, false),
+            Next::Last(piece) => (piece, true),
+            Next::End | Next::Damaged => return Err(damaged()),
+        };
+        out.write_all(&piece).map_err(|error| format!("{}: {error}", target.display()))?;
+        if last {
+            return if reader.has_more() { Err(damaged()) } else { Ok(()) };
+        }
+    }
+}

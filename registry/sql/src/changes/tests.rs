@@ -1,0 +1,336 @@
+//! The change log against real files: what was acknowledged comes back from the replicas alone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::*;
+use crate::{Database, Error, Migration, Value, params};
+
+const SCHEMA: &[Migration] = &[Migration {
+    version: 1,
+    name: "first",
+    sql: "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL);
+          CREATE TABLE notes (id BIGINT NOT NULL PRIMARY KEY, body BLOB, text TEXT)",
+}];
+
+/// Seals by turning bits and appending a sum over place and bytes: enough to notice what a test does.
+struct TestSeal;
+struct TestFrames(u64);
+
+impl LogSeal for TestSeal {
+    fn head_len(&self) -> usize {
+        4
+    }
+
+    fn begin(&self, kind: LogFile) -> (Vec<u8>, Box<dyn FrameSeal>) {
+        (vec![b'T', b'S', b'T', kind as u8], Box::new(TestFrames(0)))
+    }
+
+    fn open(&self, kind: LogFile, head: &[u8]) -> Result<Box<dyn FrameSeal>, String> {
+        if head == [b'T', b'S', b'T', kind as u8] {
+            Ok(Box::new(TestFrames(0)))
+        } else {
+            Err("foreign".into())
+        }
+    }
+}
+
+fn sum(place: u64, last: bool, bytes: &[u8]) -> [u8; 8] {
+    let seed = 0xcbf2_9ce4_8422_2325 ^ place << 1 ^ u64::from(last);
+    bytes.iter().fold(seed, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)).to_be_bytes()
+}
+
+impl FrameSeal for TestFrames {
+    fn seal(&mut self, plaintext: &[u8], last: bool) -> Vec<u8> {
+        let mut sealed: Vec<u8> = plaintext.iter().map(|byte| !byte).collect();
+        sealed.extend(sum(self.0, last, plaintext));
+        self.0 += 1;
+        sealed
+    }
+
+    fn open(&mut self, sealed: &[u8], last: bool) -> Option<Vec<u8>> {
+        let (bytes, tag) = sealed.split_last_chunk::<8>()?;
+        let plaintext: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+        if *tag != sum(self.0, last, &plaintext) {
+            return None;
+        }
+        self.0 += 1;
+        Some(plaintext)
+    }
+}
+
+struct House {
+    folder: tempfile::TempDir,
+    /// A replica whose switch is off cannot be written.
+    up: Vec<Arc<AtomicBool>>,
+    snapshot_bytes: u64,
+}
+
+impl House {
+    fn new() -> House {
+        let house = House {
+            folder: tempfile::tempdir().unwrap(),
+            up: (0..3).map(|_| Arc::new(AtomicBool::new(true))).collect(),
+            snapshot_bytes: 1 << 30,
+        };
+        for index in 0..3 {
+            std::fs::create_dir(house.root(index)).unwrap();
+        }
+        house
+    }
+
+    fn root(&self, index: usize) -> PathBuf {
+        self.folder.path().join(format!("replica{index}"))
+    }
+
+    fn database(&self) -> PathBuf {
+        self.folder.path().join("berth.db")
+    }
+
+    fn config(&self) -> ChangeLogConfig {
+        let replicas = (0..3).map(|index| {
+            let up = Arc::clone(&self.up[index]);
+            let check =
+                move || if up.load(Ordering::Relaxed) { Ok(()) } else { Err("switched off".to_owned()) };
+            LogReplica { name: format!("r{index}"), root: self.root(index), check: Arc::new(check) }
+        });
+        ChangeLogConfig {
+            replicas: replicas.collect(),
+            quorum: 2,
+            seal: Arc::new(TestSeal),
+            snapshot_bytes: self.snapshot_bytes,
+        }
+    }
+
+    async fn open(&self) -> Database {
+        let database = Database::open_sqlite_logged(&self.database(), self.config()).await.unwrap();
+        database.migrate("tests", SCHEMA).await.unwrap();
+        database
+    }
+
+    /// Loses the database, and brings it back from the replicas.
+    fn lose_and_restore(&self, roots: &[usize], accept_older: bool) -> Result<RestoredDatabase, Error> {
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.folder.path().join(format!("berth.db{suffix}")));
+        }
+        let roots: Vec<PathBuf> = roots.iter().map(|index| self.root(*index)).collect();
+        restore_sqlite(&roots, &TestSeal, &self.database(), accept_older)
+    }
+}
+
+async fn add(database: &Database, name: &str) -> Result<i64, Error> {
+    let name = name.to_owned();
+    database
+        .write(move |tx| {
+            let sql = "INSERT INTO counters (name, value) VALUES ($1, 1) \
+                       ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value";
+            tx.query_one(sql, params![name.as_str()])?.get(0)
+        })
+        .await
+}
+
+async fn value(database: &Database, name: &'static str) -> i64 {
+    let row = database
+        .read(move |tx| tx.query_optional("SELECT value FROM counters WHERE name = $1", params![name]))
+        .await
+        .unwrap();
+    row.map_or(0, |row| row.get(0).unwrap())
+}
+
+/// Every row of every table of ours, to be compared.
+async fn dump(database: &Database) -> Vec<Vec<Value>> {
+    let mut all = Vec::new();
+    for sql in ["SELECT * FROM counters ORDER BY name", "SELECT * FROM notes ORDER BY id"] {
+        let rows = database.read(move |tx| tx.query(sql, params![])).await.unwrap();
+        all.extend(rows.into_iter().map(crate::Row::into_values));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_database_comes_back_with_everything_acknowledged() {
+    let house = House::new();
+    let database = house.open().await;
+    let mut tasks = Vec::new();
+    for worker in 0..8_i64 {
+        let database = database.clone();
+        tasks.push(tokio::spawn(async move {
+            for n in 0..50_i64 {
+                add(&database, if n % 2 == 0 { "even" } else { "odd" }).await.unwrap();
+                let refused = database
+                    .write(move |tx| {
+                        tx.execute("INSERT INTO notes (id, text) VALUES ($1, 'undone')", params![-1 - n])?;
+                        Err::<(), _>(Error::NotOneRow { found: 0 })
+                    })
+                    .await;
+                assert!(refused.is_err());
+                let blob = vec![n as u8; 300];
+                database
+                    .write(move |tx| {
+                        let sql = "INSERT INTO notes (id, body, text) VALUES ($1, $2, $3)";
+                        tx.execute(sql, params![worker * 1000 + n, &blob, None::<&str>])
+                    })
+                    .await
+                    .unwrap();
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let before = dump(&database).await;
+    let status = database.change_log().unwrap();
+    assert!(status.replicas.iter().all(|one| one.in_sync && one.problem.is_none()), "{status:?}");
+    // Not closed: as after SIGKILL. One root leads to the others.
+    let restored = house.lose_and_restore(&[1], false).unwrap();
+    assert!(restored.certain && restored.replicas.len() == 3, "{restored:?}");
+    let again = Database::open_sqlite_logged(&house.database(), house.config()).await.unwrap();
+    assert_eq!(dump(&again).await, before);
+    assert_eq!(before.len(), 2 + 400);
+    assert_eq!(add(&again, "even").await.unwrap(), 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_go_on_with_the_same_log() {
+    let house = House::new();
+    for round in 1..=4 {
+        let database = house.open().await;
+        assert_eq!(add(&database, "n").await.unwrap(), round);
+        if round % 2 == 0 {
+            database.close().await;
+        }
+    }
+    let snapshots = files::list(&house.root(0), LogFile::Snapshot).unwrap();
+    assert_eq!(snapshots.len(), 1, "no restart needed a new copy");
+    house.lose_and_restore(&[0], false).unwrap();
+    let database = house.open().await;
+    assert_eq!(value(&database, "n").await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_nothing_is_acknowledged_and_reads_go_on() {
+    let house = House::new();
+    let database = house.open().await;
+    add(&database, "n").await.unwrap();
+    // A disk that is taken away: its folder cannot be written, and not be made again.
+    for index in [0, 1] {
+        house.up[index].store(false, Ordering::Relaxed);
+        std::fs::remove_dir_all(house.root(index)).unwrap();
+        std::fs::write(house.root(index), b"no folder").unwrap();
+    }
+    database.write(|tx| tx.execute("DELETE FROM notes", params![])).await.unwrap();
+    // Files that are open can be written on; a new log cannot be begun.
+    let log = |index| house.folder.path().join(format!("replica{index}"));
+    assert!(log(0).is_file());
+    let foreign = Database::open_sqlite(&house.database()).await.unwrap();
+    foreign.close().await;
+    let began = std::time::Instant::now();
+    assert!(matches!(add(&database, "n").await, Err(Error::NotReplicated)));
+    assert!(began.elapsed() < Duration::from_secs(11), "{:?}", began.elapsed());
+    assert!(matches!(add(&database, "n").await, Err(Error::NotReplicated)));
+    assert_eq!(value(&database, "n").await, 1);
+    // The disk is back: the keeper brings it up to date, and writes go on.
+    std::fs::remove_file(house.root(0)).unwrap();
+    std::fs::create_dir(house.root(0)).unwrap();
+    house.up[0].store(true, Ordering::Relaxed);
+    for _ in 0..100 {
+        if add(&database, "again").await.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(value(&database, "again").await >= 1);
+    let restored = house.lose_and_restore(&[0, 2], false).unwrap();
+    assert!(restored.certain);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_write_to_the_file_reaches_the_replicas() {
+    let house = House::new();
+    let database = house.open().await;
+    add(&database, "n").await.unwrap();
+    let other = Database::open_sqlite(&house.database()).await.unwrap();
+    assert_eq!(add(&other, "n").await.unwrap(), 2);
+    other.close().await;
+    assert_eq!(add(&database, "n").await.unwrap(), 3);
+    house.lose_and_restore(&[2], false).unwrap();
+    let database = house.open().await;
+    assert_eq!(value(&database, "n").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_changes_go_when_there_is_a_new_copy() {
+    let house = House { snapshot_bytes: 1, ..House::new() };
+    let database = house.open().await;
+    for _ in 0..200 {
+        let blob = vec![3_u8; 10_000];
+        database
+            .write(move |tx| {
+                tx.execute(
+                    "INSERT INTO notes (id, body) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET body = $1",
+                    params![&blob],
+                )
+            })
+            .await
+            .unwrap();
+        add(&database, "n").await.unwrap();
+    }
+    let mut old = u64::MAX;
+    for _ in 0..100 {
+        old = files::list(&house.root(0), LogFile::Changes).unwrap()[0].0.sequence;
+        if old > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(old > 0, "the first log is gone");
+    add(&database, "n").await.unwrap();
+    house.lose_and_restore(&[0], false).unwrap();
+    assert_eq!(value(&house.open().await, "n").await, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_of_the_database_is_refused() {
+    let house = House::new();
+    let database = house.open().await;
+    database.close().await;
+    drop(database);
+    let kept = std::fs::read(house.database()).unwrap();
+    let database = house.open().await;
+    add(&database, "n").await.unwrap();
+    database.close().await;
+    drop(database);
+    std::fs::write(house.database(), kept).unwrap();
+    let refused = Database::open_sqlite_logged(&house.database(), house.config()).await.err().unwrap();
+    assert!(matches!(refused, Error::LogNewer { .. }), "{refused}");
+    house.lose_and_restore(&[0], false).unwrap();
+    assert_eq!(value(&house.open().await, "n").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_replica_is_told_and_the_others_suffice() {
+    let house = House::new();
+    let database = house.open().await;
+    for _ in 0..20 {
+        add(&database, "n").await.unwrap();
+    }
+    database.close().await;
+    drop(database);
+    let flip = |index: usize| {
+        let (_, path) = files::list(&house.root(index), LogFile::Changes).unwrap().pop().unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        std::fs::write(path, bytes).unwrap();
+    };
+    flip(0);
+    let restored = house.lose_and_restore(&[0, 1, 2], false).unwrap();
+    assert!(restored.certain);
+    flip(1);
+    let refused = house.lose_and_restore(&[0, 1, 2], false).unwrap_err();
+    assert!(refused.to_string().contains("2 are needed"), "{refused}");
+    assert!(!house.database().exists());
+    let older = house.lose_and_restore(&[0, 1, 2], true).unwrap();
+    assert!(!older.certain);
+    assert_eq!(value(&house.open().await, "n").await, 20);
+}
