@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{admin, agent, policy, serve, up};
+use crate::{admin, agent, policy, recovery, serve, up};
 
 /// A container registry and orchestrator that you run yourself, compatible with Amazon ECR and ECS
 #[derive(Debug, Parser)]
@@ -49,12 +49,36 @@ enum Command {
     #[command(subcommand)]
     Policy(Policy),
     Deploy(registry_cli::Deploy),
+    #[command(subcommand)]
+    Store(registry_cli::Store),
+    #[command(subcommand)]
+    Key(registry_cli::Key),
+    #[command(subcommand)]
+    Quota(registry_cli::Quota),
     Trust(registry_cli::Trust),
     #[command(subcommand)]
     Profile(registry_cli::Profile),
     /// Recover a server, on its own machine
     #[command(subcommand)]
     Admin(Admin),
+    Backup(recovery::Backup),
+    Restore(recovery::RestoreCommand),
+    /// Keep the keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Look after the content store
+    #[command(subcommand)]
+    Store(Store),
+}
+
+#[derive(Debug, Subcommand)]
+enum Key {
+    Export(recovery::Export),
+}
+
+#[derive(Debug, Subcommand)]
+enum Store {
+    Adopt(registry_cli::Adopt),
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,7 +103,7 @@ enum Policy {
     Simulate(policy::Simulate),
 }
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct ServeArguments {
     /// Where everything is kept [default: /var/lib/berth as root, else ~/.local/share/berth]
     #[arg(long, env = "BERTH_DATA", value_name = "DIR")]
@@ -123,13 +147,20 @@ impl Arguments {
             Command::Cluster(Cluster::JoinToken(join_token)) => block_on(join_token.run()),
             Command::Cluster(Cluster::JoinTokens(join_tokens)) => block_on(join_tokens.run()),
             Command::Instance(instance) => block_on(instance.run()),
+            Command::Store(store) => block_on(store.run()),
+            Command::Key(key) => block_on(key.run()),
             Command::Deploy(deploy) => block_on(deploy.run()),
+            Command::Quota(quota) => block_on(quota.run()),
             Command::Trust(trust) => block_on(trust.run()),
             Command::Profile(profile) => block_on(profile.run()),
             Command::Serve(arguments) => block_on(serve::run(arguments)),
             Command::Up(arguments) => block_on(up::run(arguments)),
             Command::Agent(arguments) => block_on(agent::run(arguments)),
             Command::Admin(Admin::Reset(arguments)) => block_on(admin::reset(arguments)),
+            Command::Backup(backup) => block_on(backup.run()),
+            Command::Restore(restore) => block_on(restore.run()),
+            Command::Key(Key::Export(export)) => export.run().map(|()| ExitCode::SUCCESS),
+            Command::Store(Store::Adopt(adopt)) => block_on(adopt.run()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration file: every key, its default, and what is made of it before a port is bound.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,9 @@ pub(crate) struct Config {
     pub(crate) plain_http: bool,
     /// Addresses of proxies whose forwarded headers count.
     pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// Other registries that clients may take this one for, as `?ns=`, each with the prefix of the repositories
+    /// that are theirs here.
+    pub(crate) mirrors: BTreeMap<String, String>,
     /// `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full` for several servers; the default is a file,
     /// `DIR/berth.db`.
     pub(crate) database: Option<SecretString>,
@@ -93,6 +97,7 @@ impl Default for Config {
             scrub_rate: 32,
             scrub_interval: 30 * 24 * 3600,
             sparse_manifests: false,
+            mirrors: BTreeMap::new(),
             requests_per_address: 1000,
             requests_per_principal: 2000,
             shutdown_grace: 10,
@@ -152,6 +157,23 @@ impl Settings {
         self.config.key_dir.clone().unwrap_or_else(|| self.data.join("keys"))
     }
 
+    /// The lock between those who delete objects and those who copy them.
+    pub(crate) fn deletion_lock(&self) -> PathBuf {
+        self.data.join("deletions.lock")
+    }
+
+    /// The SQLite file of an installation that was served before.
+    pub(crate) fn existing_database(&self) -> Result<PathBuf> {
+        if self.config.database.is_some() {
+            bail!("the database is a PostgreSQL: back it up with its own means, and the replicas with theirs");
+        }
+        let path = self.data.join("berth.db");
+        if !path.exists() {
+            bail!("{} does not exist: there is nothing to back up", path.display());
+        }
+        Ok(path)
+    }
+
     pub(crate) fn policy_dir(&self) -> PathBuf {
         self.config.policy_dir.clone().unwrap_or_else(|| self.data.join("policies"))
     }
@@ -185,7 +207,9 @@ impl Settings {
     /// Folders that no task may ever see.
     pub(crate) fn protected_paths(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.data.clone(), self.key_dir(), self.policy_dir()];
-        paths.extend(self.replica_locations().into_iter().map(PathBuf::from).filter(|path| path.is_absolute()));
+        paths.extend(
+            self.replica_locations().into_iter().map(PathBuf::from).filter(|path| path.is_absolute()),
+        );
         paths
     }
 }

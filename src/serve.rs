@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use policies_identity::files::PolicyWatch;
 use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, Sts};
-use registry::{Access, Ecr, Oci, Tokens};
+use registry::{Access, BerthQuotas, BerthRecovery, Ecr, Oci, Tokens};
 use registry_blob::Domain;
 use registry_core::Registry;
 use registry_runtime::listener::{self, Limits};
@@ -26,9 +26,11 @@ use tokio::task::JoinHandle;
 
 use crate::arguments::ServeArguments;
 use crate::certificate;
+use crate::change_log;
 use crate::config::{Settings, private_dir};
 use crate::content;
 use crate::dispatch::{self, Front, Ready, Services};
+use crate::health;
 use crate::images::RegistryImages;
 use crate::listen::Bound;
 use crate::names::Names;
@@ -76,11 +78,15 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let transport = certificate::transport(certificate.as_ref(), settings.config.plain_http)?;
     // Before the database is made: whoever finds one later finds these too, or knows that they are lost.
     let first_start = storage.is_first_start;
+    if first_start {
+        change_log::refuse_lost_database(&settings)?;
+    }
     let places = content::places(&settings, &sealer, first_start).await?;
     if first_start {
         policy_files(&settings)?;
     }
-    let database = storage.open().await?;
+    let log = change_log::config(&settings, keys.as_ref())?;
+    let database = storage.open_logged(log).await?;
     let identity = identity(&settings, &database, &sealer, &clock).await?;
     let (registry, upkeep) = content::open(&settings, &database, places, keys, &sealer, &clock).await?;
 
@@ -113,10 +119,15 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     if let Some(certificate) = certificate.clone() {
         ready.report(move || certificate.problem());
     }
+    health::report(&mut ready, &settings, &registry, &database, &shutdown);
     let access = Arc::new(Access::new(settings.account_id.clone(), settings.region.clone()));
     let advertise = settings.config.advertise.clone();
     let ecr = Ecr::new(registry.clone(), identity.clone(), Arc::clone(&access), advertise.clone());
-    let oci = Oci::new(registry.clone(), identity.clone(), access, advertise);
+    access.refresh(&registry).await.context("cannot read the registry policy")?;
+    let own = settings.config.registry_names.iter().cloned().chain(advertise.clone()).collect();
+    let mirrors = settings.config.mirrors.clone();
+    let oci =
+        Oci::with_mirrors(registry.clone(), identity.clone(), Arc::clone(&access), advertise, own, mirrors);
     let tokens = Tokens::new(identity.clone());
     let mut berth_identity = BerthIdentity::new(identity.clone());
     if let Some(directory) = settings.watched_policy_dir() {
@@ -125,7 +136,14 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     }
     let services = Services {
         identity: identity.clone(),
-        json: vec![Arc::new(ecr), scheduler.ecs_api(), scheduler.berth_api(), Arc::new(berth_identity)],
+        json: vec![
+            Arc::new(ecr),
+            scheduler.ecs_api(),
+            scheduler.berth_api(),
+            Arc::new(berth_identity),
+            Arc::new(BerthQuotas::new(registry.clone())),
+            Arc::new(BerthRecovery::new(registry.clone())),
+        ],
         query: vec![Arc::new(Sts::new(identity.clone())), Arc::new(Iam)],
     };
     if let Some(per_second) = NonZeroU32::new(settings.config.requests_per_principal) {
@@ -149,8 +167,8 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     if let Some(certificate) = &certificate {
         certificate::watch(certificate, &shutdown);
     }
-    spawn_workers(&registry, &shutdown);
-    content::spawn_upkeep(&upkeep, &shutdown);
+    spawn_workers(&registry, access, &shutdown);
+    content::spawn_upkeep(&registry, &upkeep, &shutdown);
     scheduler.start(&shutdown);
     scheduler.ensure_default_cluster().await.context("cannot make the cluster `default`")?;
 
@@ -178,7 +196,12 @@ impl Serving {
 }
 
 /// What the registry does by itself: abandoned uploads, deleted repositories and objects that nothing names.
-fn spawn_workers(registry: &Registry, shutdown: &Shutdown) {
+fn spawn_workers(registry: &Registry, access: Arc<Access>, shutdown: &Shutdown) {
+    let reading = registry.clone();
+    worker::spawn("refresh_registry_policy", Duration::from_millis(500), shutdown, move || {
+        let (registry, access) = (reading.clone(), Arc::clone(&access));
+        async move { access.refresh(&registry).await }
+    });
     let expiring = registry.clone();
     worker::spawn("expire_uploads", Duration::from_secs(60), shutdown, move || {
         let registry = expiring.clone();

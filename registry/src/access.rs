@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use parking_lot::RwLock;
 use policies::{Policy, PolicyKind};
 use policies_identity::Check;
 use quick_cache::sync::Cache;
-use registry_core::{Repository, RepositoryPolicy, RepositoryUid};
+use registry_core::{CoreError, Registry, Repository, RepositoryPolicy, RepositoryUid};
 use registry_types::{AccountId, Arn, Region, RepositoryName};
 
 /// Compiled policies that are kept, each of at most 10,240 characters of source.
@@ -19,16 +20,22 @@ const COMPILED: usize = 1024;
 const UNREADABLE: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"UnreadableRepositoryPolicy","Effect":"Deny",
     "Principal":"*","NotAction":["ecr:SetRepositoryPolicy","ecr:GetRepositoryPolicy","ecr:DeleteRepositoryPolicy"]}]}"#;
 
+const UNREADABLE_REGISTRY_POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"UnreadableRegistryPolicy",
+    "Effect":"Deny","Principal":"*","Resource":"*",
+    "NotAction":["ecr:PutRegistryPolicy","ecr:GetRegistryPolicy","ecr:DeleteRegistryPolicy"]}]}"#;
+
 /// Makes the checks that repositories need.
 pub struct Access {
     account: AccountId,
     region: Region,
     compiled: Cache<(RepositoryUid, i64), Arc<Policy>>,
+    /// The registry policy with its version, as it was read last.
+    registry_policy: RwLock<Option<(i64, Arc<Policy>)>>,
 }
 
 impl Access {
     pub fn new(account: AccountId, region: Region) -> Self {
-        Self { account, region, compiled: Cache::new(COMPILED) }
+        Self { account, region, compiled: Cache::new(COMPILED), registry_policy: RwLock::default() }
     }
 
     pub fn account(&self) -> &AccountId {
@@ -56,7 +63,8 @@ impl Access {
         name: &RepositoryName,
         repository: Option<&Repository>,
     ) -> Check {
-        let mut check = Check::on(action, self.repository_arn(name));
+        let registry_policy = self.registry_policy.read().as_ref().map(|(_, policy)| Arc::clone(policy));
+        let mut check = Check::on(action, self.repository_arn(name)).with_registry_policy(registry_policy);
         let Some(repository) = repository else { return check };
         for (key, value) in &repository.resource_tags {
             check = check.with(format!("aws:ResourceTag/{key}"), value);
@@ -64,6 +72,28 @@ impl Access {
         }
         let policy = repository.policy.as_ref().map(|policy| self.compiled(&repository.uid, policy));
         check.with_resource_policy(policy)
+    }
+
+    /// Reads the registry policy again. Done at the start, after every change through this server, and twice a
+    /// second, so that a change through another server acts within a second.
+    ///
+    /// # Errors
+    /// When it cannot be read; the policy that is known stays in force.
+    pub async fn refresh(&self, registry: &Registry) -> Result<(), CoreError> {
+        let Some(stored) = registry.registry_policy().await? else {
+            *self.registry_policy.write() = None;
+            return Ok(());
+        };
+        if self.registry_policy.read().as_ref().is_some_and(|(version, _)| *version == stored.version) {
+            return Ok(());
+        }
+        let policy = Policy::parse(&stored.text, PolicyKind::RegistryPolicy).unwrap_or_else(|findings| {
+            tracing::error!(findings = ?findings, "the stored registry policy cannot be read");
+            Policy::parse(UNREADABLE_REGISTRY_POLICY, PolicyKind::RegistryPolicy)
+                .expect("the fallback is a valid policy")
+        });
+        *self.registry_policy.write() = Some((stored.version, Arc::new(policy)));
+        Ok(())
     }
 
     fn compiled(&self, uid: &RepositoryUid, policy: &RepositoryPolicy) -> Arc<Policy> {

@@ -7,4 +7,4 @@ mod access;
 mod http;
 
 pub use access::Access;
-pub use http::{Ecr, Oci, Tokens};
+pub use http::{BerthQuotas, Ecr, Oci, Tokens};

@@ -15,6 +15,8 @@ pub struct Check {
     pub context: Vec<(String, ContextValue)>,
     /// The policy that the resource itself carries (a repository's, set through the ECR API).
     pub resource_policy: Option<Arc<Policy>>,
+    /// The policy of the registry that the resource belongs to.
+    pub registry_policy: Option<Arc<Policy>>,
 }
 
 /// What an action is done to.
@@ -38,12 +40,16 @@ impl Resource {
 impl Check {
     /// A check of an action that knows no resources.
     pub fn any(action: &'static str) -> Self {
-        Self { action, resource: Resource::Any, context: Vec::new(), resource_policy: None }
+        Self::of(action, Resource::Any)
     }
 
     /// A check of an action on one resource.
     pub fn on(action: &'static str, resource: Arn) -> Self {
-        Self { action, resource: Resource::Arn(resource), context: Vec::new(), resource_policy: None }
+        Self::of(action, Resource::Arn(resource))
+    }
+
+    fn of(action: &'static str, resource: Resource) -> Self {
+        Self { action, resource, context: Vec::new(), resource_policy: None, registry_policy: None }
     }
 
     /// Adds a condition key with one value.
@@ -64,6 +70,13 @@ impl Check {
     #[must_use]
     pub fn with_resource_policy(mut self, policy: Option<Arc<Policy>>) -> Self {
         self.resource_policy = policy;
+        self
+    }
+
+    /// Adds the policy of the registry that holds the resource.
+    #[must_use]
+    pub fn with_registry_policy(mut self, policy: Option<Arc<Policy>>) -> Self {
+        self.registry_policy = policy;
         self
     }
 }

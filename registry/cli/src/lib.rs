@@ -4,19 +4,27 @@
 //! same policies. On the server's own machine endpoint and key are found in the data directory.
 #![allow(clippy::print_stdout, reason = "printing is what commands are for")]
 
+mod adopt;
 mod cluster;
 mod connection;
 mod deploy;
 mod instance;
+mod key;
 mod policy;
 mod profile;
+mod store;
+mod quota;
 mod table;
 mod trust;
 
+pub use adopt::Adopt;
 pub use cluster::{JoinToken, JoinTokens};
 pub use connection::{Connection, Output};
 pub use deploy::Deploy;
 pub use instance::Instance;
+pub use key::Key;
 pub use policy::Apply;
 pub use profile::Profile;
+pub use store::Store;
+pub use quota::Quota;
 pub use trust::Trust;

@@ -16,6 +16,7 @@ use crate::error::CoreError;
 use crate::quotas;
 use crate::registry::Registry;
 use crate::repositories::{PreparedTarget, PushTarget};
+use crate::settings::mounting;
 
 /// How long a note that somebody relies on a blob is fresh enough.
 const NOTED_FOR_MS: i64 = 3_600_000;
@@ -44,7 +45,7 @@ pub type BlobStream = Pin<Box<dyn Stream<Item = Result<Bytes, CoreError>> + Send
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mount {
     Mounted(BlobInfo),
-    /// The source holds no such blob, or in another key domain: the client uploads it.
+    /// The source holds no such blob, or in another key domain, or mounting is disabled: the client uploads it.
     Absent,
 }
 
@@ -145,7 +146,7 @@ impl Registry {
                 let Some(key) = blobs::visible_key(tx, &source.uid, &source.domain, &digest)? else {
                     return Ok(Mount::Absent);
                 };
-                if target.repository().domain != source.domain {
+                if target.repository().domain != source.domain || !mounting(tx)? {
                     return Ok(Mount::Absent);
                 }
                 let repository = target.resolve(tx)?;

@@ -21,6 +21,7 @@ mod receive;
 mod referrers;
 mod registry;
 mod repositories;
+mod settings;
 mod tags;
 mod upkeep;
 mod uploads;
@@ -47,4 +48,5 @@ pub use upkeep::{
     Finding, FindingKind, Places, Purged, ReplicaError, ReplicaState, ReplicaStatus, Scrub, ScrubState,
     StoreStatus, Tally, Upkeep, UpkeepConfig, initialize_replicas, open_replicas,
 };
+pub use settings::RegistryPolicy;
 pub use uploads::{FinishedUpload, NewUpload, UploadStatus};

@@ -3,6 +3,7 @@
 //! `checks` names what the gate must allow before `call` runs; both read the one table of operations. All 62
 //! operations of the API are known; those that are not offered say so, after the gate has said yes.
 
+mod account_settings;
 mod authorization;
 mod error;
 mod images;
@@ -10,6 +11,7 @@ mod input;
 mod layers;
 mod manifests;
 mod operation;
+mod registry_policies;
 mod registry_settings;
 mod repositories;
 mod repository_policies;
@@ -219,9 +221,14 @@ impl AwsApi for Ecr {
             Operation::InitiateLayerUpload => self.initiate_layer_upload(caller, input).await,
             Operation::UploadLayerPart => Box::pin(self.upload_layer_part(caller, input)).await,
             Operation::CompleteLayerUpload => self.complete_layer_upload(caller, input).await,
+            Operation::GetDownloadUrlForLayer => self.get_download_url_for_layer(ctx, caller, input).await,
 
             Operation::DescribeRegistry => Ok(self.describe_registry()),
-            Operation::GetRegistryPolicy => Err(self.no_registry_policy()),
+            Operation::PutRegistryPolicy => self.put_registry_policy(input).await,
+            Operation::GetRegistryPolicy => self.get_registry_policy().await,
+            Operation::DeleteRegistryPolicy => self.delete_registry_policy().await,
+            Operation::PutAccountSetting => self.put_account_setting(input).await,
+            Operation::GetAccountSetting => self.get_account_setting(input).await,
             Operation::GetLifecyclePolicy => self.get_lifecycle_policy(input).await,
             Operation::GetRegistryScanningConfiguration => Ok(self.get_registry_scanning_configuration()),
             Operation::BatchGetRepositoryScanningConfiguration => {
@@ -229,14 +236,10 @@ impl AwsApi for Ecr {
             }
             Operation::PutImageScanningConfiguration => self.put_image_scanning_configuration(input).await,
 
-            // Layers are fetched with GET /v2/<name>/blobs/<digest>: a URL that works without credentials
-            // would outlive the decision that made it.
-            Operation::GetDownloadUrlForLayer
-            | Operation::CreatePullThroughCacheRule
+            Operation::CreatePullThroughCacheRule
             | Operation::CreateRepositoryCreationTemplate
             | Operation::DeleteLifecyclePolicy
             | Operation::DeletePullThroughCacheRule
-            | Operation::DeleteRegistryPolicy
             | Operation::DeleteRepositoryCreationTemplate
             | Operation::DeleteSigningConfiguration
             | Operation::DeregisterPullTimeUpdateExclusion
@@ -246,14 +249,11 @@ impl AwsApi for Ecr {
             | Operation::DescribePullThroughCacheRules
             | Operation::DescribeReplicationBackfillResults
             | Operation::DescribeRepositoryCreationTemplates
-            | Operation::GetAccountSetting
             | Operation::GetLifecyclePolicyPreview
             | Operation::GetSigningConfiguration
             | Operation::ListPullTimeUpdateExclusions
             | Operation::ListReplicationBackfills
-            | Operation::PutAccountSetting
             | Operation::PutLifecyclePolicy
-            | Operation::PutRegistryPolicy
             | Operation::PutRegistryScanningConfiguration
             | Operation::PutReplicationConfiguration
             | Operation::PutSigningConfiguration

@@ -11,16 +11,19 @@ mod error;
 mod gate;
 mod manifests;
 mod mount;
+mod namespace;
 mod operation;
 mod query;
 mod referrers;
 mod route;
 mod tags;
+pub(in crate::http) mod ticket;
 mod uploads;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,11 +34,12 @@ use axum::routing::any;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use policies_identity::{Identity, RequestContext};
 use registry_core::Registry;
-use registry_types::Digest;
+use registry_types::{Digest, RepositoryName};
 
 use self::error::OciError;
 use self::gate::Gate;
 use self::mount::Wish;
+use self::namespace::Namespaces;
 use self::operation::Operation;
 use self::query::Query;
 use self::route::{Route, Target};
@@ -56,6 +60,7 @@ struct Service {
     access: Arc<Access>,
     /// HOST[:PORT] that clients reach this registry by; the request's own host where none is set.
     advertise: Option<String>,
+    namespaces: Namespaces,
 }
 
 impl Oci {
@@ -70,7 +75,30 @@ impl Oci {
         access: Arc<Access>,
         advertise: Option<String>,
     ) -> Self {
-        Self { inner: Arc::new(Service { registry, identity, access, advertise }) }
+        Self::serving(registry, identity, access, advertise, Namespaces::default())
+    }
+
+    /// The same, as the mirror of other registries too: `own` are the names that stand for this one, `mirrors`
+    /// those of others with the prefix of the repositories that are theirs here.
+    pub fn with_mirrors(
+        registry: Registry,
+        identity: Identity,
+        access: Arc<Access>,
+        advertise: Option<String>,
+        own: Vec<String>,
+        mirrors: BTreeMap<String, String>,
+    ) -> Self {
+        Self::serving(registry, identity, access, advertise, Namespaces::new(own, mirrors))
+    }
+
+    fn serving(
+        registry: Registry,
+        identity: Identity,
+        access: Arc<Access>,
+        advertise: Option<String>,
+        namespaces: Namespaces,
+    ) -> Self {
+        Self { inner: Arc::new(Service { registry, identity, access, advertise, namespaces }) }
     }
 
     /// `/v2` and everything below it, to be merged into the front door's router.
@@ -107,9 +135,14 @@ async fn handle(
 
 impl Service {
     async fn respond(&self, context: RequestContext, request: Request) -> Result<Response, OciError> {
-        let (parts, body) = request.into_parts();
-        let route = Route::parse(&parts.method, parts.uri.path());
+        let (mut parts, body) = request.into_parts();
+        let mut route = Route::parse(&parts.method, parts.uri.path());
         let query = Query::parse(parts.uri.query());
+        let namespace = match &mut route {
+            Ok(route) => self.namespaces.apply(&parts.method, &query, route)?,
+            Err(_) => None,
+        };
+        ticket::present(&mut parts.headers, &query, route.as_ref().ok());
         let mount = Wish::of(&query);
         let gate = Gate::open(self, &parts.headers, context, route.as_ref().ok(), mount.as_ref())?;
         let route = route?;
@@ -120,7 +153,7 @@ impl Service {
             Route::In { operation, name, target } => (operation, name, target),
         };
         let asked = Asked { operation, headers: &parts.headers, query: &query, body };
-        match target {
+        let answer = match target {
             Target::Tags => self.list_tags(&gate, &name, &query).await,
             Target::Referrers(digest) => self.list_referrers(&gate, &name, &digest, &query).await,
             Target::Blob(digest) => self.blob(&gate, &name, &digest, operation, asked.headers).await,
@@ -128,7 +161,21 @@ impl Service {
             Target::Manifest(reference) => self.manifest(&gate, &name, reference, asked).await,
             Target::Uploads => Box::pin(self.post_upload(&gate, &name, mount, asked)).await,
             Target::Upload(uid) => Box::pin(self.upload(&gate, &name, uid, asked)).await,
+        };
+        answer.map(|mut response| {
+            namespace::note(&mut response, namespace);
+            response
+        })
+    }
+
+    /// Says on the answer to a push that its repository is nearly full (distribution-spec, "Warnings").
+    async fn warn_of_quotas(&self, name: &RepositoryName, response: &mut Response) -> Result<(), OciError> {
+        if let Some((prefix, hundredths)) = self.registry.nearly_full(name).await? {
+            let whose = if prefix.is_empty() { "the registry".to_owned() } else { prefix };
+            let text = format!("299 - \"the quota of {whose} is {hundredths} percent full\"");
+            response.headers_mut().insert(header::WARNING, plain(&text));
         }
+        Ok(())
     }
 
     /// What `docker login` asks: whether the credentials are good.

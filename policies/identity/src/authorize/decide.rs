@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use policies::{Context, Named, PolicySet, Request, evaluate};
 
+use registry_types::AccountId;
+
 use super::{Allowed, Denied, globals};
 use crate::audit::{Full, Line, Outcome};
 use crate::caller::Caller;
@@ -76,7 +78,7 @@ impl Identity {
         let request = Request {
             action: check.action,
             resource: check.resource.as_str(),
-            resource_account: self.account_id().as_str(),
+            resource_account: owner_of(&check.resource).unwrap_or_else(|| self.account_id().as_str()),
             principal: &principal,
             context: &context,
         };
@@ -85,8 +87,8 @@ impl Identity {
             boundary: entity.map_or(&[], |entity| entity.boundary.as_slice()),
             session: session.as_deref(),
             resource: &resource,
-            service_control: &[],
-            resource_control: &[],
+            service_control: directory.levels.service_control(caller.account_id()),
+            resource_control: directory.levels.resource_control(),
         };
         let decision = evaluate(&request, &set);
         audit(Outcome::Decided(&decision))?;
@@ -94,6 +96,12 @@ impl Identity {
             return Ok(Allowed { generation: directory.security_generation });
         }
         Err(Denied::by_policy(caller.arn(), check.action, check.resource.as_str(), decision.reason))
+    }
+
+    /// The account of a role or user of another account. Everything else belongs to the one account there is.
+    fn owner_of(resource: &Resource) -> Option<&str> {
+        let Resource::Arn(arn) = resource else { return None };
+        Some(arn.account()).filter(|account| arn.service() == "iam" && account.parse::<AccountId>().is_ok())
     }
 
     /// The caller's entry, when every link of its credential's chain is as it was; None for nobody.
@@ -125,7 +133,8 @@ impl Identity {
         let mut context = Context::new();
         globals::fill(&mut context, ctx, caller, entity, self.region().as_str());
         if let Resource::Arn(_) = check.resource {
-            context.set("aws:ResourceAccount", self.account_id().as_str());
+            let owner = owner_of(&check.resource).unwrap_or_else(|| self.account_id().as_str());
+            context.set("aws:ResourceAccount", owner);
         }
         for (key, value) in &check.context {
             context.set(key, value.clone());
@@ -145,16 +154,23 @@ fn session_policies<'a>(caller: &'a Caller, directory: &Directory) -> Option<Cow
     Some(session.policy.iter().cloned().chain(managed).collect())
 }
 
-/// The policy that the resource carries, and those that files give to it.
+/// The policy that the resource carries, those that files give to it, and that of its registry.
 fn resource_policies<'a>(check: &Check, directory: &'a Directory) -> Cow<'a, [Named]> {
     let of_files = directory.resource_policies(check.resource.as_str());
-    match &check.resource_policy {
-        None => Cow::Borrowed(of_files),
-        Some(policy) => {
-            let own = Named { name: Arc::clone(own_policy_name()), policy: Arc::clone(policy) };
-            std::iter::once(own).chain(of_files.iter().cloned()).collect()
-        }
+    if check.resource_policy.is_none() && check.registry_policy.is_none() {
+        return Cow::Borrowed(of_files);
     }
+    let named = |name: &Arc<str>, policy: &Option<Arc<policies::Policy>>| {
+        policy.as_ref().map(|policy| Named { name: Arc::clone(name), policy: Arc::clone(policy) })
+    };
+    let own = named(own_policy_name(), &check.resource_policy);
+    let of_registry = named(registry_policy_name(), &check.registry_policy);
+    own.into_iter().chain(of_files.iter().cloned()).chain(of_registry).collect()
+}
+
+fn registry_policy_name() -> &'static Arc<str> {
+    static NAME: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| "registry policy".into());
+    &NAME
 }
 
 fn own_policy_name() -> &'static Arc<str> {

@@ -322,6 +322,9 @@ impl Ecr {
         if let Some(artifact) = manifest.artifact_type.as_ref().or(manifest.config_media_type.as_ref()) {
             shape.insert("artifactMediaType".into(), json!(artifact));
         }
+        if let Some(pulled_at_ms) = manifest.last_pulled_at_ms {
+            shape.insert("lastRecordedPullTime".into(), timestamp::epoch_seconds(pulled_at_ms));
+        }
         if let Some(subject) = &manifest.subject {
             shape.insert("subjectManifestDigest".into(), json!(subject));
         }

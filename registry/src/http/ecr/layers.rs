@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
-use policies_identity::Caller;
+use policies_identity::{Caller, RequestContext, Scope};
 use registry_aws::AwsError;
 use registry_core::{Body, ContentRange, CoreError, NewUpload, PushTarget, UploadUid};
 use registry_types::{Algorithm, Digest};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::error::invalid;
 use super::{Ecr, input};
+use crate::http::oci::ticket;
 
 /// ECR's part sizes in bytes: what clients are told to send, and the most they may.
 const PART_BYTES: u64 = 10_485_760;
@@ -27,6 +28,12 @@ const LAYER_MEDIA_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar.gzi
 #[serde(rename_all = "camelCase")]
 struct BatchCheckLayerAvailabilityRequest {
     layer_digests: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GetDownloadUrlForLayerRequest {
+    layer_digest: String,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +53,38 @@ struct CompleteLayerUploadRequest {
 }
 
 impl Ecr {
+    /// A URL that fetches the layer without further credentials for as long as a token lives. It carries no
+    /// rights: whether its caller may still read is decided when it is used.
+    pub(super) async fn get_download_url_for_layer(
+        &self,
+        ctx: &RequestContext,
+        caller: &Caller,
+        input: Value,
+    ) -> Result<Value, AwsError> {
+        let repository = self.found(&input).await?;
+        let request: GetDownloadUrlForLayerRequest = input::parse(input)?;
+        let digest: Digest = request
+            .layer_digest
+            .parse()
+            .map_err(|_| invalid("layerDigest", "must be a sha256 or sha512 digest"))?;
+        let name = &repository.name;
+        let layer = self.registry.blob_info(&repository, &digest).await;
+        layer.map_err(|error| self.subject(name).error(error))?;
+        let scope = Scope::parse(&ticket::scope(name, &digest)).ok_or_else(AwsError::server)?;
+        let token = self.identity.mint_bearer(caller, &scope).map_err(|error| {
+            tracing::warn!(error = &error as &dyn std::error::Error, "no ticket can be made");
+            AwsError::unavailable("The server cannot do this at the moment. Try again.")
+        })?;
+        let scheme = if ctx.secure_transport { "https" } else { "http" };
+        let url = format!(
+            "{scheme}://{}/v2/{name}/blobs/{digest}?{}={}",
+            self.host(ctx),
+            ticket::PARAMETER,
+            token.token.expose()
+        );
+        Ok(json!({ "downloadUrl": url, "layerDigest": digest }))
+    }
+
     pub(super) async fn batch_check_layer_availability(&self, input: Value) -> Result<Value, AwsError> {
         let repository = self.found(&input).await?;
         let request: BatchCheckLayerAvailabilityRequest = input::parse(input)?;

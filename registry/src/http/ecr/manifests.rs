@@ -101,6 +101,7 @@ impl Ecr {
             Err(CoreError::ManifestNotFound) => return Ok(Err(id.not_found())),
             Err(error) => return Err(self.subject(&repository.name).error(error)),
         };
+        self.registry.note_pull(repository, &manifest);
         let len = manifest.bytes.len();
         let tag = id.image_tag.as_deref().and_then(|tag| tag.parse().ok());
         let image =

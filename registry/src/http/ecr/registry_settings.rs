@@ -1,4 +1,4 @@
-//! Settings of the registry as a whole. Nothing can be set yet, and the answers say that nothing is.
+//! What is told of the registry as a whole, and what cannot be set yet.
 
 use registry_aws::AwsError;
 use serde_json::{Value, json};

@@ -35,7 +35,7 @@ impl Ecr {
         let repository = self.found(&input).await?;
         let request: SetRepositoryPolicyRequest = input::parse(input)?;
         let text = request.policy_text.ok_or_else(|| invalid("policyText", "must not be null"))?;
-        let policy = parse_policy(&text)?;
+        let policy = parse_policy(&text, PolicyKind::RepositoryPolicy)?;
         let action = Operation::SetRepositoryPolicy.action();
         let check = self.access.check(action, &repository.name, Some(&repository));
         let check = check.with_resource_policy(Some(Arc::new(policy)));
@@ -88,16 +88,16 @@ impl Ecr {
 }
 
 /// A document that would not be in force is not stored; the answer says where each error stands.
-fn parse_policy(text: &str) -> Result<Policy, AwsError> {
+pub(super) fn parse_policy(text: &str, kind: PolicyKind) -> Result<Policy, AwsError> {
     if text.chars().count() > MAX_POLICY_CHARS {
         return Err(invalid("policyText", "must have at most 10240 characters"));
     }
-    match Policy::parse(text, PolicyKind::RepositoryPolicy) {
+    match Policy::parse(text, kind) {
         Ok(policy) => Ok(policy),
         Err(findings) => {
             let errors = findings.iter().filter(|finding| finding.severity == Severity::Error);
             let places: Vec<String> = errors.map(place).collect();
-            Err(invalid("policyText", &format!("Invalid repository policy provided: {}", places.join("; "))))
+            Err(invalid("policyText", &format!("Invalid policy provided: {}", places.join("; "))))
         }
     }
 }

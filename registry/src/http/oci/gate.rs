@@ -12,7 +12,8 @@ use super::Service;
 use super::error::OciError;
 use super::mount::{Source, Wish};
 use super::operation::{Operation, action};
-use super::route::Route;
+use super::route::{Route, Target};
+use super::ticket;
 
 /// What the scope of a token has to hold for a mount that names no source. A token that was asked for one
 /// repository reads no other by its digests.
@@ -87,7 +88,7 @@ impl<'a> Gate<'a> {
     /// Refuses what the caller's token does not reach, whatever the policies say.
     pub(super) fn check_scope(&self, route: &Route) -> Result<(), OciError> {
         let Some((kind, name)) = route.scope_resource() else { return Ok(()) };
-        if self.reaches(kind, name, self.operation.scope()) {
+        if self.reaches(kind, name, self.operation.scope()) || self.has_ticket(route) {
             return Ok(());
         }
         Err(challenge(self.service, &self.context, self.scope.as_deref(), Some("insufficient_scope")))
@@ -104,6 +105,13 @@ impl<'a> Gate<'a> {
             return Ok(());
         }
         Err(challenge(self.service, &self.context, self.scope.as_deref(), Some("insufficient_scope")))
+    }
+
+    /// Whether the token is for exactly the blob that is asked for.
+    fn has_ticket(&self, route: &Route) -> bool {
+        let Route::In { name, target: Target::Blob(digest), .. } = route else { return false };
+        let [kind, name] = ticket::resource(name, digest);
+        self.reaches(&kind, &name, self.operation.scope())
     }
 
     fn reaches(&self, kind: &str, name: &str, action: &str) -> bool {

@@ -58,6 +58,7 @@ impl Service {
         if is_unchanged(headers, &manifest.digest) {
             return Ok(not_modified(&manifest.digest, reference));
         }
+        self.registry.note_pull(&repository, &manifest);
         let size = manifest.bytes.len() as u64;
         Ok(described(&manifest.digest, &manifest.media_type, size, reference, Body::from(manifest.bytes)))
     }
@@ -94,7 +95,9 @@ impl Service {
             bytes,
         };
         let pushed = self.registry.put_manifest(push).await?;
-        Ok(created(name, &pushed, query.get("tag").is_some()))
+        let mut response = created(name, &pushed, query.get("tag").is_some());
+        self.warn_of_quotas(name, &mut response).await?;
+        Ok(response)
     }
 
     async fn delete_manifest(

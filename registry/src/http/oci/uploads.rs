@@ -55,7 +55,7 @@ impl Service {
         };
         gate.allow_action(action::UPLOAD_LAYER_PART, name, existing)?;
         gate.allow_action(action::COMPLETE_UPLOAD, name, existing)?;
-        self.check_body(headers)?;
+        self.check_body(name, headers).await?;
         let finished = self.registry.upload_whole(new, stream(body), &digest).await?;
         Ok(created(name, &finished.digest))
     }
@@ -78,7 +78,7 @@ impl Service {
                 Ok(StatusCode::NO_CONTENT.into_response())
             }
             Operation::PatchUpload => {
-                self.check_body(headers)?;
+                self.check_body(name, headers).await?;
                 let range = of_upload(headers, content_length(headers))?;
                 let appended =
                     self.registry.append_upload(&repository, &uid, principal, range, stream(body)).await;
@@ -88,7 +88,7 @@ impl Service {
             Operation::PutUpload => {
                 let digest = query.get("digest").ok_or_else(OciError::digest_missing)?;
                 let digest = OciError::digest(digest)?;
-                self.check_body(headers)?;
+                self.check_body(name, headers).await?;
                 let range = of_upload(headers, content_length(headers))?;
                 let finished = self
                     .registry
@@ -106,16 +106,17 @@ impl Service {
 
     /// Refuses by its head a body that could not be kept. Bytes are stored as they come, so a coding would
     /// become part of the content.
-    fn check_body(&self, headers: &HeaderMap) -> Result<(), OciError> {
+    async fn check_body(&self, name: &RepositoryName, headers: &HeaderMap) -> Result<(), OciError> {
         if headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity") {
             let message = "content is stored as it is sent: send it without Content-Encoding";
             return Err(OciError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED", message));
         }
         let limit = self.registry.config().limits.blob_bytes;
-        if content_length(headers).is_some_and(|declared| declared > limit) {
+        let declared = content_length(headers).unwrap_or(0);
+        if declared > limit {
             return Err(CoreError::BlobTooLarge { limit }.into());
         }
-        Ok(())
+        Ok(self.registry.check_room(name, declared).await?)
     }
 }
 
