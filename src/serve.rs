@@ -102,7 +102,9 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let mut config = SchedulerConfig::new(settings.account_id.clone(), settings.region.clone());
     config.advertise = settings.config.advertise.clone();
     config.endpoint.clone_from(&public_url);
-    config.ca_fingerprint = certificate.as_ref().and_then(|one| one.ca()).map(|ca| ca.fingerprint().hex());
+    let ca = certificate.as_ref().and_then(|one| one.ca());
+    config.ca_fingerprint = ca.as_ref().map(|ca| ca.fingerprint().hex());
+    config.ca_certificate = ca.map(|ca| ca.pem());
     config.lease = Duration::from_secs(settings.config.instance_lease);
     let scheduler = Scheduler::open(
         database.clone(),

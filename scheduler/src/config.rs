@@ -14,6 +14,8 @@ pub struct SchedulerConfig {
     pub endpoint: Option<String>,
     /// SHA-256 of the server's CA certificate, in hexadecimal; join tokens carry it.
     pub ca_fingerprint: Option<String>,
+    /// That certificate, PEM, for agents that cannot look for it by its hash.
+    pub ca_certificate: Option<String>,
     /// An instance that is silent for so long is lost.
     pub lease: Duration,
     /// How long stopped tasks stay visible.
@@ -31,6 +33,7 @@ impl SchedulerConfig {
             advertise: None,
             endpoint: None,
             ca_fingerprint: None,
+            ca_certificate: None,
             lease: Self::DEFAULT_LEASE,
             keep_stopped_tasks: Self::DEFAULT_KEEP_STOPPED_TASKS,
         }
