@@ -16,6 +16,9 @@ pub struct SchedulerConfig {
     pub ca_fingerprint: Option<String>,
     /// That certificate, PEM, for agents that cannot look for it by its hash.
     pub ca_certificate: Option<String>,
+    /// For one of several servers of a database: where the others reach it, `HOST:PORT`, or nothing when they cannot.
+    /// Absent for the only one.
+    pub peer_address: Option<String>,
     /// An instance that is silent for so long is lost.
     pub lease: Duration,
     /// How long stopped tasks stay visible.
@@ -34,6 +37,7 @@ impl SchedulerConfig {
             endpoint: None,
             ca_fingerprint: None,
             ca_certificate: None,
+            peer_address: None,
             lease: Self::DEFAULT_LEASE,
             keep_stopped_tasks: Self::DEFAULT_KEEP_STOPPED_TASKS,
         }

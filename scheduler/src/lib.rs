@@ -15,14 +15,18 @@ mod http;
 mod ids;
 mod images;
 mod launch;
+mod lead;
 mod model;
 mod names;
 mod reconcile;
 mod scheduler;
 mod state;
 mod store;
+mod term;
 
 pub use config::SchedulerConfig;
 pub use images::{ImageError, Images, ResolvedImage};
+pub use lead::Leader;
 pub use scheduler::{Scheduler, SchedulerError};
+pub use scheduler_protocol::{JOIN_PATH, WEBSOCKET_PATH};
 pub use store::StoreError;

@@ -9,28 +9,24 @@ use axum::routing::{get, post};
 use parking_lot::Mutex;
 use policies_identity::{AwsApi, Identity};
 use registry_aws::AwsError;
-use registry_runtime::{Clock, Sealer, Shutdown, worker};
+use registry_runtime::{Clock, Sealer, Shutdown};
 use registry_sql::Database;
 use scheduler_protocol::{JOIN_PATH, WEBSOCKET_PATH};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::addresses::Directory;
-use crate::agents::{Invitation, Liveness, Sessions, create_token, join, websocket};
+use crate::agents::{Follower, Invitation, TasksOfCluster, create_token, join, websocket};
 use crate::config::SchedulerConfig;
-use crate::core::Core;
 use crate::http::berth::{self, BerthClusters};
 use crate::http::ecs::{self, Ecs};
-use crate::ids::ClusterName;
 use crate::images::{Images, ResolvedImage};
-use crate::model::{Cluster, ClusterStatus, ImagePin, ServiceStatus};
-use crate::names::{DEFAULT_CLUSTER, Names};
-use crate::reconcile::{Reconciler, resolve_missing_images};
-use crate::state::{Clerk, Ledger, Record};
+use crate::lead::{Lead, Leader};
+use crate::model::{ImagePin, ServiceStatus};
+use crate::names::Names;
 use crate::store::{Enrolment, Store, StoreError};
+use crate::term::{self, Term};
 
-const TICK: Duration = Duration::from_millis(500);
-const IMAGES_AGAIN: Duration = Duration::from_secs(3);
 const LOCAL_TOKEN_LIFE: Duration = Duration::from_secs(300);
 
 /// Why the scheduler could not be opened or asked.
@@ -42,17 +38,32 @@ pub enum SchedulerError {
     Refused(AwsError),
 }
 
+/// What a term is made of.
+pub(crate) struct Parts {
+    pub(crate) database: Database,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) identity: Identity,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) config: SchedulerConfig,
+    pub(crate) names: Names,
+    pub(crate) clock: Clock,
+    pub(crate) follower: Follower,
+}
+
 /// What [`Scheduler::start`] sets to work, once.
-struct Workers {
-    clerk: Clerk,
-    reconciler: Arc<Reconciler>,
+enum Waiting {
+    /// The only server of its database has read everything already.
+    Alone(Box<Term>),
+    /// One of several, reached by the others at this address.
+    Several(String),
 }
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Scheduler {
-    core: Arc<Core>,
-    workers: Arc<Mutex<Option<Workers>>>,
+    parts: Arc<Parts>,
+    lead: Lead,
+    waiting: Arc<Mutex<Option<Waiting>>>,
     running: Arc<Mutex<Option<JoinHandle<()>>>>,
     closed: CancellationToken,
 }
@@ -71,8 +82,8 @@ impl Scheduler {
     /// Berth's own operations on clusters and hosts.
     pub const BERTH_OPERATIONS: &'static [&'static str] = berth::OPERATIONS;
 
-    /// Brings the tables up to date and the cluster into memory. From now on no other scheduler can write.
-    /// Nothing is decided or answered before [`Scheduler::start`].
+    /// Brings the tables up to date, and, for the only server of its database, the cluster into memory: from now on
+    /// no other scheduler can write. Nothing is decided or answered before [`Scheduler::start`].
     pub async fn open(
         database: Database,
         sealer: Arc<Sealer>,
@@ -81,32 +92,29 @@ impl Scheduler {
         config: SchedulerConfig,
         clock: Clock,
     ) -> Result<Scheduler, SchedulerError> {
-        let (store, state) = Store::open(database, Arc::clone(&sealer)).await?;
-        let (ledger, clerk) = Ledger::new(state, store.clone(), clock.clone());
-        let directory = Directory::new(clock.clone(), &ledger.read());
-        let (sessions, liveness) = (Sessions::default(), Liveness::new(clock.clone()));
-        let reconciler =
-            Reconciler::new(config.clone(), liveness.clone(), sessions.clone(), directory.clone());
+        Store::migrate(&database).await?;
         let names = Names { region: config.region.clone(), account: config.account_id.clone() };
-        let stopping = CancellationToken::new();
-        let core = Core {
-            config,
-            names,
-            ledger,
-            store,
-            identity,
-            images,
-            sealer,
-            clock,
-            sessions,
-            liveness,
-            directory,
-            stopping,
+        let (lead, follower) = (Lead::new(), Follower::default());
+        identity.follow_tasks(Arc::new(TasksOfCluster {
+            lead: lead.clone(),
+            follower: follower.clone(),
+            names: names.clone(),
+        }));
+        let several = config.peer_address.clone();
+        let parts = Parts { database, sealer, identity, images, config, names, clock, follower };
+        let waiting = match several {
+            Some(address) => Waiting::Several(address),
+            None => {
+                let store = Store::lead_alone(parts.database.clone(), Arc::clone(&parts.sealer)).await?;
+                let term = Term::begin(&parts, store).await?;
+                lead.begin(Arc::clone(&term.core));
+                Waiting::Alone(Box::new(term))
+            }
         };
-        let workers = Arc::new(Mutex::new(Some(Workers { clerk, reconciler })));
         Ok(Scheduler {
-            core: Arc::new(core),
-            workers,
+            parts: Arc::new(parts),
+            lead,
+            waiting: Arc::new(Mutex::new(Some(waiting))),
             running: Arc::default(),
             closed: CancellationToken::new(),
         })
@@ -115,27 +123,21 @@ impl Scheduler {
     /// Starts the workers; to be called once the listener takes connections. A second call does nothing. When the
     /// shutdown begins, agents' connections end and nothing more is decided; see [`Scheduler::close`].
     pub fn start(&self, shutdown: &Shutdown) {
-        let Some(Workers { clerk, reconciler }) = self.workers.lock().take() else { return };
-        self.core.liveness.begin();
-        let running = tokio::spawn(clerk.run(reconciler, TICK, shutdown.clone(), self.closed.clone()));
-        *self.running.lock() = Some(running);
-        let (begun, stopping) = (shutdown.clone(), self.core.stopping.clone());
-        tokio::spawn(async move {
-            begun.begun().await;
-            stopping.cancel();
-        });
-        let (core, begun) = (Arc::clone(&self.core), shutdown.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                () = begun.begun() => {}
-                () = release_drained(&core) => {}
+        let Some(waiting) = self.waiting.lock().take() else { return };
+        let (shutdown, closed) = (shutdown.clone(), self.closed.clone());
+        let running = match waiting {
+            Waiting::Alone(term) => tokio::spawn(term::lead_alone(*term, shutdown, closed)),
+            Waiting::Several(address) => {
+                let (parts, lead) = (Arc::clone(&self.parts), self.lead.clone());
+                tokio::spawn(term::take_turns(parts, address, lead, shutdown, closed))
             }
-        });
-        let core = Arc::clone(&self.core);
-        worker::spawn("resolve missing images", IMAGES_AGAIN, shutdown, move || {
-            let core = Arc::clone(&core);
-            async move { resolve_missing_images(&core).await }
-        });
+        };
+        *self.running.lock() = Some(running);
+    }
+
+    /// Who leads, and every change of it.
+    pub fn leader(&self) -> watch::Receiver<Leader> {
+        self.lead.watch()
     }
 
     /// Finishes what was asked and takes nothing more; to be called when the listener has ended.
@@ -154,17 +156,17 @@ impl Scheduler {
         Router::new()
             .route(WEBSOCKET_PATH, get(websocket))
             .route(JOIN_PATH, post(join))
-            .with_state(Arc::clone(&self.core))
+            .with_state(self.lead.clone())
     }
 
     /// The ECS API, to be served with `policies_identity::serve_aws`.
     pub fn ecs_api(&self) -> Arc<dyn AwsApi> {
-        Arc::new(Ecs::new(Arc::clone(&self.core)))
+        Arc::new(Ecs::new(self.lead.clone()))
     }
 
     /// Berth's own operations on clusters and hosts.
     pub fn berth_api(&self) -> Arc<dyn AwsApi> {
-        Arc::new(BerthClusters::new(Arc::clone(&self.core)))
+        Arc::new(BerthClusters::new(self.lead.clone()))
     }
 
     /// Makes the cluster `default` if it does not exist. Needs the workers.
@@ -172,21 +174,11 @@ impl Scheduler {
     /// # Errors
     /// The database's.
     pub async fn ensure_default_cluster(&self) -> Result<(), SchedulerError> {
-        let change = self.core.ledger.change(|draft| {
-            let name = ClusterName::new(DEFAULT_CLUSTER);
-            if draft.state().cluster(&name).is_none() {
-                draft.put(Record::Cluster(Arc::new(Cluster {
-                    name,
-                    status: ClusterStatus::Active,
-                    created_at: draft.now_ms,
-                    settings: Vec::new(),
-                    configuration: None,
-                    tags: Vec::new(),
-                })));
-            }
-            Ok::<_, AwsError>(())
-        });
-        change.await.map_err(SchedulerError::Refused)
+        match self.lead.present() {
+            Some(core) => term::ensure_default_cluster(&core).await.map_err(SchedulerError::Refused),
+            // Of several servers the one that leads makes it when its term begins.
+            None => Ok(()),
+        }
     }
 
     /// A join token for the agent that runs in the same process.
@@ -194,7 +186,8 @@ impl Scheduler {
     /// # Errors
     /// A cluster name that is none; the database's.
     pub async fn local_join_token(&self, cluster: &str) -> Result<String, SchedulerError> {
-        let cluster = self.core.names.parse_cluster(Some(cluster)).map_err(SchedulerError::Refused)?;
+        let core = self.lead.core().map_err(SchedulerError::Refused)?;
+        let cluster = core.names.parse_cluster(Some(cluster)).map_err(SchedulerError::Refused)?;
         let invitation = Invitation {
             enrolment: Enrolment::of_cluster(cluster),
             life: LOCAL_TOKEN_LIFE,
@@ -202,13 +195,14 @@ impl Scheduler {
             instance: None,
             created_by: "berth up".to_owned(),
         };
-        let made = create_token(&self.core, invitation).await;
+        let made = create_token(&core, invitation).await;
         made.map(|(token, _)| token).map_err(SchedulerError::Refused)
     }
 
     /// The images that live tasks and active deployments run: not to be collected.
     pub fn pinned_images(&self) -> BTreeSet<ResolvedImage> {
-        let state = self.core.ledger.read();
+        let Some(core) = self.lead.present() else { return BTreeSet::new() };
+        let state = core.ledger.read();
         let of_tasks = state.tasks().filter(|task| !task.is_stopped()).flat_map(|task| &task.containers);
         let of_services = state.services().filter(|service| service.status != ServiceStatus::Inactive);
         let of_deployments = of_services.flat_map(|service| &service.deployments).flat_map(|one| &one.images);
@@ -222,14 +216,5 @@ impl Scheduler {
                 ImagePin::Foreign | ImagePin::Missing(_) => None,
             })
             .collect()
-    }
-}
-
-/// Stops tasks whose connections had time enough to end.
-async fn release_drained(core: &Core) {
-    loop {
-        for instance in core.directory.expired().await {
-            core.sessions.nudge(&instance);
-        }
     }
 }

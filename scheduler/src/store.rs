@@ -5,18 +5,21 @@
 
 mod enrolment;
 mod join_token;
+mod lease;
 mod load;
 mod statement;
 
 pub(crate) use enrolment::Enrolment;
 pub(crate) use join_token::{JoinToken, Standing};
+pub(crate) use lease::{Lease, read as read_lease};
+pub(crate) use load::stopped_tasks;
 
 use std::sync::Arc;
 
 use registry_runtime::Sealer;
-use registry_sql::{Database, Error, Migration, params};
+use registry_sql::{Database, Error, Migration};
 
-use crate::state::{Change, State};
+use crate::state::Change;
 use statement::statements;
 
 const NAMESPACE: &str = "scheduler";
@@ -27,6 +30,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "join_token_limits",
         sql: include_str!("../migrations/0002_join_token_limits.sql"),
     },
+    Migration { version: 3, name: "lease", sql: include_str!("../migrations/0003_lease.sql") },
 ];
 
 /// An error of the store.
@@ -48,21 +52,32 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Brings the schema up to date and takes the lead: writes of any scheduler before this one fail from now on.
-    pub(crate) async fn open(database: Database, sealer: Arc<Sealer>) -> Result<(Store, State), StoreError> {
-        database.migrate(NAMESPACE, MIGRATIONS).await?;
-        let epoch = database
-            .write(|tx| {
-                let row = tx.query_one(
-                    "UPDATE scheduler_leader SET epoch = epoch + 1 WHERE id = 1 RETURNING epoch",
-                    params![],
-                )?;
-                Ok::<i64, StoreError>(row.get(0)?)
-            })
-            .await?;
-        let store = Store { database, sealer, epoch };
-        let state = store.load().await?;
-        Ok((store, state))
+    pub(crate) async fn check_schema(database: &Database) -> Result<(), registry_sql::Error> {
+        database.check_schema(NAMESPACE, MIGRATIONS).await
+    }
+
+    /// Brings the schema up to date.
+    pub(crate) async fn migrate(database: &Database) -> Result<(), StoreError> {
+        Ok(database.migrate(NAMESPACE, MIGRATIONS).await?)
+    }
+
+    /// Takes the lead, whoever has it: writes of any scheduler before this one fail from now on. For the only server
+    /// of a database.
+    pub(crate) async fn lead_alone(database: Database, sealer: Arc<Sealer>) -> Result<Store, StoreError> {
+        let epoch = lease::claim(&database, None, "alone".to_owned(), String::new()).await?;
+        Ok(Store { database, sealer, epoch: epoch.ok_or(StoreError::Fenced)? })
+    }
+
+    /// Takes the lead from whoever had it when `seen` was read. None when it lives, or another was faster.
+    pub(crate) async fn lead(
+        database: Database,
+        sealer: Arc<Sealer>,
+        seen: Lease,
+        address: String,
+    ) -> Result<Option<Store>, StoreError> {
+        let holder = uuid::Uuid::new_v4().to_string();
+        let epoch = lease::claim(&database, Some(seen), holder, address).await?;
+        Ok(epoch.map(|epoch| Store { database, sealer, epoch }))
     }
 
     /// Makes changes durable, all or none.
@@ -71,10 +86,7 @@ impl Store {
         let epoch = self.epoch;
         self.database
             .write(move |tx| {
-                let row = tx.query_one("SELECT epoch FROM scheduler_leader WHERE id = 1", params![])?;
-                if row.get::<i64>(0)? != epoch {
-                    return Err(StoreError::Fenced);
-                }
+                lease::fence(tx, epoch)?;
                 for (sql, values) in &statements {
                     tx.execute(sql, values)?;
                 }

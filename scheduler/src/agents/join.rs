@@ -4,7 +4,6 @@
 //! (cluster, zone, attributes, bounds) is bound to the principal and cannot be changed by the host. A refusal
 //! says what is wrong with the token, which only its bearer can ask, and changes nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
@@ -22,6 +21,7 @@ use sha2::{Digest, Sha256};
 use super::host::{Host, HostError, enrol, known_by_machine, known_by_token};
 use crate::core::Core;
 use crate::ids::InstanceId;
+use crate::lead::Lead;
 use crate::store::{Enrolment, JoinToken, Standing};
 
 const LARGEST_REQUEST: usize = 8 * 1024;
@@ -76,7 +76,10 @@ pub(crate) async fn create_token(
 }
 
 /// `POST /join`: needs no other credential than the token. Whoever signs it besides keeps its identity.
-pub(crate) async fn join(State(core): State<Arc<Core>>, request: Request) -> Response {
+pub(crate) async fn join(State(lead): State<Lead>, request: Request) -> Response {
+    let Some(core) = lead.present() else {
+        return refusal(StatusCode::SERVICE_UNAVAILABLE, "Another server leads the scheduler. Try again.");
+    };
     let (mut parts, body) = request.into_parts();
     // The front door leaves one in every request.
     let Some(ctx) = parts.extensions.remove::<RequestContext>() else {

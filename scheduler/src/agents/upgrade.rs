@@ -3,7 +3,6 @@
 //! Which of the two it is, is told by its parameters, as both live at one path. The refusals bear the names
 //! that Amazon's agent knows and reacts to.
 
-use std::sync::Arc;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Query, Request, State};
@@ -20,6 +19,7 @@ use super::control::Control;
 use super::telemetry::Telemetry;
 use crate::core::Core;
 use crate::ids::{ClusterName, InstanceId};
+use crate::lead::Lead;
 use crate::model::InstanceStatus;
 
 /// The largest frame of an agent: a telemetry frame has at most a mebibyte.
@@ -42,7 +42,11 @@ struct Admitted {
     versions: VersionInfo,
 }
 
-pub(crate) async fn websocket(State(core): State<Arc<Core>>, request: Request) -> Response {
+pub(crate) async fn websocket(State(lead): State<Lead>, request: Request) -> Response {
+    let core = match lead.core() {
+        Ok(core) => core,
+        Err(error) => return refusal(&error),
+    };
     let (mut parts, _) = request.into_parts();
     spell_out_spaces(&mut parts);
     let admitted = match admit(&core, &mut parts).await {

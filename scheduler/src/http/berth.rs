@@ -3,7 +3,6 @@
 mod hosts;
 mod join_tokens;
 
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
@@ -12,6 +11,7 @@ use serde_json::Value;
 
 use super::ecs::text;
 use crate::core::Core;
+use crate::lead::Lead;
 
 const CREATE_JOIN_TOKEN: &str = "CreateJoinToken";
 const LIST_JOIN_TOKENS: &str = "ListJoinTokens";
@@ -22,22 +22,22 @@ pub(crate) const OPERATIONS: &[&str] =
     &[CREATE_JOIN_TOKEN, LIST_JOIN_TOKENS, REVOKE_JOIN_TOKEN, ENROL_HOST, REVOKE_INSTANCE];
 
 pub(crate) struct BerthClusters {
-    core: Arc<Core>,
+    lead: Lead,
 }
 
 impl BerthClusters {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+    pub(crate) fn new(lead: Lead) -> Self {
+        Self { lead }
     }
 
-    fn on_cluster(&self, action: &'static str, input: &Value) -> Check {
-        let cluster = self.core.names.parse_cluster(text(input, "cluster")).ok();
-        cluster.map_or_else(|| Check::any(action), |one| Check::on(action, self.core.names.cluster(&one)))
+    fn on_cluster(core: &Core, action: &'static str, input: &Value) -> Check {
+        let cluster = core.names.parse_cluster(text(input, "cluster")).ok();
+        cluster.map_or_else(|| Check::any(action), |one| Check::on(action, core.names.cluster(&one)))
     }
 
     /// The instance that the request names; everything, when it names none that could be.
-    fn on_instance(&self, action: &'static str, input: &Value) -> Check {
-        let names = &self.core.names;
+    fn on_instance(core: &Core, action: &'static str, input: &Value) -> Check {
+        let names = &core.names;
         let cluster = names.parse_cluster(text(input, "cluster")).ok();
         let instance = cluster.zip(text(input, "containerInstance")).and_then(|(cluster, text)| {
             let id = names.parse_instance(text, &cluster).ok()?;
@@ -47,10 +47,10 @@ impl BerthClusters {
     }
 
     /// Whoever makes a key or token for a host that is there takes its identity: the cluster is not enough.
-    fn on_cluster_and_named_instance(&self, action: &'static str, input: &Value) -> Vec<Check> {
-        let mut checks = vec![self.on_cluster(action, input)];
+    fn on_cluster_and_named_instance(core: &Core, action: &'static str, input: &Value) -> Vec<Check> {
+        let mut checks = vec![Self::on_cluster(core, action, input)];
         if text(input, "containerInstance").is_some() {
-            checks.push(self.on_instance(action, input));
+            checks.push(Self::on_instance(core, action, input));
         }
         checks
     }
@@ -77,12 +77,13 @@ impl AwsApi for BerthClusters {
         operation: &str,
         input: &Value,
     ) -> Result<Vec<Check>, AwsError> {
+        let core = &*self.lead.core()?;
         Ok(match operation {
-            CREATE_JOIN_TOKEN => self.on_cluster_and_named_instance("berth:CreateJoinToken", input),
-            LIST_JOIN_TOKENS => vec![self.on_cluster("berth:ListJoinTokens", input)],
-            REVOKE_JOIN_TOKEN => vec![self.on_cluster("berth:RevokeJoinToken", input)],
-            ENROL_HOST => self.on_cluster_and_named_instance("berth:EnrolHost", input),
-            _ => vec![self.on_instance("berth:RevokeInstance", input)],
+            CREATE_JOIN_TOKEN => Self::on_cluster_and_named_instance(core, "berth:CreateJoinToken", input),
+            LIST_JOIN_TOKENS => vec![Self::on_cluster(core, "berth:ListJoinTokens", input)],
+            REVOKE_JOIN_TOKEN => vec![Self::on_cluster(core, "berth:RevokeJoinToken", input)],
+            ENROL_HOST => Self::on_cluster_and_named_instance(core, "berth:EnrolHost", input),
+            _ => vec![Self::on_instance(core, "berth:RevokeInstance", input)],
         })
     }
 
@@ -93,7 +94,7 @@ impl AwsApi for BerthClusters {
         operation: &str,
         input: Value,
     ) -> Result<Value, AwsError> {
-        let core = &self.core;
+        let core = &self.lead.core()?;
         match operation {
             CREATE_JOIN_TOKEN => join_tokens::create_join_token(core, ctx, caller, input).await,
             LIST_JOIN_TOKENS => join_tokens::list_join_tokens(core, input).await,

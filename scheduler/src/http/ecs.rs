@@ -24,25 +24,24 @@ pub(crate) use input::{check_tags, read, text};
 pub(crate) use instances::deregister;
 pub(crate) use page::{Order, PageInput, pick};
 
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
 use registry_aws::AwsError;
 use serde_json::Value;
 
-use crate::core::Core;
+use crate::lead::Lead;
 use error::unsupported;
 pub(crate) use operation::NAMES as OPERATIONS;
 use operation::Operation;
 
 pub(crate) struct Ecs {
-    core: Arc<Core>,
+    lead: Lead,
 }
 
 impl Ecs {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core }
+    pub(crate) fn new(lead: Lead) -> Self {
+        Self { lead }
     }
 }
 
@@ -74,7 +73,7 @@ impl AwsApi for Ecs {
         operation: &str,
         input: &Value,
     ) -> Result<Vec<Check>, AwsError> {
-        Ok(checks::checks(&self.core, operation, input))
+        Ok(checks::checks(&*self.lead.core()?, operation, input))
     }
 
     async fn call(
@@ -84,7 +83,7 @@ impl AwsApi for Ecs {
         operation: &str,
         input: Value,
     ) -> Result<Value, AwsError> {
-        let (core, request) = (&self.core, Request { ctx, caller });
+        let (core, request) = (&self.lead.core()?, Request { ctx, caller });
         let Some(operation) = Operation::parse(operation) else {
             return Err(unsupported(&format!("the operation {operation}")));
         };

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Change, Draft, State};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 #[cfg(test)]
 mod tests;
@@ -69,18 +69,26 @@ pub(crate) struct Clerk {
     committed: Arc<RwLock<State>>,
     store: Store,
     clock: Clock,
+    lost: CancellationToken,
 }
 
 impl Ledger {
     pub(crate) fn new(state: State, store: Store, clock: Clock) -> (Ledger, Clerk) {
         let (queue, works) = mpsc::channel(QUEUE);
         let committed = Arc::new(RwLock::new(state));
-        (Ledger { queue, committed: Arc::clone(&committed) }, Clerk { works, committed, store, clock })
+        let lost = CancellationToken::new();
+        (Ledger { queue, committed: Arc::clone(&committed) }, Clerk { works, committed, store, clock, lost })
     }
 
     /// The committed state. The guard is not to be held across an await.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.committed.read()
+    }
+
+    /// The committed state, for whoever may be asked in the middle of a reading: it does not wait for a writer that
+    /// waits for that reading.
+    pub(crate) fn read_within(&self) -> RwLockReadGuard<'_, State> {
+        self.committed.read_recursive()
     }
 
     /// Does a work and waits until it is durable. An error of the work itself changes nothing.
@@ -113,6 +121,12 @@ impl Ledger {
 }
 
 impl Clerk {
+    /// Cancelled when what is in memory may differ from what is stored: another server leads by now, or nobody
+    /// knows whether a change was stored. Nothing is changed any more from then on.
+    pub(crate) fn lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
     /// Works until it is closed, then finishes what is queued. Once the shutdown has begun nothing is decided by
     /// the passing of time any more: a server that stops gives nobody up.
     pub(crate) async fn run(
@@ -190,7 +204,14 @@ impl Clerk {
         if changes.is_empty() {
             return Ok(());
         }
+        if self.lost.is_cancelled() {
+            *working = self.committed.read().copy();
+            return Err(CommitError::Stopped);
+        }
         if let Err(error) = self.store.write(changes).await {
+            if matches!(error, StoreError::Fenced | StoreError::Database(registry_sql::Error::OutcomeUnknown(_))) {
+                self.lost.cancel();
+            }
             tracing::error!(error = %error, "the scheduler's changes could not be stored");
             *working = self.committed.read().copy();
             return Err(CommitError::Store);

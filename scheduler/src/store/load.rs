@@ -1,8 +1,9 @@
-//! Reads everything into memory at start.
+//! Reads everything into memory when a term begins.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use registry_sql::{Row, params};
+use registry_sql::{Database, Row, params};
 use serde::de::DeserializeOwned;
 
 use super::statement::{CONTENT_COLUMN, DefinitionRow, OVERRIDES_COLUMN};
@@ -14,7 +15,8 @@ use crate::model::{
 use crate::state::{Change, Record, State};
 
 impl Store {
-    pub(super) async fn load(&self) -> Result<State, StoreError> {
+    /// Everything, as it is once nobody else can write any more.
+    pub(crate) async fn load(&self) -> Result<State, StoreError> {
         let mut records = Vec::new();
         for row in self.rows("SELECT document FROM clusters").await? {
             records.push(Record::Cluster(Arc::new(document::<Cluster>(&row, 0, "clusters")?)));
@@ -117,6 +119,18 @@ impl Store {
         }
         Ok(services)
     }
+}
+
+/// The tasks that are over and still remembered.
+pub(crate) async fn stopped_tasks(database: &Database) -> Result<HashSet<TaskId>, StoreError> {
+    let rows = database.read(|tx| tx.query("SELECT id, document FROM tasks", params![])).await?;
+    let mut stopped = HashSet::new();
+    for row in rows {
+        if document::<Task>(&row, 1, "tasks")?.is_stopped() {
+            stopped.insert(TaskId::new(&row.get::<String>(0)?));
+        }
+    }
+    Ok(stopped)
 }
 
 /// The key in the first two columns.

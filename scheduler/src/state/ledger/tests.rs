@@ -46,7 +46,9 @@ async fn fixture() -> Fixture {
     let directory = tempfile::tempdir().unwrap();
     let database = Database::open_rerunning(&test_support::database_in(directory.path()), 3).await.unwrap();
     let sealer = Arc::new(Sealer::new(&Secret::new(vec![1; 32]), 1));
-    let (store, state) = Store::open(database.clone(), Arc::clone(&sealer)).await.unwrap();
+    Store::migrate(&database).await.unwrap();
+    let store = Store::lead_alone(database.clone(), Arc::clone(&sealer)).await.unwrap();
+    let state = store.load().await.unwrap();
     let (ledger, clerk) = Ledger::new(state, store, Clock::system());
     let (watch, closed) = (Arc::new(Watch::default()), CancellationToken::new());
     let hooks: Arc<dyn Hooks> = watch.clone();
@@ -87,7 +89,8 @@ async fn works_that_wait_together_are_all_done_and_stored() {
     }
     assert_eq!(known(&fixture.ledger), ["a", "b", "c", "d"]);
     assert_eq!(fixture.watch.committed.lock().len(), 4);
-    let (_, state) = Store::open(fixture.database.clone(), Arc::clone(&fixture.sealer)).await.unwrap();
+    let store = Store::lead_alone(fixture.database.clone(), Arc::clone(&fixture.sealer)).await.unwrap();
+    let state = store.load().await.unwrap();
     assert_eq!(state.clusters().count(), 4);
 }
 
@@ -120,7 +123,7 @@ async fn a_panic_fails_its_work_and_the_next_one_is_done() {
 async fn a_scheduler_that_was_taken_over_writes_nothing_more() {
     let fixture = fixture().await;
     put(&fixture.ledger, "before").await.unwrap();
-    let (_store, _state) = Store::open(fixture.database.clone(), Arc::clone(&fixture.sealer)).await.unwrap();
+    Store::lead_alone(fixture.database.clone(), Arc::clone(&fixture.sealer)).await.unwrap();
     assert_eq!(put(&fixture.ledger, "after").await.unwrap_err().code, "ServerException");
     assert_eq!(known(&fixture.ledger), ["before"]);
     assert_eq!(*fixture.watch.committed.lock(), ["before"]);
