@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may panic")]
 
+mod addresses;
 mod agents;
 mod api;
 mod authorization;

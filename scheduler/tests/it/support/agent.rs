@@ -37,6 +37,7 @@ pub(crate) struct Log {
     pub(crate) credentials: Vec<wire::RoleCredentialsMessage>,
     pub(crate) stop_acks: Vec<wire::TaskStopVerificationAck>,
     pub(crate) heartbeats: usize,
+    pub(crate) endpoints: Vec<wire::BerthEndpointsMessage>,
     tasks: HashMap<String, String>,
 }
 
@@ -48,6 +49,8 @@ pub(crate) struct Agent {
     address: std::net::SocketAddr,
     cluster: String,
     connection: Option<tokio::task::JoinHandle<()>>,
+    /// What the agent says of itself on its connection.
+    words: Option<tokio::sync::mpsc::UnboundedSender<AgentMessage>>,
 }
 
 impl Agent {
@@ -108,6 +111,7 @@ impl Agent {
             address: server.address,
             cluster: cluster.to_owned(),
             connection: None,
+            words: None,
         }
     }
 
@@ -149,11 +153,22 @@ impl Agent {
         let (mut sink, mut stream) = socket.split();
         let (log, client, cluster) = (Arc::clone(&self.log), self.client.clone(), self.cluster.clone());
         let worker = Worker { log, client, cluster, instance: self.arn.clone(), behaviour };
+        let (words, mut said) = tokio::sync::mpsc::unbounded_channel::<AgentMessage>();
+        self.words = Some(words);
         self.connection = Some(tokio::spawn(async move {
-            while let Some(Ok(frame)) = stream.next().await {
-                let Message::Text(text) = frame else { continue };
-                let Some(message) = ServerMessage::decode(&text).unwrap() else { continue };
-                if let Some(reply) = worker.handle(message).await
+            loop {
+                let reply = tokio::select! {
+                    Some(word) = said.recv() => Some(word),
+                    frame = stream.next() => match frame {
+                        Some(Ok(Message::Text(text))) => match ServerMessage::decode(&text).unwrap() {
+                            Some(message) => worker.handle(message).await,
+                            None => None,
+                        },
+                        Some(Ok(_)) => None,
+                        Some(Err(_)) | None => return,
+                    },
+                };
+                if let Some(reply) = reply
                     && sink.send(Message::text(reply.encode())).await.is_err()
                 {
                     return;
@@ -166,6 +181,11 @@ impl Agent {
         })
         .await;
         Ok(())
+    }
+
+    /// Says something of itself.
+    pub(crate) fn say(&self, message: AgentMessage) {
+        self.words.as_ref().expect("the agent is connected").send(message).unwrap();
     }
 
     /// Falls silent, as when its host is gone.
@@ -281,7 +301,11 @@ impl Worker {
                 self.log.lock().credentials.push(credentials);
                 Some(AgentMessage::RoleCredentialsAck(ack))
             }
-            ServerMessage::Error(_) | ServerMessage::Close(_) | ServerMessage::Endpoints(_) => None,
+            ServerMessage::Endpoints(endpoints) => {
+                self.log.lock().endpoints.push(endpoints);
+                None
+            }
+            ServerMessage::Error(_) | ServerMessage::Close(_) => None,
         }
     }
 
