@@ -137,6 +137,7 @@ impl Proxy {
 
     /// A container of this host has ended: nothing is led to it any more, whatever becomes of its task.
     pub(crate) fn died(&self, task_id: &str, runtime_id: &str) {
+        self.0.names.forget(runtime_id);
         if self.0.own.died(task_id, runtime_id) {
             self.refresh();
         }

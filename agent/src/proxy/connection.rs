@@ -9,6 +9,7 @@ use rustix::net::sockopt::{
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::Proxy;
 use super::balancer::Claim;
 use super::copy::copy_both_ways;
 use super::header::header;
@@ -23,9 +24,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// An end that is gone without a word is noticed after about two minutes.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
-pub(super) async fn serve(service: &Service, mut client: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(service: &Service, proxy: &Proxy, mut client: TcpStream, peer: SocketAddr) {
     prepare(&client);
-    let Some((mut task, claim)) = connect(service).await else {
+    let Some((mut task, claim)) = connect(service, proxy).await else {
         tracing::debug!(listen.port = service.port, "no task took a connection in time");
         reset(&client);
         return;
@@ -49,7 +50,7 @@ pub(super) async fn serve(service: &Service, mut client: TcpStream, peer: Socket
 
 /// A connection to some task. Nothing of the client's has been read before there is one, so nothing is lost by
 /// trying another task.
-async fn connect(service: &Service) -> Option<(TcpStream, Claim)> {
+async fn connect(service: &Service, proxy: &Proxy) -> Option<(TcpStream, Claim)> {
     let deadline = Instant::now() + PATIENCE;
     let mut changed = service.changed();
     let mut tried = Vec::new();
@@ -70,6 +71,8 @@ async fn connect(service: &Service) -> Option<(TcpStream, Claim)> {
                 return Some((stream, claim));
             }
             tried.push(claim.address);
+            drop(claim);
+            proxy.ended();
         }
         if Instant::now() >= deadline {
             return None;

@@ -77,6 +77,11 @@ impl Names {
         self.write(runtime_id).await;
     }
 
+    /// A container has ended.
+    pub(super) fn forget(&self, runtime_id: &str) {
+        self.0.containers.lock().remove(runtime_id);
+    }
+
     async fn write(&self, runtime_id: &str) {
         let _one_at_a_time = self.0.writing.lock().await;
         let Some(address) = self.0.containers.lock().get(runtime_id).copied() else { return };

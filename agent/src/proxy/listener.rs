@@ -31,7 +31,7 @@ pub(super) async fn listen(service: Arc<Service>, proxy: Proxy, address: SocketA
             Ok((client, peer)) => {
                 let (service, proxy) = (Arc::clone(&service), proxy.clone());
                 tokio::spawn(async move {
-                    serve(&service, client, peer).await;
+                    serve(&service, &proxy, client, peer).await;
                     drop(place);
                     proxy.ended();
                 });
