@@ -4,6 +4,7 @@
 //! not changed since the last one (compiled policies, opened secrets) is shared with it.
 
 mod build;
+mod levels;
 mod refresh;
 
 #[cfg(test)]
@@ -14,12 +15,14 @@ use std::sync::{Arc, OnceLock};
 
 use policies::{Named, Policy, PolicyKind};
 use registry_runtime::SecretString;
+use registry_types::AccountId;
 
 use crate::caller::{CallerKind, Principal};
 use crate::session::Link;
 use crate::tokens::TokenKeys;
 
 pub(crate) use build::Builder;
+use levels::Levels;
 pub(crate) use refresh::{FRESH_FOR, milliseconds, spawn as spawn_refresher};
 
 /// One generation of everything that decides.
@@ -29,13 +32,14 @@ pub(crate) struct Directory {
     pub(crate) file_generation: i64,
     /// Users and roles by uid.
     entities: HashMap<Arc<str>, Arc<Entity>>,
-    /// By folded name.
+    /// By folded name, of other accounts by account and name.
     users: HashMap<String, Arc<Entity>>,
     roles: HashMap<String, Arc<Entity>>,
     keys: HashMap<Arc<str>, Arc<Key>>,
     managed: HashMap<Arc<str>, Managed>,
     /// Policies of files, by the ARN of their resource.
     resource: HashMap<Box<str>, Vec<Named>>,
+    pub(crate) levels: Levels,
     revoked_sessions: HashSet<Box<str>>,
     pub(crate) token_keys: TokenKeys,
     token_key_ids: HashMap<i64, Arc<crate::tokens::TokenKey>>,
@@ -53,6 +57,7 @@ struct Managed {
 #[derive(Debug)]
 pub(crate) struct Entity {
     pub(crate) kind: CallerKind,
+    pub(crate) account: AccountId,
     pub(crate) uid: Arc<str>,
     pub(crate) name: Arc<str>,
     /// Whether Berth made this user for a host.
@@ -96,8 +101,11 @@ impl Directory {
 
     /// A role by its whole ARN, path included.
     pub(crate) fn role_by_arn(&self, arn: &str) -> Option<&Arc<Entity>> {
-        let name = arn.rsplit('/').next()?;
-        self.roles.get(&name.to_lowercase()).filter(|role| &*role.arn == arn)
+        let name = arn.rsplit('/').next()?.to_lowercase();
+        let account = arn.split(':').nth(4)?;
+        let found = self.roles.get(&name).filter(|role| role.account.as_str() == account);
+        let found = found.or_else(|| self.roles.get(&format!("{account}/{name}")));
+        found.filter(|role| &*role.arn == arn)
     }
 
     pub(crate) fn user_by_name(&self, name: &str) -> Option<&Arc<Entity>> {

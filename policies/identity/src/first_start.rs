@@ -162,6 +162,7 @@ impl Plan {
             boundary: None,
             tags: Vec::new(),
             owner: Owner::Api,
+            foreign: None,
         };
         Self {
             account_id: config.account_id.to_string(),
@@ -209,6 +210,7 @@ fn administrator() -> NewUser {
         boundary: None,
         tags: Vec::new(),
         owner: Owner::Api,
+        foreign: None,
     }
 }
 

@@ -32,6 +32,7 @@ impl Identity {
             boundary: None,
             tags: Vec::new(),
             owner: Owner::Berth,
+            foreign: None,
         };
         let row = seal_key(&self.inner().sealer, &key, &user.uid, Owner::Berth);
         let now_ms = self.now_ms();

@@ -97,6 +97,9 @@ impl Claims {
                 policy: Arc::new(Policy::parse(text, PolicyKind::Session).ok()?),
             }),
         };
+        // A session belongs to the account of what it was made from.
+        let of_arn = self.principal_arn.split(':').nth(4).and_then(|account| account.parse().ok());
+        let account = &of_arn.unwrap_or_else(|| account.clone());
         let (arn, user_id) = match self.kind {
             CallerKind::RoleSession => (
                 format!("arn:aws:sts::{account}:assumed-role/{}/{}", self.principal_name, self.name).into(),

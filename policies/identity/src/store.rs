@@ -5,9 +5,11 @@
 //! same transaction, so that every server notices within 250 ms.
 
 pub(crate) mod account;
+pub(crate) mod audit;
 pub(crate) mod files;
 pub(crate) mod generations;
 pub(crate) mod keys;
+mod level;
 pub(crate) mod load;
 mod migrations;
 pub(crate) mod policies;
@@ -17,6 +19,7 @@ pub(crate) mod sessions;
 
 use registry_sql::{Error, Tx, params};
 
+pub(crate) use level::Level;
 pub(crate) use migrations::{MIGRATIONS, NAMESPACE};
 
 /// Who may change a row: the IAM API, or the policy files alone, or nobody but Berth itself.

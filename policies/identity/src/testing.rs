@@ -95,6 +95,7 @@ impl Fixture {
             boundary: None,
             tags: vec![("team".to_owned(), "blue".to_owned())],
             owner: Owner::Api,
+            foreign: None,
         };
         let policy = policy.to_owned();
         self.write(move |tx| {
@@ -117,6 +118,7 @@ impl Fixture {
             boundary: None,
             tags: Vec::new(),
             owner: Owner::Api,
+            foreign: None,
         };
         let policy = policy.to_owned();
         self.write(move |tx| {

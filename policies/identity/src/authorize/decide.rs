@@ -98,12 +98,6 @@ impl Identity {
         Err(Denied::by_policy(caller.arn(), check.action, check.resource.as_str(), decision.reason))
     }
 
-    /// The account of a role or user of another account. Everything else belongs to the one account there is.
-    fn owner_of(resource: &Resource) -> Option<&str> {
-        let Resource::Arn(arn) = resource else { return None };
-        Some(arn.account()).filter(|account| arn.service() == "iam" && account.parse::<AccountId>().is_ok())
-    }
-
     /// The caller's entry, when every link of its credential's chain is as it was; None for nobody.
     fn standing_of<'a>(
         &self,
@@ -176,4 +170,10 @@ fn registry_policy_name() -> &'static Arc<str> {
 fn own_policy_name() -> &'static Arc<str> {
     static NAME: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| "resource policy".into());
     &NAME
+}
+
+/// The account of a role or user of another account. Everything else belongs to the one account there is.
+fn owner_of(resource: &Resource) -> Option<&str> {
+    let Resource::Arn(arn) = resource else { return None };
+    Some(arn.account()).filter(|account| arn.service() == "iam" && account.parse::<AccountId>().is_ok())
 }

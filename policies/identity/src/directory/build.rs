@@ -14,9 +14,9 @@ use super::{Directory, Entity, Key, Managed};
 use crate::caller::{CallerKind, Principal};
 use crate::error::IdentityError;
 use crate::session::Link;
-use crate::store::Owner;
 use crate::store::keys;
 use crate::store::load::{AccessKeyRow, RoleRow, Tables, TokenKeyRow, UserRow};
+use crate::store::{Level, Owner};
 use crate::tokens::{TokenKey, TokenKeys};
 
 /// What a directory is built with.
@@ -77,17 +77,24 @@ impl Builder {
         for user in tables.users {
             let mut policies = self.policies(&mut directory, &grants, &user.uid, &user.name);
             policies.extend(memberships.remove(&user.uid).unwrap_or_default());
+            let key = user.key.clone();
             let entity = Arc::new(self.user(&mut directory, user, policies));
-            directory.users.insert(entity.name.to_lowercase(), Arc::clone(&entity));
+            directory.users.insert(key, Arc::clone(&entity));
             directory.entities.insert(Arc::clone(&entity.uid), entity);
         }
         for role in tables.roles {
             let policies = self.policies(&mut directory, &grants, &role.uid, &role.name);
+            let key = role.key.clone();
             let entity = Arc::new(self.role(&mut directory, role, policies));
-            directory.roles.insert(entity.name.to_lowercase(), Arc::clone(&entity));
+            directory.roles.insert(key, Arc::clone(&entity));
             directory.entities.insert(Arc::clone(&entity.uid), entity);
         }
         for (resource, name, document) in tables.resource {
+            if let Ok(level) = resource.parse::<Level>() {
+                let policy = self.compile(&mut directory, level.kind, document.into(), &name);
+                directory.levels.add(level, Named { name: name.into(), policy });
+                continue;
+            }
             let policy = self.compile(&mut directory, PolicyKind::RepositoryPolicy, document.into(), &name);
             directory.resource.entry(resource.into()).or_default().push(Named { name: name.into(), policy });
         }
@@ -162,9 +169,11 @@ impl Builder {
     }
 
     fn user(&self, into: &mut Directory, row: UserRow, policies: Vec<Named>) -> Entity {
+        let account = self.account_of(&row.key);
         Entity {
             kind: CallerKind::User,
-            arn: format!("arn:aws:iam::{}:user{}{}", self.account, row.path, row.name).into(),
+            arn: format!("arn:aws:iam::{account}:user{}{}", row.path, row.name).into(),
+            account,
             uid: row.uid.into(),
             name: row.name.into(),
             of_host: row.owner == Owner::Berth.as_str(),
@@ -178,10 +187,12 @@ impl Builder {
     }
 
     fn role(&self, into: &mut Directory, row: RoleRow, policies: Vec<Named>) -> Entity {
+        let account = self.account_of(&row.key);
         let trust = self.compile(into, PolicyKind::Trust, row.trust_policy.as_str().into(), &row.name);
         Entity {
             kind: CallerKind::RoleSession,
-            arn: format!("arn:aws:iam::{}:role{}{}", self.account, row.path, row.name).into(),
+            arn: format!("arn:aws:iam::{account}:role{}{}", row.path, row.name).into(),
+            account,
             uid: row.uid.into(),
             name: row.name.into(),
             of_host: false,
@@ -192,6 +203,12 @@ impl Builder {
             trust: Some(trust),
             max_session_s: row.max_session_s,
         }
+    }
+
+    /// The account that a key of a name tells, or the one that owns everything here.
+    fn account_of(&self, key: &str) -> AccountId {
+        let foreign = key.split_once('/').and_then(|(account, _)| account.parse().ok());
+        foreign.unwrap_or_else(|| self.account.clone())
     }
 
     fn access_key(&self, into: &mut Directory, row: AccessKeyRow) {
@@ -217,7 +234,7 @@ impl Builder {
         let access_key_id: Arc<str> = row.access_key_id.into();
         let principal = Arc::new(Principal {
             kind: CallerKind::User,
-            account: self.account.clone(),
+            account: user.account.clone(),
             arn: Arc::clone(&user.arn),
             user_id: Arc::clone(&user.uid),
             uid: Arc::clone(&user.uid),

@@ -131,6 +131,7 @@ async fn what_a_group_gave_is_gone_with_the_membership() {
                 name: "builders".to_owned(),
                 path: "/".to_owned(),
                 owner: Owner::Api,
+                foreign: None,
             };
             store::principals::insert_group(tx, &group, 0)?;
             store::policies::attach(tx, "AGPATEST", "arn:aws:iam::aws:policy/BerthPowerUser", Owner::Api)?;

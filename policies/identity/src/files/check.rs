@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::fields::Fields;
 use super::finding::{FileFinding, about};
-use super::model::{ManagedFile, PolicyFiles, RepositoryFile};
+use super::model::{ControlFile, ManagedFile, PolicyFiles, RepositoryFile};
 use super::read::{self, RawRole, RawUser, Rights, Source};
 use super::resolve::{self, Resolver};
 use super::scan::{self, MARKER, Texts};
@@ -21,6 +21,7 @@ const FORMAT: i64 = 1;
 /// What was read of one principal, before its references are looked at.
 pub(super) struct Raw<'t, T> {
     pub(super) source: Source<'t>,
+    pub(super) account: AccountId,
     pub(super) name: String,
     pub(super) path: String,
     pub(super) content: T,
@@ -34,6 +35,8 @@ pub(super) struct RawSet<'t> {
     pub(super) roles: Vec<Raw<'t, RawRole>>,
     pub(super) policies: Vec<ManagedFile>,
     pub(super) repositories: Vec<RepositoryFile>,
+    pub(super) service_control: Vec<ControlFile>,
+    pub(super) resource_control: Vec<ControlFile>,
 }
 
 /// Checks a directory. Blocks on the disk; reads no secret.
@@ -62,13 +65,15 @@ fn check_set(texts: &Texts, root: Option<&Path>) -> Result<PolicyFiles, Vec<File
     };
     checker.marker(marker);
     let account = checker.account.take();
+    // Findings count also while the account is unknown; nothing is published then.
+    let home = account.clone().unwrap_or_else(|| "000000000000".parse().expect("twelve digits"));
     for (file, text) in texts.iter().filter(|(file, _)| *file != MARKER) {
-        checker.file(file, text, account.as_ref());
+        checker.file(file, text, &home);
     }
     let Checker { mut findings, set, .. } = checker;
     // References mean little while the account is unknown or names stand twice.
     let resolved = account.map(|account| {
-        let resolver = Resolver::new(&account, &set, &mut findings);
+        let resolver = Resolver::new(&set, &mut findings);
         let (users, groups, roles) = resolver.resolve(&set, &mut findings);
         (account, users, groups, roles)
     });
@@ -83,6 +88,8 @@ fn check_set(texts: &Texts, root: Option<&Path>) -> Result<PolicyFiles, Vec<File
                 roles: resolve::finish_roles(roles, set.roles),
                 policies: set.policies,
                 repositories: set.repositories,
+                service_control: set.service_control,
+                resource_control: set.resource_control,
                 warnings: findings,
                 content_sha256: content_sha256(texts),
                 texts: serde_json::to_string(texts).expect("texts are strings under strings"),
@@ -132,83 +139,88 @@ impl<'t> Checker<'t, '_> {
         self.findings.extend(about(MARKER, findings.into_sorted()));
     }
 
-    fn file(&mut self, file: &'t str, text: &'t str, account: Option<&AccountId>) {
-        let (kind, rest) = file.split_once('/').unwrap_or(("", file));
-        let rest = rest.strip_suffix(".json").unwrap_or(rest);
+    fn file(&mut self, file: &'t str, text: &'t str, home: &AccountId) {
         let mut findings = Findings::new(text);
-        let longest = match kind {
-            "users" | "roles" => 64,
-            "groups" | "policies" => 128,
-            "repositories" => usize::MAX,
-            _ => {
-                let message =
-                    "belongs to no folder that Berth knows: users, groups, roles, policies, repositories";
-                self.findings.push(FileFinding::whole(file, message));
-                return;
-            }
-        };
         let source = Source { file, text };
-        if let Some(node) = json::read(text, &mut findings) {
-            if kind == "repositories" {
-                self.repository(&source, rest, &node, &mut findings);
-            } else {
-                let (path, name) = path_and_name(rest, longest, &mut findings);
-                self.principal_or_policy(kind, source, (path, name), &node, account, &mut findings);
+        match Place::of(file, home) {
+            Ok(place) => {
+                if let Some(node) = json::read(text, &mut findings) {
+                    self.placed(&place, source, &node, &mut findings);
+                }
             }
+            Err(message) => self.findings.push(FileFinding::whole(file, message)),
         }
         self.findings.extend(about(file, findings.into_sorted()));
     }
 
-    fn principal_or_policy(
-        &mut self,
-        kind: &str,
-        source: Source<'t>,
-        (path, name): (String, String),
-        node: &Node,
-        account: Option<&AccountId>,
-        findings: &mut Findings<'_>,
-    ) {
-        match kind {
-            "users" => {
+    fn placed(&mut self, place: &Place<'t>, source: Source<'t>, node: &Node, findings: &mut Findings<'_>) {
+        let account = place.account.clone();
+        let named =
+            |longest: usize, findings: &mut Findings<'_>| path_and_name(place.name, longest, findings);
+        match place.folder {
+            Folder::Users => {
+                let (path, name) = named(64, findings);
                 if let Some(content) = read::user(&source, self.root, node, findings) {
-                    self.set.users.push(Raw { source, name, path, content });
+                    self.set.users.push(Raw { source, account, name, path, content });
                 }
             }
-            "groups" => {
+            Folder::Groups => {
+                let (path, name) = named(128, findings);
                 if let Some(content) = read::group(&source, node, findings) {
-                    self.set.groups.push(Raw { source, name, path, content });
+                    self.set.groups.push(Raw { source, account, name, path, content });
                 }
             }
-            "roles" => {
+            Folder::Roles => {
+                let (path, name) = named(64, findings);
                 if let Some(content) = read::role(&source, node, findings) {
-                    self.set.roles.push(Raw { source, name, path, content });
+                    self.set.roles.push(Raw { source, account, name, path, content });
                 }
             }
-            _ => {
-                // A managed policy may serve as a boundary too: the smaller quota of the two holds.
-                let limit = PolicyKind::Boundary.size_limit();
-                let Some(inline) = read::document(&source, node, PolicyKind::Identity, &name, findings)
-                else {
-                    return;
-                };
-                let size = inline.policy.size();
-                if size > limit {
-                    let message = format!(
-                        "a policy has at most {limit} characters without white space; this one has {size}"
-                    );
-                    findings.error(node.start, message);
-                }
-                let arn = account.map(|account| format!("arn:aws:iam::{account}:policy{path}{name}"));
-                self.set.policies.push(ManagedFile {
-                    file: source.file.to_owned(),
-                    name,
-                    path,
-                    arn: arn.unwrap_or_default(),
-                    document: inline.document,
-                    policy: inline.policy,
-                });
+            Folder::Policies => {
+                let (path, name) = named(128, findings);
+                self.managed(&source, account, (path, name), node, findings);
+            }
+            Folder::Repositories => self.repository(&source, place.name, node, findings),
+            Folder::ServiceControl => {
+                let control = control(&source, place, PolicyKind::ServiceControl, node, findings);
+                self.set.service_control.extend(control);
+            }
+            Folder::ResourceControl => {
+                let control = control(&source, place, PolicyKind::ResourceControl, node, findings);
+                self.set.resource_control.extend(control);
             }
         }
+    }
+
+    fn managed(
+        &mut self,
+        source: &Source<'t>,
+        account: AccountId,
+        (path, name): (String, String),
+        node: &Node,
+        findings: &mut Findings<'_>,
+    ) {
+        // A managed policy may serve as a boundary too: the smaller quota of the two holds.
+        let limit = PolicyKind::Boundary.size_limit();
+        let Some(inline) = read::document(source, node, PolicyKind::Identity, &name, findings) else {
+            return;
+        };
+        let size = inline.policy.size();
+        if size > limit {
+            let message =
+                format!("a policy has at most {limit} characters without white space; this one has {size}");
+            findings.error(node.start, message);
+        }
+        let arn = format!("arn:aws:iam::{account}:policy{path}{name}");
+        self.set.policies.push(ManagedFile {
+            file: source.file.to_owned(),
+            account,
+            name,
+            path,
+            arn,
+            document: inline.document,
+            policy: inline.policy,
+        });
     }
 
     fn repository(&mut self, source: &Source<'t>, name: &str, node: &Node, findings: &mut Findings<'_>) {
@@ -228,6 +240,93 @@ impl<'t> Checker<'t, '_> {
             });
         }
     }
+}
+
+/// What a file is, by where it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Folder {
+    Users,
+    Groups,
+    Roles,
+    Policies,
+    Repositories,
+    ServiceControl,
+    ResourceControl,
+}
+
+struct Place<'t> {
+    account: AccountId,
+    folder: Folder,
+    /// Relative to the folder, without `.json`.
+    name: &'t str,
+}
+
+impl<'t> Place<'t> {
+    fn of(file: &'t str, home: &AccountId) -> Result<Place<'t>, String> {
+        let (first, rest) = file.split_once('/').unwrap_or(("", file));
+        let (account, first, rest) = match first {
+            "accounts" => {
+                let (account, below) = rest.split_once('/').unwrap_or((rest, ""));
+                let account: AccountId = account.parse().map_err(|_| {
+                    format!("accounts/{account} is not named by the twelve digits of an account")
+                })?;
+                if account == *home {
+                    return Err(format!(
+                        "{account} is the account of this directory: it has no folder of its own"
+                    ));
+                }
+                let (first, rest) = below.split_once('/').unwrap_or(("", below));
+                (account, first, rest)
+            }
+            _ => (home.clone(), first, rest),
+        };
+        let foreign = account != *home;
+        let folder = match first {
+            "users" => Folder::Users,
+            "groups" => Folder::Groups,
+            "roles" => Folder::Roles,
+            "policies" => Folder::Policies,
+            "serviceControlPolicies" => Folder::ServiceControl,
+            "repositories" | "resourceControlPolicies" if foreign => {
+                return Err("another account owns nothing here that such a policy could be about".to_owned());
+            }
+            "repositories" => Folder::Repositories,
+            "resourceControlPolicies" => Folder::ResourceControl,
+            _ => {
+                return Err(
+                    "belongs to no folder that Berth knows: users, groups, roles, policies, repositories, \
+                            serviceControlPolicies, resourceControlPolicies, accounts"
+                        .to_owned(),
+                );
+            }
+        };
+        Ok(Place { account, folder, name: rest.strip_suffix(".json").unwrap_or(rest) })
+    }
+}
+
+/// A control policy: `LEVEL/NAME`.
+fn control(
+    source: &Source<'_>,
+    place: &Place<'_>,
+    kind: PolicyKind,
+    node: &Node,
+    findings: &mut Findings<'_>,
+) -> Option<ControlFile> {
+    let parts = place.name.split_once('/').filter(|(_, name)| !name.contains('/'));
+    let Some((level, name)) =
+        parts.filter(|(level, name)| read::is_name(level, 128) && read::is_name(name, 128))
+    else {
+        findings.error(0, "a control policy lies at LEVEL/NAME.json, both of them names");
+        return None;
+    };
+    let inline = read::document(source, node, kind, name, findings)?;
+    Some(ControlFile {
+        file: source.file.to_owned(),
+        account: place.account.clone(),
+        level: level.to_owned(),
+        document: inline.document,
+        policy: inline.policy,
+    })
 }
 
 /// `team/alice` is the name `alice` under the path `/team/`.

@@ -7,6 +7,7 @@ use policies::Policy;
 use registry_types::{AccountId, RepositoryName};
 
 use super::finding::FileFinding;
+use crate::store::principals::name_key_in;
 
 /// A set of policy files that passed the check.
 #[derive(Debug)]
@@ -18,6 +19,10 @@ pub struct PolicyFiles {
     pub roles: Vec<RoleFile>,
     pub policies: Vec<ManagedFile>,
     pub repositories: Vec<RepositoryFile>,
+    /// Service control policies of this account and of others, by account and level.
+    pub service_control: Vec<ControlFile>,
+    /// Resource control policies of this account, by level.
+    pub resource_control: Vec<ControlFile>,
     /// What is questionable and nevertheless in use.
     pub warnings: Vec<FileFinding>,
     /// SHA-256 over names and contents of all files, in hex.
@@ -30,6 +35,7 @@ pub struct PolicyFiles {
 #[derive(Debug)]
 pub struct UserFile {
     pub file: String,
+    pub account: AccountId,
     pub name: String,
     /// `/`, or `/team/`: the folders between `users/` and the file.
     pub path: String,
@@ -48,6 +54,7 @@ pub struct UserFile {
 #[derive(Debug)]
 pub struct GroupFile {
     pub file: String,
+    pub account: AccountId,
     pub name: String,
     pub path: String,
     pub attached: Vec<String>,
@@ -58,6 +65,7 @@ pub struct GroupFile {
 #[derive(Debug)]
 pub struct RoleFile {
     pub file: String,
+    pub account: AccountId,
     pub name: String,
     pub path: String,
     pub description: String,
@@ -73,6 +81,7 @@ pub struct RoleFile {
 #[derive(Debug)]
 pub struct ManagedFile {
     pub file: String,
+    pub account: AccountId,
     pub name: String,
     pub path: String,
     pub arn: String,
@@ -85,6 +94,17 @@ pub struct ManagedFile {
 pub struct RepositoryFile {
     pub file: String,
     pub repository: RepositoryName,
+    pub document: String,
+    pub policy: Arc<Policy>,
+}
+
+/// `serviceControlPolicies/LEVEL/NAME.json` or `resourceControlPolicies/LEVEL/NAME.json`, of this account or below
+/// `accounts/ACCOUNT/`. Levels are asked in the order of their names: the root of the organisation first.
+#[derive(Debug)]
+pub struct ControlFile {
+    pub file: String,
+    pub account: AccountId,
+    pub level: String,
     pub document: String,
     pub policy: Arc<Policy>,
 }
@@ -110,4 +130,16 @@ pub struct KeyFile {
 /// Line and column of a byte offset, for findings made later.
 pub(super) fn place(text: &str, at: usize) -> (u32, u32) {
     policies::json::position(text, at)
+}
+
+impl PolicyFiles {
+    /// A name as the tables know it: folded, and under its account if that is another one.
+    pub(super) fn key(&self, account: &AccountId, name: &str) -> String {
+        name_key_in(self.foreign(account), name)
+    }
+
+    /// The account, if it is another one than that of the directory.
+    pub(super) fn foreign<'a>(&self, account: &'a AccountId) -> Option<&'a AccountId> {
+        Some(account).filter(|account| **account != self.account)
+    }
 }

@@ -4,19 +4,18 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use policies::Finding;
-use policies::Severity;
+use policies::{Finding, PolicyKind, Severity};
 use registry_runtime::{Sealer, SecretString};
 use registry_types::{AccountId, Arn, Region};
 
 use super::finding::FileFinding;
-use super::model::{InlinePolicy, PolicyFiles, UserFile};
+use super::model::{ControlFile, InlinePolicy, PolicyFiles, UserFile};
 use crate::credentials::AccessKey;
 use crate::first_start::seal_key;
 use crate::store::files::{Change, Stored, StoredKey, StoredPrincipal};
 use crate::store::policies::NewManagedPolicy;
-use crate::store::principals::{NewGroup, NewRole, NewUser, name_key, tags_text};
-use crate::store::{Owner, keys};
+use crate::store::principals::{NewGroup, NewRole, NewUser, tags_text};
+use crate::store::{Level, Owner, keys};
 use crate::unique_id;
 
 /// What a plan is made with, beside the files and the tables.
@@ -58,7 +57,7 @@ pub(super) fn plan(
     planner.groups();
     planner.users();
     planner.roles();
-    planner.repositories();
+    planner.resources();
     if !planner.findings.is_empty() {
         return Err(planner.findings);
     }
@@ -70,8 +69,12 @@ const FILES: &str = "files";
 
 impl Planner<'_> {
     fn policies(&mut self) {
-        let wanted: HashMap<String, &str> =
-            self.files.policies.iter().map(|file| (name_key(&file.name), file.arn.as_str())).collect();
+        let wanted: HashMap<String, &str> = self
+            .files
+            .policies
+            .iter()
+            .map(|file| (self.files.key(&file.account, &file.name), file.arn.as_str()))
+            .collect();
         for (name, stored) in &self.stored.policies {
             // A policy that moves to another path is another policy.
             if stored.owner == FILES && wanted.get(name) != Some(&stored.arn.as_str()) {
@@ -80,7 +83,7 @@ impl Planner<'_> {
             }
         }
         for file in &self.files.policies {
-            match self.stored.policies.get(&name_key(&file.name)) {
+            match self.stored.policies.get(&self.files.key(&file.account, &file.name)) {
                 Some(stored) if stored.owner != FILES => self.taken(&file.file, "policy", &stored.name),
                 Some(stored) if stored.arn == file.arn => {
                     if stored.document != file.document {
@@ -95,6 +98,7 @@ impl Planner<'_> {
                     path: file.path.clone(),
                     document: file.document.clone(),
                     owner: Owner::Files,
+                    foreign: self.files.foreign(&file.account).cloned(),
                 })),
             }
         }
@@ -122,10 +126,11 @@ impl Planner<'_> {
     }
 
     fn groups(&mut self) {
-        let wanted: HashSet<String> = self.files.groups.iter().map(|file| name_key(&file.name)).collect();
+        let wanted: HashSet<String> =
+            self.files.groups.iter().map(|file| self.files.key(&file.account, &file.name)).collect();
         self.deletes.extend(gone(&self.stored.groups, &wanted).map(Change::DeleteGroup));
         for file in &self.files.groups {
-            let key = name_key(&file.name);
+            let key = self.files.key(&file.account, &file.name);
             let known = match self.stored.groups.get(&key) {
                 Some(stored) if stored.owner != FILES => {
                     self.taken(&file.file, "group", &stored.name);
@@ -138,6 +143,7 @@ impl Planner<'_> {
                 name: file.name.clone(),
                 path: file.path.clone(),
                 owner: Owner::Files,
+                foreign: self.files.foreign(&file.account).cloned(),
             };
             let uid = group.uid.clone();
             match known {
@@ -153,13 +159,14 @@ impl Planner<'_> {
     }
 
     fn users(&mut self) {
-        let wanted: HashSet<String> = self.files.users.iter().map(|file| name_key(&file.name)).collect();
+        let wanted: HashSet<String> =
+            self.files.users.iter().map(|file| self.files.key(&file.account, &file.name)).collect();
         self.deletes.extend(gone(&self.stored.users, &wanted).map(Change::DeleteUser));
         let mut secrets = self.means.secrets.iter();
         let mut kept_keys = HashSet::new();
         for file in &self.files.users {
             let secrets: Vec<&SecretString> = secrets.by_ref().take(file.access_keys.len()).collect();
-            let known = match self.stored.users.get(&name_key(&file.name)) {
+            let known = match self.stored.users.get(&self.files.key(&file.account, &file.name)) {
                 Some(stored) if stored.owner != FILES => {
                     self.taken(&file.file, "user", &stored.name);
                     continue;
@@ -173,6 +180,7 @@ impl Planner<'_> {
                 boundary: file.boundary.clone(),
                 tags: file.tags.clone(),
                 owner: Owner::Files,
+                foreign: self.files.foreign(&file.account).cloned(),
             };
             let uid = user.uid.clone();
             match known {
@@ -183,7 +191,7 @@ impl Planner<'_> {
                 Some(_) => {}
             }
             self.rights(&uid, &file.attached, &file.inline);
-            self.memberships(&uid, &file.groups);
+            self.memberships(&uid, file);
             self.keys(&uid, file, &secrets);
             kept_keys.extend(file.access_keys.iter().map(|key| key.access_key_id.as_str()));
         }
@@ -248,9 +256,12 @@ impl Planner<'_> {
         opened.ok().and_then(|opened| opened.to_secret_string()).is_some_and(|opened| opened == *secret)
     }
 
-    fn memberships(&mut self, user_uid: &str, groups: &[String]) {
-        let wanted: BTreeSet<String> =
-            groups.iter().filter_map(|group| self.groups.get(&name_key(group)).cloned()).collect();
+    fn memberships(&mut self, user_uid: &str, file: &UserFile) {
+        let wanted: BTreeSet<String> = file
+            .groups
+            .iter()
+            .filter_map(|group| self.groups.get(&self.files.key(&file.account, group)).cloned())
+            .collect();
         let known: BTreeSet<String> = self
             .stored
             .memberships
@@ -268,10 +279,11 @@ impl Planner<'_> {
     }
 
     fn roles(&mut self) {
-        let wanted: HashSet<String> = self.files.roles.iter().map(|file| name_key(&file.name)).collect();
+        let wanted: HashSet<String> =
+            self.files.roles.iter().map(|file| self.files.key(&file.account, &file.name)).collect();
         self.deletes.extend(gone(&self.stored.roles, &wanted).map(Change::DeleteRole));
         for file in &self.files.roles {
-            let known = match self.stored.roles.get(&name_key(&file.name)) {
+            let known = match self.stored.roles.get(&self.files.key(&file.account, &file.name)) {
                 Some(stored) if stored.owner != FILES => {
                     self.taken(&file.file, "role", &stored.name);
                     continue;
@@ -288,6 +300,7 @@ impl Planner<'_> {
                 boundary: file.boundary.clone(),
                 tags: file.tags.clone(),
                 owner: Owner::Files,
+                foreign: self.files.foreign(&file.account).cloned(),
             };
             let uid = role.uid.clone();
             match known {
@@ -333,15 +346,27 @@ impl Planner<'_> {
         }
     }
 
-    fn repositories(&mut self) {
+    /// Policies of repositories, and of levels of the organisation.
+    fn resources(&mut self) {
         let mut wanted = HashSet::new();
-        for file in &self.files.repositories {
+        let repositories = self.files.repositories.iter().map(|file| {
             let resource = format!("repository/{}", file.repository);
             let arn = Arn::new("ecr", self.means.region, self.means.account, &resource).to_string();
-            let key = (arn, file.file.clone());
-            if self.stored.resources.get(&key) != Some(&file.document) {
+            (arn, &file.file, &file.document)
+        });
+        let control = |kind: PolicyKind| {
+            move |file: &'_ ControlFile| Level::new(kind, &file.account, &file.level).to_string()
+        };
+        let (service, resource) = (control(PolicyKind::ServiceControl), control(PolicyKind::ResourceControl));
+        let service =
+            self.files.service_control.iter().map(|file| (service(file), &file.file, &file.document));
+        let resource =
+            self.files.resource_control.iter().map(|file| (resource(file), &file.file, &file.document));
+        for (resource, file, document) in repositories.chain(service).chain(resource) {
+            let key = (resource, file.clone());
+            if self.stored.resources.get(&key) != Some(document) {
                 let (resource, name) = key.clone();
-                self.changes.push(Change::PutResource { resource, name, document: file.document.clone() });
+                self.changes.push(Change::PutResource { resource, name, document: document.clone() });
             }
             wanted.insert(key);
         }

@@ -12,10 +12,10 @@ use super::model::{GroupFile, KeyFile, RoleFile, UserFile, place};
 use super::read::{RawRole, RawUser, Rights, Source};
 
 pub(super) struct Resolver {
-    /// Names of groups, folded, as they are written.
-    groups: HashMap<String, String>,
-    /// Policies of this set by folded name: name and ARN.
-    policies: HashMap<String, (String, String)>,
+    /// Names of groups by account and folded name, as they are written.
+    groups: HashMap<(AccountId, String), String>,
+    /// Policies of this set by account and folded name: name and ARN.
+    policies: HashMap<(AccountId, String), (String, String)>,
 }
 
 /// What the references of a principal lead to.
@@ -30,11 +30,28 @@ type Lists = (Vec<Resolved>, Vec<Resolved>, Vec<Resolved>);
 
 impl Resolver {
     /// Collects names, reporting those that stand twice.
-    pub(super) fn new(account: &AccountId, set: &RawSet<'_>, findings: &mut Vec<FileFinding>) -> Resolver {
-        unique("user", set.users.iter().map(|raw| (raw.source.file, raw.name.as_str())), findings);
-        unique("role", set.roles.iter().map(|raw| (raw.source.file, raw.name.as_str())), findings);
-        unique("group", set.groups.iter().map(|raw| (raw.source.file, raw.name.as_str())), findings);
-        unique("policy", set.policies.iter().map(|file| (file.file.as_str(), file.name.as_str())), findings);
+    pub(super) fn new(set: &RawSet<'_>, findings: &mut Vec<FileFinding>) -> Resolver {
+        unique(
+            "user",
+            set.users.iter().map(|raw| (raw.source.file, &raw.account, raw.name.as_str())),
+            findings,
+        );
+        unique(
+            "role",
+            set.roles.iter().map(|raw| (raw.source.file, &raw.account, raw.name.as_str())),
+            findings,
+        );
+        unique(
+            "group",
+            set.groups.iter().map(|raw| (raw.source.file, &raw.account, raw.name.as_str())),
+            findings,
+        );
+        let policies = set.policies.iter();
+        unique(
+            "policy",
+            policies.map(|file| (file.file.as_str(), &file.account, file.name.as_str())),
+            findings,
+        );
         unique_keys(set, findings);
         for policy in &set.policies {
             if managed::by_name(&policy.name).is_some() {
@@ -42,20 +59,21 @@ impl Resolver {
                 findings.push(FileFinding::whole(&policy.file, message));
             }
         }
-        debug_assert!(set.policies.iter().all(|policy| policy.arn.contains(account.as_str())));
-        let groups = set.groups.iter().map(|raw| (raw.name.to_lowercase(), raw.name.clone())).collect();
+        let groups = set.groups.iter();
+        let groups = groups.map(|raw| (folded(&raw.account, &raw.name), raw.name.clone())).collect();
         let policies = set.policies.iter();
-        let policies =
-            policies.map(|file| (file.name.to_lowercase(), (file.name.clone(), file.arn.clone()))).collect();
+        let policies = policies
+            .map(|file| (folded(&file.account, &file.name), (file.name.clone(), file.arn.clone())))
+            .collect();
         Resolver { groups, policies }
     }
 
     pub(super) fn resolve(&self, set: &RawSet<'_>, findings: &mut Vec<FileFinding>) -> Lists {
         let users = set.users.iter().map(|raw| {
             let mut resolved =
-                self.rights(&raw.source, &raw.content.rights, raw.content.boundary.as_ref(), findings);
+                self.rights(raw.place(), &raw.content.rights, raw.content.boundary.as_ref(), findings);
             for group in &raw.content.groups {
-                match self.groups.get(&group.text.to_lowercase()) {
+                match self.groups.get(&folded(&raw.account, &group.text)) {
                     Some(name) if *name == group.text => resolved.groups.push(name.clone()),
                     Some(name) => {
                         report(&raw.source, group, format!("the group is written {name:?}"), findings)
@@ -72,39 +90,45 @@ impl Resolver {
         });
         let users = users.collect();
         let groups =
-            set.groups.iter().map(|raw| self.rights(&raw.source, &raw.content, None, findings)).collect();
+            set.groups.iter().map(|raw| self.rights(raw.place(), &raw.content, None, findings)).collect();
         let roles = set.roles.iter();
         let roles = roles
-            .map(|raw| self.rights(&raw.source, &raw.content.rights, raw.content.boundary.as_ref(), findings))
+            .map(|raw| self.rights(raw.place(), &raw.content.rights, raw.content.boundary.as_ref(), findings))
             .collect();
         (users, groups, roles)
     }
 
     fn rights(
         &self,
-        source: &Source<'_>,
+        (source, account): (&Source<'_>, &AccountId),
         rights: &Rights,
         boundary: Option<&Placed>,
         findings: &mut Vec<FileFinding>,
     ) -> Resolved {
         let mut resolved = Resolved::default();
         for policy in &rights.policies {
-            if let Some(arn) = self.policy(source, policy, findings) {
+            if let Some(arn) = self.policy((source, account), policy, findings) {
                 if resolved.attached.contains(&arn) {
                     report(source, policy, "the same policy stands here twice".to_owned(), findings);
                 }
                 resolved.attached.push(arn);
             }
         }
-        resolved.boundary = boundary.and_then(|policy| self.policy(source, policy, findings));
+        resolved.boundary = boundary.and_then(|policy| self.policy((source, account), policy, findings));
         resolved
     }
 
     /// The ARN of a policy that is named by its ARN, or by its bare name.
-    fn policy(&self, source: &Source<'_>, named: &Placed, findings: &mut Vec<FileFinding>) -> Option<String> {
+    fn policy(
+        &self,
+        (source, account): (&Source<'_>, &AccountId),
+        named: &Placed,
+        findings: &mut Vec<FileFinding>,
+    ) -> Option<String> {
         let text = named.text.as_str();
         if text.starts_with("arn:") {
-            let known = managed::by_arn(text).is_some() || self.policies.values().any(|(_, arn)| arn == text);
+            let mut own = self.policies.iter().filter(|((of, _), _)| of == account);
+            let known = managed::by_arn(text).is_some() || own.any(|(_, (_, arn))| arn == text);
             if !known {
                 report(
                     source,
@@ -115,7 +139,7 @@ impl Resolver {
             }
             return known.then(|| text.to_owned());
         }
-        let own = self.policies.get(&text.to_lowercase()).map(|(name, arn)| (name.as_str(), arn.as_str()));
+        let own = self.policies.get(&folded(account, text)).map(|(name, arn)| (name.as_str(), arn.as_str()));
         let shipped = managed::by_name(text).map(|policy| (policy.name, policy.arn));
         match own.or(shipped) {
             Some((name, arn)) if name == text => Some(arn.to_owned()),
@@ -133,6 +157,16 @@ impl Resolver {
     }
 }
 
+fn folded(account: &AccountId, name: &str) -> (AccountId, String) {
+    (account.clone(), name.to_lowercase())
+}
+
+impl<T> Raw<'_, T> {
+    fn place(&self) -> (&Source<'_>, &AccountId) {
+        (&self.source, &self.account)
+    }
+}
+
 fn report(source: &Source<'_>, placed: &Placed, message: String, findings: &mut Vec<FileFinding>) {
     let (line, column) = place(source.text, placed.at);
     let finding = Finding { line, column, severity: Severity::Error, message };
@@ -140,10 +174,14 @@ fn report(source: &Source<'_>, placed: &Placed, message: String, findings: &mut 
 }
 
 /// IAM compares names without case.
-fn unique<'a>(what: &str, names: impl Iterator<Item = (&'a str, &'a str)>, findings: &mut Vec<FileFinding>) {
-    let mut seen: HashMap<String, &str> = HashMap::new();
-    for (file, name) in names {
-        if let Some(earlier) = seen.insert(name.to_lowercase(), file) {
+fn unique<'a>(
+    what: &str,
+    names: impl Iterator<Item = (&'a str, &'a AccountId, &'a str)>,
+    findings: &mut Vec<FileFinding>,
+) {
+    let mut seen: HashMap<(AccountId, String), &str> = HashMap::new();
+    for (file, account, name) in names {
+        if let Some(earlier) = seen.insert(folded(account, name), file) {
             findings
                 .push(FileFinding::whole(file, format!("a second {what} {name:?}: the other is {earlier}")));
         }
@@ -165,6 +203,7 @@ fn unique_keys(set: &RawSet<'_>, findings: &mut Vec<FileFinding>) {
 pub(super) fn finish_users(resolved: Vec<Resolved>, raw: Vec<Raw<'_, RawUser>>) -> Vec<UserFile> {
     let finish = |(resolved, raw): (Resolved, Raw<'_, RawUser>)| UserFile {
         file: raw.source.file.to_owned(),
+        account: raw.account,
         name: raw.name,
         path: raw.path,
         groups: resolved.groups,
@@ -190,6 +229,7 @@ pub(super) fn finish_users(resolved: Vec<Resolved>, raw: Vec<Raw<'_, RawUser>>) 
 pub(super) fn finish_groups(resolved: Vec<Resolved>, raw: Vec<Raw<'_, Rights>>) -> Vec<GroupFile> {
     let finish = |(resolved, raw): (Resolved, Raw<'_, Rights>)| GroupFile {
         file: raw.source.file.to_owned(),
+        account: raw.account,
         name: raw.name,
         path: raw.path,
         attached: resolved.attached,
@@ -201,6 +241,7 @@ pub(super) fn finish_groups(resolved: Vec<Resolved>, raw: Vec<Raw<'_, Rights>>) 
 pub(super) fn finish_roles(resolved: Vec<Resolved>, raw: Vec<Raw<'_, RawRole>>) -> Vec<RoleFile> {
     let finish = |(resolved, raw): (Resolved, Raw<'_, RawRole>)| RoleFile {
         file: raw.source.file.to_owned(),
+        account: raw.account,
         name: raw.name,
         path: raw.path,
         description: raw.content.description,

@@ -7,7 +7,7 @@ mod batch;
 mod question;
 mod render;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use policies::{
     Batch, Considered, Context, ContextValue, Decision, Effect, Named, Policy, PolicyKind, PolicySet,
@@ -17,7 +17,7 @@ use registry_types::Region;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::model::{GroupFile, InlinePolicy, PolicyFiles};
+use super::model::{ControlFile, GroupFile, InlinePolicy, PolicyFiles};
 pub use batch::{BatchSummary, simulate_batch};
 use question::Who;
 
@@ -117,6 +117,8 @@ pub fn simulate(files: &PolicyFiles, question: &Question<'_>) -> Result<Simulati
         identity: &policies.identity,
         boundary: policies.boundary.as_slice(),
         resource: &policies.resource,
+        service_control: &policies.service_control,
+        resource_control: &policies.resource_control,
         ..PolicySet::default()
     };
     let decision = evaluate(&request, &set);
@@ -231,6 +233,8 @@ struct Policies {
     identity: Vec<Named>,
     boundary: Option<Named>,
     resource: Vec<Named>,
+    service_control: Vec<Vec<Named>>,
+    resource_control: Vec<Vec<Named>>,
 }
 
 impl Policies {
@@ -245,12 +249,10 @@ impl Policies {
         let mut boundary = None;
         match who {
             Who::User(user, _) => {
+                let groups = || files.groups.iter().filter(|group| group.account == user.account);
                 attached(files, &user.attached, &mut identity, places);
                 inline(&user.name, &user.file, &user.inline, &mut identity, places);
-                let groups = user
-                    .groups
-                    .iter()
-                    .filter_map(|name| files.groups.iter().find(|group| group.name == *name));
+                let groups = user.groups.iter().filter_map(|name| groups().find(|group| group.name == *name));
                 for GroupFile { file, name, attached: policies, inline: own, .. } in groups {
                     attached(files, policies, &mut identity, places);
                     inline(name, file, own, &mut identity, places);
@@ -265,12 +267,31 @@ impl Policies {
             Who::Root(_) | Who::Anonymous | Who::Service(_) => {}
         }
         let boundary = boundary.and_then(|arn| managed_policy(files, arn, PolicyKind::Boundary, places));
-        Ok(Policies { identity, boundary, resource: of_resource(files, resource, action, places)? })
+        let account = who.as_principal().account();
+        let of_account = |file: &&ControlFile| account == Some(file.account.as_str());
+        Ok(Policies {
+            identity,
+            boundary,
+            resource: of_resource(files, resource, action, places)?,
+            service_control: levels(files.service_control.iter().filter(of_account), places),
+            resource_control: levels(files.resource_control.iter(), places),
+        })
     }
 }
 
 fn attached(files: &PolicyFiles, arns: &[String], into: &mut Vec<Named>, places: &mut Places) {
     into.extend(arns.iter().filter_map(|arn| managed_policy(files, arn, PolicyKind::Identity, places)));
+}
+
+/// Level by level, in the order of their names.
+fn levels<'f>(files: impl Iterator<Item = &'f ControlFile>, places: &mut Places) -> Vec<Vec<Named>> {
+    let mut levels: BTreeMap<&str, Vec<Named>> = BTreeMap::new();
+    for file in files {
+        places.put(&file.file, &file.file);
+        let policy = Named::new(file.file.as_str(), file.policy.clone());
+        levels.entry(&file.level).or_default().push(policy);
+    }
+    levels.into_values().collect()
 }
 
 fn inline(owner: &str, file: &str, policies: &[InlinePolicy], into: &mut Vec<Named>, places: &mut Places) {
@@ -304,7 +325,7 @@ fn of_resource(
         return Ok(Vec::new());
     };
     if action.to_lowercase().starts_with("sts:assumerole") {
-        let role = files.roles.iter().find(|role| question::role_arn(files, role) == resource);
+        let role = files.roles.iter().find(|role| question::role_arn(role) == resource);
         let role = role.ok_or_else(|| SimulateError::Unknown { kind: "role", name: name.to_owned() })?;
         let shown = format!("{}/{}", role.name, role.trust_policy.name);
         places.put(&shown, &role.file);

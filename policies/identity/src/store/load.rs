@@ -34,6 +34,8 @@ pub(crate) struct UserRow {
     pub(crate) boundary: Option<String>,
     pub(crate) tags: String,
     pub(crate) owner: String,
+    /// Its name, folded, and in front of it the account and a slash if that is another one.
+    pub(crate) key: String,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub(crate) struct RoleRow {
     pub(crate) generation: i64,
     pub(crate) boundary: Option<String>,
     pub(crate) tags: String,
+    /// As of a user.
+    pub(crate) key: String,
 }
 
 #[derive(Debug)]
@@ -106,8 +110,10 @@ pub(crate) fn tables(tx: &Tx<'_>) -> Result<Tables, Error> {
 }
 
 fn users(tx: &Tx<'_>) -> Result<Vec<UserRow>, Error> {
-    let rows =
-        tx.query("SELECT uid, name, path, generation, boundary, tags, owner FROM identity_users", &[])?;
+    let rows = tx.query(
+        "SELECT uid, name, path, generation, boundary, tags, owner, name_key FROM identity_users",
+        &[],
+    )?;
     rows.iter()
         .map(|row| {
             Ok(UserRow {
@@ -118,6 +124,7 @@ fn users(tx: &Tx<'_>) -> Result<Vec<UserRow>, Error> {
                 boundary: row.get(4)?,
                 tags: row.get(5)?,
                 owner: row.get(6)?,
+                key: row.get(7)?,
             })
         })
         .collect()
@@ -130,7 +137,7 @@ fn groups(tx: &Tx<'_>) -> Result<Vec<GroupRow>, Error> {
 
 fn roles(tx: &Tx<'_>) -> Result<Vec<RoleRow>, Error> {
     let rows = tx.query(
-        "SELECT uid, name, path, trust_policy, max_session_s, generation, boundary, tags FROM identity_roles",
+        "SELECT uid, name, path, trust_policy, max_session_s, generation, boundary, tags, name_key FROM identity_roles",
         &[],
     )?;
     rows.iter()
@@ -144,6 +151,7 @@ fn roles(tx: &Tx<'_>) -> Result<Vec<RoleRow>, Error> {
                 generation: row.get(5)?,
                 boundary: row.get(6)?,
                 tags: row.get(7)?,
+                key: row.get(8)?,
             })
         })
         .collect()

@@ -1,6 +1,7 @@
 //! Managed policies, inline policies, attachments, and the resource policies that files own.
 
 use registry_sql::{Error, Tx, params};
+use registry_types::AccountId;
 
 use super::{Owner, principals};
 
@@ -14,6 +15,8 @@ pub(crate) struct NewManagedPolicy {
     pub(crate) path: String,
     pub(crate) document: String,
     pub(crate) owner: Owner,
+    /// The other account it belongs to; none for the one that owns everything here.
+    pub(crate) foreign: Option<AccountId>,
 }
 
 pub(crate) fn insert_managed(tx: &Tx<'_>, policy: &NewManagedPolicy, now_ms: i64) -> Result<(), Error> {
@@ -25,7 +28,7 @@ pub(crate) fn insert_managed(tx: &Tx<'_>, policy: &NewManagedPolicy, now_ms: i64
             policy.arn.as_str(),
             policy.uid.as_str(),
             policy.name.as_str(),
-            principals::name_key(&policy.name),
+            principals::name_key_in(policy.foreign.as_ref(), &policy.name),
             policy.path.as_str(),
             policy.document.as_str(),
             now_ms,

@@ -4,6 +4,7 @@
 //! the old one works for the new.
 
 use registry_sql::{Error, Row, Tx, params};
+use registry_types::AccountId;
 
 use super::Owner;
 
@@ -19,6 +20,8 @@ pub(crate) struct NewUser {
     pub(crate) boundary: Option<String>,
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) owner: Owner,
+    /// The other account it belongs to; none for the one that owns everything here.
+    pub(crate) foreign: Option<AccountId>,
 }
 
 /// A group to be stored.
@@ -29,6 +32,8 @@ pub(crate) struct NewGroup {
     pub(crate) name: String,
     pub(crate) path: String,
     pub(crate) owner: Owner,
+    /// As of a user.
+    pub(crate) foreign: Option<AccountId>,
 }
 
 /// A role to be stored.
@@ -44,6 +49,8 @@ pub(crate) struct NewRole {
     pub(crate) boundary: Option<String>,
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) owner: Owner,
+    /// As of a user.
+    pub(crate) foreign: Option<AccountId>,
 }
 
 /// What a name points at.
@@ -60,7 +67,7 @@ pub(crate) fn insert_user(tx: &Tx<'_>, user: &NewUser, now_ms: i64) -> Result<()
         params![
             user.uid.as_str(),
             user.name.as_str(),
-            name_key(&user.name),
+            name_key_in(user.foreign.as_ref(), &user.name),
             user.path.as_str(),
             now_ms,
             user.boundary.clone(),
@@ -77,7 +84,7 @@ pub(crate) fn insert_group(tx: &Tx<'_>, group: &NewGroup, now_ms: i64) -> Result
         params![
             group.uid.as_str(),
             group.name.as_str(),
-            name_key(&group.name),
+            name_key_in(group.foreign.as_ref(), &group.name),
             group.path.as_str(),
             now_ms,
             group.owner.as_str()
@@ -94,7 +101,7 @@ pub(crate) fn insert_role(tx: &Tx<'_>, role: &NewRole, now_ms: i64) -> Result<()
         params![
             role.uid.as_str(),
             role.name.as_str(),
-            name_key(&role.name),
+            name_key_in(role.foreign.as_ref(), &role.name),
             role.path.as_str(),
             role.description.as_str(),
             role.trust_policy.as_str(),
@@ -171,6 +178,14 @@ fn found(row: Row) -> Result<Found, Error> {
 /// Names differ by more than case.
 pub(crate) fn name_key(name: &str) -> String {
     name.to_lowercase()
+}
+
+/// The key of a name in an account. No name holds a slash, so no name of one account meets another's.
+pub(crate) fn name_key_in(foreign: Option<&AccountId>, name: &str) -> String {
+    match foreign {
+        None => name_key(name),
+        Some(account) => format!("{account}/{}", name_key(name)),
+    }
 }
 
 /// Tags as they lie in the database: a JSON object.

@@ -24,34 +24,33 @@ pub(super) enum Who<'f> {
 /// The session that a role is asked about when none is named.
 const SESSION: &str = "simulated";
 
-pub(super) fn role_arn(files: &PolicyFiles, role: &RoleFile) -> String {
-    format!("arn:aws:iam::{}:role{}{}", files.account, role.path, role.name)
+pub(super) fn role_arn(role: &RoleFile) -> String {
+    format!("arn:aws:iam::{}:role{}{}", role.account, role.path, role.name)
+}
+
+pub(super) fn user_arn(user: &UserFile) -> String {
+    format!("arn:aws:iam::{}:user{}{}", user.account, user.path, user.name)
 }
 
 pub(super) fn principal<'f>(files: &'f PolicyFiles, text: &'f str) -> Result<Who<'f>, SimulateError> {
-    let (kind, name) = match text.parse::<Arn>() {
-        Err(_) => text.split_once('/').unwrap_or((text, "")),
-        Ok(arn) if arn.account() != files.account.as_str() => {
-            let message = format!("{text} is of another account than these files ({})", files.account);
-            return Err(SimulateError::Question(message));
-        }
-        Ok(_) => {
-            let resource = text.splitn(6, ':').nth(5).unwrap_or_default();
-            resource.split_once('/').unwrap_or((resource, ""))
-        }
+    let mut parts = text.splitn(6, ':');
+    let (account, short) = match text.parse::<Arn>() {
+        Err(_) => (files.account.as_str(), text),
+        Ok(_) => (parts.nth(4).unwrap_or_default(), parts.next().unwrap_or_default()),
     };
+    let (kind, name) = short.split_once('/').unwrap_or((short, ""));
     match kind {
         "anonymous" if name.is_empty() => Ok(Who::Anonymous),
-        "root" if name.is_empty() => Ok(Who::Root(files.account.as_str())),
+        "root" if name.is_empty() => Ok(Who::Root(account)),
         "service" if !name.is_empty() => Ok(Who::Service(name)),
         "user" => {
             let base = last_segment(name);
-            let user = files.users.iter().find(|user| user.name.eq_ignore_ascii_case(base));
+            let mut users = files.users.iter().filter(|user| user.account.as_str() == account);
+            let user = users.find(|user| user.name.eq_ignore_ascii_case(base));
             let user = user.ok_or_else(|| unknown("user", name))?;
-            let arn = format!("arn:aws:iam::{}:user{}{}", files.account, user.path, user.name);
-            Ok(Who::User(user, arn))
+            Ok(Who::User(user, user_arn(user)))
         }
-        "role" | "assumed-role" => role(files, name),
+        "role" | "assumed-role" => role(files, account, name),
         _ => Err(SimulateError::Question(format!(
             "{text:?} is not a principal: write user/NAME, role/NAME, role/NAME/SESSION, service/NAME, root, \
              anonymous, or an ARN"
@@ -60,10 +59,11 @@ pub(super) fn principal<'f>(files: &'f PolicyFiles, text: &'f str) -> Result<Who
 }
 
 /// `NAME`, `PATH/NAME`, or either with `/SESSION` behind it.
-fn role<'f>(files: &'f PolicyFiles, name: &str) -> Result<Who<'f>, SimulateError> {
+fn role<'f>(files: &'f PolicyFiles, account: &str, name: &str) -> Result<Who<'f>, SimulateError> {
     let find = |name: &str| {
         let full = format!("/{name}");
-        files.roles.iter().find(|role| {
+        let mut roles = files.roles.iter().filter(|role| role.account.as_str() == account);
+        roles.find(|role| {
             role.name.eq_ignore_ascii_case(name)
                 || full.eq_ignore_ascii_case(&format!("{}{}", role.path, role.name))
         })
@@ -73,8 +73,19 @@ fn role<'f>(files: &'f PolicyFiles, name: &str) -> Result<Who<'f>, SimulateError
         (None, Some((name, session))) => (find(name).ok_or_else(|| unknown("role", name))?, session),
         (None, None) => return Err(unknown("role", name)),
     };
-    let session_arn = format!("arn:aws:sts::{}:assumed-role/{}/{session}", files.account, role.name);
-    Ok(Who::Role { role, role_arn: role_arn(files, role), session_arn })
+    Ok(who_of_role(role, session))
+}
+
+fn who_of_role<'f>(role: &'f RoleFile, session: &str) -> Who<'f> {
+    let session_arn = format!("arn:aws:sts::{}:assumed-role/{}/{session}", role.account, role.name);
+    Who::Role { role, role_arn: role_arn(role), session_arn }
+}
+
+/// Everybody whom the files name, and the stranger.
+pub(super) fn everybody(files: &PolicyFiles) -> impl Iterator<Item = Who<'_>> {
+    let users = files.users.iter().map(|user| Who::User(user, user_arn(user)));
+    let roles = files.roles.iter().map(|role| who_of_role(role, SESSION));
+    users.chain(roles).chain(std::iter::once(Who::Anonymous))
 }
 
 fn unknown(kind: &'static str, name: &str) -> SimulateError {
@@ -95,7 +106,7 @@ pub(super) fn resource(files: &PolicyFiles, question: &Question<'_>) -> Result<S
     let regional = |service: &str| format!("arn:aws:{service}:{}:{}:{text}", question.region, files.account);
     match kind {
         "role" if !name.is_empty() => {
-            let known = role(files, name).ok();
+            let known = role(files, files.account.as_str(), name).ok();
             let known = known
                 .and_then(|who| if let Who::Role { role_arn, .. } = who { Some(role_arn) } else { None });
             Ok(known.unwrap_or_else(|| format!("arn:aws:iam::{}:{text}", files.account)))
