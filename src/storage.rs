@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use registry_runtime::{KeyError, KeyProvider, LocalKeys, Secret};
-use registry_sql::Database;
+use registry_sql::{ChangeLogConfig, Database};
 
 use crate::config::Settings;
 
@@ -46,6 +46,16 @@ impl Storage {
         Ok(storage)
     }
 
+    /// Opens it for serving: a file with its changes on the replicas, where these keep them.
+    pub(crate) async fn open_logged(self, log: Option<ChangeLogConfig>) -> Result<Database> {
+        match (self.place, log) {
+            (Place::File(path), Some(log)) => Database::open_sqlite_logged(&path, log)
+                .await
+                .with_context(|| format!("cannot open {}", path.display())),
+            (place, _) => Storage { place, is_first_start: self.is_first_start }.open().await,
+        }
+    }
+
     pub(crate) async fn open(self) -> Result<Database> {
         match self.place {
             Place::File(path) => {
@@ -67,5 +77,9 @@ impl KeyProvider for SharedKeys {
 
     fn create(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError> {
         self.0.secret(domain, epoch)
+    }
+
+    fn destroy(&self, domain: &str, epoch: u32) -> Result<(), KeyError> {
+        self.0.destroy(domain, epoch)
     }
 }

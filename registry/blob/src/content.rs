@@ -24,7 +24,7 @@ use crate::error::BlobError;
 use crate::file_id::FileId;
 use crate::key_row::{Domain, KeyRow, SuspendedUpload};
 use crate::keys::KeyRing;
-use crate::keys::wrap::{Dek, Wrapped, blob_context};
+use crate::keys::wrap::{Dek, Kek, Wrapped, blob_context};
 use crate::replicate::Replicated;
 use opened::Opened;
 use state::State;
@@ -119,13 +119,39 @@ impl ContentStore {
         self.inner.replicas().delete(file_id).await
     }
 
+    /// Makes the secret of an epoch that the domain is to roll to.
+    pub async fn prepare_epoch(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
+        self.inner.keys.prepare(domain, epoch).await
+    }
+
+    /// Makes `epoch` the active one, whose secret is there already.
+    pub async fn follow_epoch(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
+        self.inner.keys.follow(domain, epoch).await
+    }
+
+    /// Destroys the secret of an epoch at the provider; what it wraps can be read no more.
+    pub async fn destroy_epoch(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
+        self.inner.opened.clear();
+        self.inner.keys.destroy(domain, epoch).await
+    }
+
     /// Wraps a blob's key anew, under the domain's active epoch. The object stays as it is.
     pub async fn rewrap(&self, row: &KeyRow, digest: &Digest) -> Result<KeyRow, BlobError> {
-        let dek = self.inner.unwrap_row(row, digest).await?;
         let (epoch, kek) = self.inner.keys.active(&row.domain).await?;
-        let context = blob_context(&row.domain, &row.dek_id, row.file_id, row.total_len, digest);
-        let wrapped = kek.wrap(&row.dek_id, &dek, &context);
-        Ok(KeyRow { epoch, wrap_nonce: wrapped.nonce, wrapped: wrapped.bytes, ..row.clone() })
+        let old = self.inner.keys.get(&row.domain, row.epoch).await?;
+        rewrap(row, digest, &old, epoch, &kek)
+    }
+
+    /// The same for rows of one domain and epoch; `None` for a row whose key does not open.
+    pub async fn rewrap_all(
+        &self,
+        domain: &Domain,
+        epoch: u32,
+        rows: &[(Digest, KeyRow)],
+    ) -> Result<Vec<Option<KeyRow>>, BlobError> {
+        let (active, kek) = self.inner.keys.active(domain).await?;
+        let old = self.inner.keys.get(domain, epoch).await?;
+        Ok(rows.iter().map(|(digest, row)| rewrap(row, digest, &old, active, &kek).ok()).collect())
     }
 
     /// Wraps a suspended upload's key anew, under the domain's active epoch.
@@ -171,6 +197,15 @@ impl Inner {
         let wrapped = Wrapped { nonce: row.wrap_nonce, bytes: row.wrapped };
         kek.unwrap(&row.dek_id, &wrapped, &context).map_err(|_| BlobError::KeyRow { file_id: row.file_id })
     }
+}
+
+fn rewrap(row: &KeyRow, digest: &Digest, old: &Kek, epoch: u32, kek: &Kek) -> Result<KeyRow, BlobError> {
+    let context = blob_context(&row.domain, &row.dek_id, row.file_id, row.total_len, digest);
+    let wrapped = Wrapped { nonce: row.wrap_nonce, bytes: row.wrapped };
+    let dek = old.unwrap(&row.dek_id, &wrapped, &context);
+    let dek = dek.map_err(|_| BlobError::KeyRow { file_id: row.file_id })?;
+    let wrapped = kek.wrap(&row.dek_id, &dek, &context);
+    Ok(KeyRow { epoch, wrap_nonce: wrapped.nonce, wrapped: wrapped.bytes, ..row.clone() })
 }
 
 #[cfg(test)]

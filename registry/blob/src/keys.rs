@@ -33,6 +33,28 @@ impl KeyRing {
         Ok(())
     }
 
+    /// Makes an epoch the active one whose secret is there already, made by whoever rolled the key.
+    pub(crate) async fn follow(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
+        self.get(domain, epoch).await?;
+        self.active.lock().insert(domain.clone(), epoch);
+        Ok(())
+    }
+
+    /// Makes the secret of an epoch that is to be the next one.
+    pub(crate) async fn prepare(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
+        self.load(domain, epoch, |provider, name, epoch| provider.create(name, epoch)).await.map(drop)
+    }
+
+    /// Destroys the secret of an epoch at the provider, and drops its key.
+    pub(crate) async fn destroy(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
+        self.forget(domain, epoch);
+        let (provider, name) = (Arc::clone(&self.provider), domain.name().to_owned());
+        tokio::task::spawn_blocking(move || provider.destroy(&name, epoch))
+            .await
+            .map_err(|source| BlobError::Key { epoch, source: source.into() })?
+            .map_err(|source| BlobError::Key { epoch, source: source.into() })
+    }
+
     /// The active epoch of a domain, with its key.
     pub(crate) async fn active(&self, domain: &Domain) -> Result<(u32, Arc<Kek>), BlobError> {
         let epoch = self.active.lock().get(domain).copied();

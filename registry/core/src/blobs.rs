@@ -199,6 +199,15 @@ impl Registry {
                 let blob = self.inner.content.open(&blob_key(&repository.domain, &newer), digest).await;
                 blob.map(|blob| (newer, blob)).map_err(|error| CoreError::reading(digest, error))
             }
+            // The key was rolled, and its old epoch destroyed, since the row was read.
+            Err(error @ BlobError::Key { .. }) => {
+                let newer = self.visible_key(repository, digest).await?;
+                if newer.epoch == key.epoch {
+                    return Err(error.into());
+                }
+                let blob = self.inner.content.open(&blob_key(&repository.domain, &newer), digest).await;
+                blob.map(|blob| (newer, blob)).map_err(|error| CoreError::reading(digest, error))
+            }
             Err(error) => Err(CoreError::reading(digest, error)),
         }
     }

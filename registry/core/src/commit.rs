@@ -5,7 +5,7 @@ use registry_metadata::{Domain, KeyRow, Tx, blobs, garbage, repairs, replicas};
 use registry_types::Digest;
 
 use crate::error::CoreError;
-use crate::registry::blob_domain;
+use crate::registry::{Registry, blob_domain};
 
 /// A durable object that is about to become the blob of its digest.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Content {
     /// a new push of a rotten blob heals it.
     pub(crate) fn commit(&self, tx: &Tx<'_>, now_ms: i64) -> Result<(), CoreError> {
         if blobs::active_epoch(tx, &self.domain)? != self.key.epoch {
-            return Err(CoreError::unavailable("the key epoch was rolled while the content was sent"));
+            return Err(CoreError::Unavailable(Box::new(EpochRolled)));
         }
         if let Some(replaced) = blobs::put_key(tx, &self.domain, &self.digest, &self.key, now_ms)? {
             garbage::condemn(tx, &replaced, now_ms)?;
@@ -57,6 +57,31 @@ impl Content {
             }
         }
         Ok(())
+    }
+}
+
+/// The key of a domain was rolled while something was wrapped under the epoch before: it is wrapped anew and
+/// tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("the key epoch was rolled meanwhile")]
+pub(crate) struct EpochRolled;
+
+impl EpochRolled {
+    pub(crate) fn is(error: &CoreError) -> bool {
+        matches!(error, CoreError::Unavailable(source) if source.is::<EpochRolled>())
+    }
+}
+
+impl Content {
+    /// The same with its key wrapped under the epoch that is active now.
+    pub(crate) async fn rewrapped(mut self, registry: &Registry) -> Result<Self, CoreError> {
+        registry.follow_epoch(&self.domain).await?;
+        let row = blob_key(&self.domain, &self.key);
+        let row = registry.inner.content.rewrap(&row, &self.digest).await?;
+        self.key.epoch = row.epoch;
+        self.key.wrap_nonce = row.wrap_nonce;
+        self.key.wrapped = row.wrapped;
+        Ok(self)
     }
 }
 

@@ -13,6 +13,7 @@ mod config;
 mod cursor;
 mod error;
 mod images;
+mod keys;
 mod lease;
 mod manifest;
 mod manifests;
@@ -34,12 +35,14 @@ pub use blobs::{BlobHandle, BlobInfo, BlobStream, Mount};
 pub use config::{Limits, RegistryConfig};
 pub use error::{BodyError, CoreError, Source};
 pub use images::{Image, Untagged};
+pub use keys::ShredError;
 pub use manifests::{ManifestInfo, ManifestPush, PushedManifest, StoredManifest};
 pub use quotas::{Bound, PrefixQuota, Quota, Usage};
 pub use receive::{Body, ContentRange};
 pub use referrers::Referrer;
 pub use registry::{Page, Registry};
 pub use registry_metadata::adoption::Restored;
+pub use registry_metadata::epochs::{Epoch, EpochState};
 pub use registry_metadata::{
     Domain, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability, UploadUid,
 };

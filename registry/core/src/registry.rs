@@ -1,5 +1,6 @@
 //! The registry itself: what all use-cases share.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use parking_lot::Mutex;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use registry_blob::ContentStore;
-use registry_metadata::{Domain, Metadata, blobs};
+use registry_metadata::{Domain, Metadata, blobs, epochs};
 use registry_runtime::{Clock, Sealer};
 use registry_types::Digest;
 
@@ -30,6 +31,8 @@ pub(crate) struct Inner {
     /// Bytes of manifests by domain and digest. An entry makes nothing visible: rows are asked first.
     pub(crate) manifests: Cache<(Domain, Digest), Bytes, ByLength>,
     pub(crate) collector: Mutex<Collector>,
+    /// Key epochs that this process knows to be destroyed.
+    pub(crate) destroyed: Mutex<HashSet<(Domain, u32)>>,
 }
 
 /// One page of a listing; `next` is the cursor that continues after it.
@@ -58,9 +61,23 @@ impl Registry {
         });
         let epoch = epoch.await.map_err(CoreError::from)?;
         content.activate(&blob_domain(&domain), epoch).await?;
+        let now_ms = clock.now_ms();
+        let noted = metadata.write(move |tx| epochs::note(tx, &domain, epoch, now_ms));
+        noted.await.map_err(CoreError::from)?;
         let manifests = Cache::with_weighter(1024, config.manifest_cache_bytes, ByLength);
         let collector = Mutex::new(Collector::default());
-        Ok(Self { inner: Arc::new(Inner { metadata, content, sealer, clock, config, manifests, collector }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                metadata,
+                content,
+                sealer,
+                clock,
+                config,
+                manifests,
+                collector,
+                destroyed: Mutex::default(),
+            }),
+        })
     }
 
     /// The settings this registry was opened with.

@@ -8,13 +8,16 @@ use registry_metadata::{Repository, UploadRow, UploadUid, blobs, garbage, reposi
 use registry_runtime::random_id;
 use registry_types::{Algorithm, Digest};
 
-use crate::commit::Content;
+use crate::commit::{Content, EpochRolled};
 use crate::error::CoreError;
 use crate::lease::Lease;
 use crate::quotas;
 use crate::receive::{Body, ContentRange, receive};
 use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
+
+/// How often something is wrapped anew whose key epoch was rolled meanwhile.
+const ATTEMPTS: u32 = 3;
 
 /// What an upload begins with.
 #[derive(Clone, Debug)]
@@ -103,7 +106,7 @@ impl Registry {
         }
         let Held { lease: hold, upload, row } = held;
         let (offset, lease) = (upload.offset(), hold.number());
-        let suspended = match upload.suspend(&Lease::text(lease)).await {
+        let mut suspended = match upload.suspend(&Lease::text(lease)).await {
             Ok(suspended) => suspended,
             Err(error) => {
                 hold.give_back().await;
@@ -111,20 +114,33 @@ impl Registry {
             }
         };
         let now_ms = self.now_ms();
-        let saved: bool = self
-            .inner
-            .metadata
-            .write(move |tx| {
+        let mut attempt = 1;
+        let saved: bool = loop {
+            let (of_row, state) = (row.clone(), suspended.clone());
+            let saved = self.inner.metadata.write(move |tx| {
+                if blobs::active_epoch(tx, &of_row.domain)? != state.epoch {
+                    return Err(CoreError::Unavailable(Box::new(EpochRolled)));
+                }
                 let progress = uploads::Progress {
                     lease,
-                    offset_before: row.offset,
+                    offset_before: of_row.offset,
                     offset: i64::try_from(offset).unwrap_or(i64::MAX),
-                    sealed_state: &suspended.sealed,
-                    sealed_epoch: suspended.epoch,
+                    sealed_state: &state.sealed,
+                    sealed_epoch: state.epoch,
                 };
-                Ok::<_, CoreError>(uploads::save(tx, &row.uid, &progress, now_ms)?)
-            })
-            .await?;
+                Ok::<_, CoreError>(uploads::save(tx, &of_row.uid, &progress, now_ms)?)
+            });
+            match saved.await {
+                Err(error) if EpochRolled::is(&error) && attempt < ATTEMPTS => {
+                    attempt += 1;
+                    self.follow_epoch(&row.domain).await?;
+                    let domain = blob_domain(&row.domain);
+                    let rewrapped = self.inner.content.rewrap_upload(&domain, &suspended, uid.as_str());
+                    suspended = rewrapped.await?;
+                }
+                saved => break saved?,
+            }
+        };
         hold.given_back();
         if saved { Ok(UploadStatus { uid: uid.clone(), offset }) } else { Err(CoreError::UploadBusy) }
     }
@@ -310,24 +326,31 @@ impl Registry {
                 return Err(error);
             }
         };
-        let content = Content::new(&row.domain, sealed);
+        let mut content = Content::new(&row.domain, sealed);
         let finished = FinishedUpload { digest: content.digest.clone(), size: content.size() };
         let (number, now_ms) = (lease.number(), self.now_ms());
-        self.inner
-            .metadata
-            .write(move |tx| {
+        for attempt in 1.. {
+            let (row, of_commit) = (row.clone(), content.clone());
+            let committed = self.inner.metadata.write(move |tx| {
                 if !uploads::delete(tx, &row.uid, number)? {
                     return Err(CoreError::UploadBusy);
                 }
                 let repository =
                     repositories::by_uid(tx, &row.repository)?.ok_or(CoreError::RepositoryNotFound)?;
-                content.commit(tx, now_ms)?;
-                if blobs::put_link(tx, &row.repository, &content.digest, content.size(), now_ms)? {
+                of_commit.commit(tx, now_ms)?;
+                if blobs::put_link(tx, &row.repository, &of_commit.digest, of_commit.size(), now_ms)? {
                     quotas::check(tx, &repository.name, 0)?;
                 }
                 Ok(())
-            })
-            .await?;
+            });
+            match committed.await {
+                Err(error) if EpochRolled::is(&error) && attempt < ATTEMPTS => {
+                    content = content.rewrapped(self).await?;
+                }
+                Err(error) => return Err(error),
+                Ok(()) => break,
+            }
+        }
         lease.given_back();
         Ok(finished)
     }

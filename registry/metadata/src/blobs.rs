@@ -189,7 +189,7 @@ fn object_from_row(row: &Row) -> Result<Object, Error> {
     })
 }
 
-fn key_from_row(row: &Row) -> Result<KeyRow, Error> {
+pub(crate) fn key_from_row(row: &Row) -> Result<KeyRow, Error> {
     Ok(KeyRow {
         file_id: bytes(row, 0, KEYS)?,
         dek_id: bytes(row, 1, KEYS)?,

@@ -3,6 +3,7 @@
 use registry_sql::{Row, Tx, params};
 
 use crate::error::{Error, bytes, length, stored};
+use crate::replicas::fraction;
 
 const WALK: &str = "scrubs";
 const FINDINGS: &str = "findings";
@@ -53,6 +54,13 @@ pub struct Scrub {
     pub finished_at_ms: Option<i64>,
     pub tally: Tally,
     pub lease_until_ms: i64,
+}
+
+impl Scrub {
+    /// How much of everything is done, from 0 to 1: file ids are random, so the place tells.
+    pub fn fraction(&self) -> f64 {
+        if self.state == ScrubState::Finished { 1.0 } else { fraction(&self.position) }
+    }
 }
 
 /// The walk, if there ever was one.

@@ -3,7 +3,8 @@
 //! The local provider keeps them as files in a folder of their own, which no backup contains. Invariant: a
 //! secret, once created, is never replaced by other bytes.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,11 @@ pub trait KeyProvider: Send + Sync {
 
     /// The same, created when there is none. Of several processes that create at once all get the same one.
     fn create(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError>;
+
+    /// Destroys the secret of an epoch: whatever it still wraps is lost for good. One that is gone is no error.
+    fn destroy(&self, _domain: &str, _epoch: u32) -> Result<(), KeyError> {
+        Err(KeyError::Kept)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +35,9 @@ pub enum KeyError {
     /// There is no such secret: what it encrypted cannot be read.
     #[error("there is no secret for epoch {epoch} of key domain `{domain}`")]
     Missing { domain: String, epoch: u32 },
+    /// This source only gives secrets.
+    #[error("this source of keys destroys none")]
+    Kept,
     /// The file is not what was written.
     #[error("{} does not hold a secret", path.display())]
     Damaged { path: PathBuf },
@@ -112,6 +121,27 @@ impl KeyProvider for LocalKeys {
             Err(source) => Err(KeyError::Io { path, source }),
         }
     }
+
+    fn destroy(&self, domain: &str, epoch: u32) -> Result<(), KeyError> {
+        let path = self.path(domain, epoch);
+        match destroy_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            destroyed => destroyed.map_err(|source| KeyError::Io { path, source }),
+        }
+    }
+}
+
+/// Writes zeros over a file before it is removed, for disks that keep blocks in place.
+fn destroy_file(path: &Path) -> io::Result<()> {
+    let mut file = File::options().write(true).open(path)?;
+    let len = file.metadata()?.len();
+    io::copy(&mut io::repeat(0).take(len), &mut file)?;
+    file.sync_all()?;
+    std::fs::remove_file(path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -157,6 +187,18 @@ mod tests {
         assert_eq!((mode(&path), mode(&path.join("default-1.key"))), (0o700, 0o600));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert!(matches!(LocalKeys::open(&path), Err(KeyError::Exposed { mode: 0o755, .. })));
+    }
+
+    #[test]
+    fn a_destroyed_secret_is_gone_and_not_made_anew_by_reading() {
+        let (folder, keys) = keys();
+        keys.create("default", 1).unwrap();
+        keys.create("default", 2).unwrap();
+        keys.destroy("default", 1).unwrap();
+        keys.destroy("default", 1).unwrap();
+        assert!(matches!(keys.secret("default", 1), Err(KeyError::Missing { epoch: 1, .. })));
+        assert!(!folder.path().join("keys/default-1.key").exists());
+        keys.secret("default", 2).unwrap();
     }
 
     #[test]

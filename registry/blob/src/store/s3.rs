@@ -168,8 +168,8 @@ impl BlobStore for S3Store {
     }
 
     async fn open(&self, file_id: FileId) -> Result<Arc<dyn ObjectReader>, StoreError> {
-        let Inner { bucket, blocks, .. } = self.inner.as_ref();
-        match S3Reader::open(Arc::clone(bucket), Arc::clone(blocks), file_id).await {
+        let blocks = &self.inner.blocks;
+        match S3Reader::open(Arc::clone(blocks), file_id).await {
             Ok(reader) => Ok(Arc::new(reader)),
             Err(error) => Err(self.explain(error).await),
         }
@@ -186,8 +186,9 @@ impl BlobStore for S3Store {
 
     async fn replace(&self, file_id: FileId) -> Result<Box<dyn Replacement>, StoreError> {
         self.check_lately().await?;
-        let Inner { bucket, parts, .. } = self.inner.as_ref();
-        Ok(Box::new(S3Replacement::new(Arc::clone(bucket), Arc::clone(parts), file_id)))
+        let Inner { bucket, parts, blocks, .. } = self.inner.as_ref();
+        let (bucket, parts, blocks) = (Arc::clone(bucket), Arc::clone(parts), Arc::clone(blocks));
+        Ok(Box::new(S3Replacement::new(bucket, parts, blocks, file_id)))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use registry_runtime::Sealer;
 use registry_types::{Algorithm, Digest, Reference, Tag};
 use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::commit::{Content, blob_key};
+use crate::commit::{Content, EpochRolled, blob_key};
 use crate::error::CoreError;
 use crate::manifest::{ParsedManifest, parse};
 use crate::quotas;
@@ -91,6 +91,12 @@ impl Registry {
             let committed = self.inner.metadata.write(move |tx| commit.run(tx)).await;
             if let (Err(_), Stored::New(_, uid)) = (&committed, &stored) {
                 self.discard(uid, 1).await;
+            }
+            if let Err(error) = &committed
+                && EpochRolled::is(error)
+            {
+                self.follow_epoch(&target.repository().domain).await?;
+                continue;
             }
             if let Some(Committed { created, changed }) = committed? {
                 let key = (target.repository().domain.clone(), digest.clone());

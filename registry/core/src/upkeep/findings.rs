@@ -1,7 +1,7 @@
 //! What was found: listed, and, where no row names it, purged at an operator's word.
 
 use registry_blob::{FileId, ReplicaId};
-use registry_metadata::blobs;
+use registry_metadata::{adoption, blobs};
 use registry_metadata::scrubs::{self, Finding, FindingKind};
 
 use super::Upkeep;
@@ -45,12 +45,13 @@ impl Upkeep {
     }
 
     /// Deletes the objects that scrub found and no row names; with `dry_run` only counts them. Each is
-    /// looked up again first.
-    ///
-    /// # Errors
-    /// The database's; what was deleted stays deleted.
-    pub async fn purge(&self, dry_run: bool) -> Result<Purged, CoreError> {
+    /// looked up again first. Gives `None`, with nothing done, before what was restored is adopted.
+    pub async fn purge(&self, dry_run: bool) -> Result<Option<Purged>, CoreError> {
         let metadata = &self.registry.inner.metadata;
+        let restored = metadata.point(|tx| Ok::<_, CoreError>(adoption::pending(tx)?)).await?;
+        if restored.is_some() && !dry_run {
+            return Ok(None);
+        }
         let replicas = self.registry.inner.content.replicas();
         let mut purged = Purged::default();
         let mut after: Option<(Vec<u8>, String)> = None;
@@ -98,7 +99,7 @@ impl Upkeep {
             }
             match page.last().filter(|_| page.len() == BATCH as usize) {
                 Some(last) => after = Some((last.file_id.to_vec(), last.replica.clone())),
-                None => return Ok(purged),
+                None => return Ok(Some(purged)),
             }
         }
     }

@@ -40,12 +40,26 @@ pub(super) struct Blocks {
     bucket: Arc<Bucket>,
     cache: Cache<(FileId, u64), Block, ByLength>,
     ahead: Arc<Semaphore>,
+    #[cfg(test)]
+    fetched: std::sync::atomic::AtomicUsize,
 }
 
 impl Blocks {
     pub(super) fn new(bucket: Arc<Bucket>, bytes: u64) -> Self {
         let cache = Cache::with_weighter((bytes / BLOCK) as usize + 16, bytes, ByLength);
-        Self { bucket, cache, ahead: Arc::new(Semaphore::new(AHEAD)) }
+        Self {
+            bucket,
+            cache,
+            ahead: Arc::new(Semaphore::new(AHEAD)),
+            #[cfg(test)]
+            fetched: std::sync::atomic::AtomicUsize::new(0),
+        }
+    }
+
+    /// Requests made.
+    #[cfg(test)]
+    pub(super) fn fetched(&self) -> usize {
+        self.fetched.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     /// A block that is at hand.
@@ -55,6 +69,8 @@ impl Blocks {
 
     pub(super) async fn get(&self, file_id: FileId, block: u64) -> Result<Block, StoreError> {
         let fetch = async {
+            #[cfg(test)]
+            self.fetched.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             let key = self.bucket.object(file_id);
             let range = (block * BLOCK, (block + 1) * BLOCK);
             match self.bucket.get(&key, Some(range)).await {

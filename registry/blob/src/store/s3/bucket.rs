@@ -76,6 +76,12 @@ impl Bucket {
         }
     }
 
+    #[cfg(test)]
+    pub(super) async fn make(&self) -> Result<(), StoreError> {
+        self.client.create_bucket().bucket(&self.name).send().await.map_err(failed)?;
+        Ok(())
+    }
+
     pub(super) fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }

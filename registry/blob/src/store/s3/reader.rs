@@ -27,11 +27,7 @@ enum Source {
 
 impl S3Reader {
     /// One request tells the length and brings the first block.
-    pub(super) async fn open(
-        _bucket: Arc<Bucket>,
-        blocks: Arc<Blocks>,
-        file_id: FileId,
-    ) -> Result<Self, StoreError> {
+    pub(super) async fn open(blocks: Arc<Blocks>, file_id: FileId) -> Result<Self, StoreError> {
         let len = blocks.get(file_id, 0).await?.total;
         Ok(Self { source: Source::Blocks(blocks, file_id), len })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::blocks::Blocks;
 use super::bucket::Bucket;
 use super::reader::S3Reader;
 use super::writer::{Parts, S3Writer};
@@ -13,16 +14,22 @@ use crate::store::{ObjectReader, ObjectWriter, Replacement, StoreError};
 
 pub(super) struct S3Replacement {
     bucket: Arc<Bucket>,
+    blocks: Arc<Blocks>,
     file_id: FileId,
     beside: String,
     writer: S3Writer,
 }
 
 impl S3Replacement {
-    pub(super) fn new(bucket: Arc<Bucket>, parts: Arc<Parts>, file_id: FileId) -> Self {
+    pub(super) fn new(
+        bucket: Arc<Bucket>,
+        parts: Arc<Parts>,
+        blocks: Arc<Blocks>,
+        file_id: FileId,
+    ) -> Self {
         let beside = bucket.beside(file_id);
         let writer = S3Writer::beside(Arc::clone(&bucket), parts, beside.clone());
-        Self { bucket, file_id, beside, writer }
+        Self { bucket, blocks, file_id, beside, writer }
     }
 }
 
@@ -38,7 +45,9 @@ impl Replacement for S3Replacement {
     }
 
     async fn swap(self: Box<Self>) -> Result<(), StoreError> {
-        self.bucket.copy(&self.beside, &self.bucket.object(self.file_id)).await
+        self.bucket.copy(&self.beside, &self.bucket.object(self.file_id)).await?;
+        self.blocks.forget(self.file_id);
+        Ok(())
     }
 }
 

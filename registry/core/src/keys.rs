@@ -1,0 +1,328 @@
+//! Keys: rolled to a new epoch while everything goes on, and old epochs destroyed.
+//!
+//! Rolling touches key rows alone and no content. The old epoch stays readable until it is shredded, which
+//! nothing but an operator's word does, and only when no row is wrapped under it any more.
+
+use std::collections::VecDeque;
+
+use registry_blob::{BlobError, FileId, SuspendedUpload};
+use registry_metadata::epochs::{self, Epoch, EpochState, OldUpload};
+use registry_metadata::{Domain, KeyRow, adoption, blobs};
+use registry_types::Digest;
+use thiserror::Error;
+use tokio::task::JoinHandle;
+
+use crate::commit::blob_key;
+use crate::error::CoreError;
+use crate::registry::{Registry, blob_domain};
+
+/// Rows of one transaction.
+const BATCH: u32 = 1000;
+/// Batches under way at a time: one is wrapped while another is written.
+const AHEAD: usize = 4;
+
+/// Why nothing was shredded.
+#[derive(Debug, Error)]
+pub enum ShredError {
+    #[error("there is no key domain {0}")]
+    Unknown(String),
+    #[error("the keys of this domain were never rotated: there is no old epoch to destroy")]
+    NothingOld,
+    #[error("{0} keys and more are still wrapped under an old epoch")]
+    StillWrapped(u64),
+    /// After a restore nothing is destroyed before an operator is content with it.
+    #[error("what was restored was not adopted yet: nothing is destroyed before `berth store adopt`")]
+    NotAdopted,
+    #[error(transparent)]
+    Core(#[from] CoreError),
+}
+
+impl Registry {
+    /// Every epoch of every key domain.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn key_epochs(&self) -> Result<Vec<Epoch>, CoreError> {
+        self.inner.metadata.read(|tx| Ok(epochs::all(tx)?)).await
+    }
+
+    /// Makes a new epoch the active one of a domain. The rows of the old one are wrapped anew by
+    /// [`Registry::rewrap_keys`]. Gives the new epoch; `None` when there is no such domain.
+    ///
+    /// # Errors
+    /// The provider's, when it has no secret for the new epoch and cannot make one: nothing is changed then.
+    pub async fn rotate_key(&self, domain: &str) -> Result<Option<u32>, CoreError> {
+        let domain = Domain::new(domain);
+        let known = self.key_epochs().await?;
+        let active = known.iter().find(|one| one.domain == domain && one.state == EpochState::Active);
+        let Some(epoch) = active.map(|active| active.epoch) else { return Ok(None) };
+        self.inner.content.prepare_epoch(&blob_domain(&domain), epoch + 1).await?;
+        let (of_row, now_ms) = (domain.clone(), self.now_ms());
+        self.inner
+            .metadata
+            .write(move |tx| Ok::<_, CoreError>(epochs::roll(tx, &of_row, epoch, now_ms)?))
+            .await?;
+        // Where another server was faster, its epoch is the new one.
+        Ok(Some(self.follow_epoch(&domain).await?))
+    }
+
+    /// Lets this process wrap under the epoch that is active now.
+    pub(crate) async fn follow_epoch(&self, domain: &Domain) -> Result<u32, CoreError> {
+        let of_row = domain.clone();
+        let active =
+            self.inner.metadata.point(move |tx| Ok::<_, CoreError>(blobs::active_epoch(tx, &of_row)?));
+        let active = active.await?;
+        self.inner.content.follow_epoch(&blob_domain(domain), active).await?;
+        Ok(active)
+    }
+
+    /// Follows what other servers did: wraps under the active epochs, drops the keys of destroyed ones. To be
+    /// called every second.
+    ///
+    /// # Errors
+    /// The database's, or when the secret of an active epoch is not in this server's key directory.
+    pub async fn follow_keys(&self) -> Result<(), CoreError> {
+        for epoch in self.key_epochs().await? {
+            let domain = blob_domain(&epoch.domain);
+            match epoch.state {
+                EpochState::Active => self.inner.content.follow_epoch(&domain, epoch.epoch).await?,
+                EpochState::Retiring => {}
+                EpochState::Destroying => self.destroy(&epoch).await?,
+                // Each server has a key directory of its own.
+                EpochState::Destroyed => {
+                    let key = (epoch.domain.clone(), epoch.epoch);
+                    if !self.inner.destroyed.lock().contains(&key) {
+                        self.inner.content.destroy_epoch(&domain, epoch.epoch).await?;
+                        self.inner.destroyed.lock().insert(key);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Wraps what is under old epochs anew, in transactions of at most 1,000 rows. Goes on where an earlier
+    /// call, or another server, stopped.
+    ///
+    /// # Errors
+    /// The database's or the provider's.
+    pub async fn rewrap_keys(&self) -> Result<u64, CoreError> {
+        let mut done = 0;
+        for epoch in self.key_epochs().await? {
+            if let (EpochState::Active, Some(after)) = (epoch.state, &epoch.rewrapped_after) {
+                self.follow_epoch(&epoch.domain).await?;
+                done += self.rewrap_uploads(&epoch).await?;
+                done += self.rewrap_rows(&epoch, after.clone()).await?;
+            }
+        }
+        Ok(done)
+    }
+
+    async fn rewrap_rows(&self, epoch: &Epoch, mut after: String) -> Result<u64, CoreError> {
+        let mut under_way: VecDeque<(Option<String>, JoinHandle<Result<u64, CoreError>>)> = VecDeque::new();
+        let (mut done, mut is_over) = (0, false);
+        while !is_over || !under_way.is_empty() {
+            if !is_over && under_way.len() < AHEAD {
+                let (domain, from) = (epoch.domain.clone(), after.clone());
+                let page = self
+                    .inner
+                    .metadata
+                    .read(move |tx| Ok::<_, CoreError>(epochs::keys_after(tx, &domain, &from, BATCH)?));
+                let page = page.await?;
+                let last = page.last().filter(|_| page.len() == BATCH as usize);
+                let last = last.map(|(digest, _)| digest.as_str().to_owned());
+                is_over = last.is_none();
+                after = last.clone().unwrap_or_default();
+                let (registry, domain, active) = (self.clone(), epoch.domain.clone(), epoch.epoch);
+                let batch = tokio::spawn(async move { registry.rewrap_batch(&domain, active, page).await });
+                under_way.push_back((last, batch));
+                continue;
+            }
+            let Some((last, batch)) = under_way.pop_front() else { break };
+            done += batch.await.map_err(|_| CoreError::internal("a batch of keys ended by a panic"))??;
+            let (domain, active) = (epoch.domain.clone(), epoch.epoch);
+            let noted = self.inner.metadata.write(move |tx| {
+                Ok::<_, CoreError>(epochs::set_rewrapped(tx, &domain, active, last.as_deref())?)
+            });
+            noted.await?;
+        }
+        Ok(done)
+    }
+
+    /// Wraps the rows of a page that are under an old epoch.
+    async fn rewrap_batch(
+        &self,
+        domain: &Domain,
+        active: u32,
+        mut page: Vec<(Digest, KeyRow)>,
+    ) -> Result<u64, CoreError> {
+        page.retain(|(_, key)| key.epoch != active);
+        let mut wrapped = Vec::with_capacity(page.len());
+        while let Some(epoch) = page.first().map(|(_, key)| key.epoch) {
+            let rows = page.extract_if(.., |(_, key)| key.epoch == epoch);
+            let rows: Vec<_> = rows.map(|(digest, key)| (digest, blob_key(domain, &key))).collect();
+            let new = self.inner.content.rewrap_all(&blob_domain(domain), epoch, &rows).await?;
+            for ((digest, old), new) in rows.into_iter().zip(new) {
+                match new {
+                    Some(new) if new.epoch == active => wrapped.push((digest, epoch, new)),
+                    // Rolled again meanwhile: the next walk comes by.
+                    Some(_) => {}
+                    None => tracing::error!(
+                        blob.digest = %digest,
+                        object.file_id = %old.file_id,
+                        key.epoch = epoch,
+                        "a key row does not open and keeps its epoch"
+                    ),
+                }
+            }
+        }
+        let (domain, count) = (domain.clone(), wrapped.len() as u64);
+        if count > 0 {
+            self.inner
+                .metadata
+                .write(move |tx| {
+                    for (digest, old_epoch, key) in &wrapped {
+                        let key = KeyRow {
+                            file_id: *key.file_id.as_bytes(),
+                            dek_id: key.dek_id,
+                            total_len: key.total_len,
+                            object_len: key.object_len,
+                            footer_sha256: key.footer_sha256,
+                            epoch: key.epoch,
+                            wrap_nonce: key.wrap_nonce,
+                            wrapped: key.wrapped,
+                        };
+                        epochs::rewrap(tx, &domain, digest, *old_epoch, &key)?;
+                    }
+                    Ok::<_, CoreError>(())
+                })
+                .await?;
+        }
+        Ok(count)
+    }
+
+    async fn rewrap_uploads(&self, epoch: &Epoch) -> Result<u64, CoreError> {
+        let mut done = 0;
+        loop {
+            let (domain, active) = (epoch.domain.clone(), epoch.epoch);
+            let page = self
+                .inner
+                .metadata
+                .read(move |tx| Ok::<_, CoreError>(epochs::old_uploads(tx, &domain, active, BATCH)?))
+                .await?;
+            let mut wrapped: Vec<(OldUpload, SuspendedUpload)> = Vec::new();
+            for old in page {
+                let suspended = SuspendedUpload {
+                    file_id: FileId::from_bytes(old.file_id),
+                    epoch: old.epoch,
+                    sealed: old.sealed_state.clone(),
+                };
+                let domain = blob_domain(&epoch.domain);
+                match self.inner.content.rewrap_upload(&domain, &suspended, old.uid.as_str()).await {
+                    Ok(new) => wrapped.push((old, new)),
+                    // Another release's: nobody can go on with it, and it expires.
+                    Err(BlobError::UploadUnknown) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if wrapped.is_empty() {
+                return Ok(done);
+            }
+            done += wrapped.len() as u64;
+            self.inner
+                .metadata
+                .write(move |tx| {
+                    for (old, new) in &wrapped {
+                        epochs::rewrap_upload(tx, old, new.epoch, &new.sealed)?;
+                    }
+                    Ok::<_, CoreError>(())
+                })
+                .await?;
+        }
+    }
+
+    /// Destroys every old epoch of a domain: from no earlier copy of database and content can anything be read
+    /// that only these wrapped. Gives the epochs.
+    ///
+    /// # Errors
+    /// While rows are left under one of them, and before what was restored is adopted.
+    pub async fn shred_keys(&self, domain: &str) -> Result<Vec<u32>, ShredError> {
+        let domain = Domain::new(domain);
+        let known: Vec<Epoch> =
+            self.key_epochs().await?.into_iter().filter(|one| one.domain == domain).collect();
+        if known.is_empty() {
+            return Err(ShredError::Unknown(domain.as_str().to_owned()));
+        }
+        let old: Vec<Epoch> = known
+            .iter()
+            .filter(|one| matches!(one.state, EpochState::Retiring | EpochState::Destroying))
+            .cloned()
+            .collect();
+        if old.is_empty() {
+            return Err(ShredError::NothingOld);
+        }
+        let left = self.count_left(&known).await?;
+        if left > 0 {
+            return Err(ShredError::StillWrapped(left));
+        }
+        let (of_row, now_ms) = (domain.clone(), self.now_ms());
+        let epochs_of: Vec<u32> = old.iter().map(|one| one.epoch).collect();
+        let destroying = epochs_of.clone();
+        let adopted = self
+            .inner
+            .metadata
+            .write(move |tx| {
+                if adoption::pending(tx)?.is_some() {
+                    return Ok(false);
+                }
+                for epoch in &destroying {
+                    epochs::set_state(tx, &of_row, *epoch, EpochState::Destroying, now_ms)?;
+                }
+                Ok::<_, CoreError>(true)
+            })
+            .await?;
+        if !adopted {
+            return Err(ShredError::NotAdopted);
+        }
+        for epoch in &old {
+            self.destroy(epoch).await?;
+        }
+        Ok(epochs_of)
+    }
+
+    /// Rows that are not under the active epoch, in pages; none can come to be meanwhile.
+    async fn count_left(&self, known: &[Epoch]) -> Result<u64, CoreError> {
+        let Some(active) = known.iter().find(|one| one.state == EpochState::Active).cloned() else {
+            return Err(CoreError::internal("a key domain has no active epoch"));
+        };
+        let (mut left, mut after) = (0, String::new());
+        loop {
+            let (domain, from) = (active.domain.clone(), after.clone());
+            let page = self
+                .inner
+                .metadata
+                .read(move |tx| Ok::<_, CoreError>(epochs::keys_after(tx, &domain, &from, BATCH)?))
+                .await?;
+            left += page.iter().filter(|(_, key)| key.epoch != active.epoch).count() as u64;
+            match page.last().filter(|_| page.len() == BATCH as usize) {
+                Some((digest, _)) => digest.as_str().clone_into(&mut after),
+                None => break,
+            }
+        }
+        let uploads = self.inner.metadata.read(move |tx| {
+            Ok::<_, CoreError>(epochs::old_uploads(tx, &active.domain, active.epoch, BATCH)?.len())
+        });
+        Ok(left + uploads.await? as u64)
+    }
+
+    async fn destroy(&self, epoch: &Epoch) -> Result<(), CoreError> {
+        self.inner.content.destroy_epoch(&blob_domain(&epoch.domain), epoch.epoch).await?;
+        let (epoch, now_ms) = (epoch.clone(), self.now_ms());
+        let noted = self.inner.metadata.write(move |tx| {
+            epochs::set_state(tx, &epoch.domain, epoch.epoch, EpochState::Destroyed, now_ms)?;
+            tracing::info!(key.domain = %epoch.domain, key.epoch = epoch.epoch, "a key epoch was destroyed");
+            Ok::<_, CoreError>(())
+        });
+        noted.await
+    }
+}
