@@ -9,6 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::command::{run, try_run};
+use crate::network::{Namespace, in_namespace};
 use crate::process::Process;
 use crate::wait::eventually_within;
 
@@ -23,6 +24,8 @@ struct Private {
     daemon: Option<Process>,
     bridge: String,
     dir: TempDir,
+    /// Where it runs when that is not the machine itself.
+    network: Option<PathBuf>,
 }
 
 impl Engine {
@@ -42,16 +45,27 @@ impl Engine {
 
     /// An engine of its own: data, socket and bridge apart from every other, gone on drop.
     pub fn start() -> Self {
+        Self::start_on(None)
+    }
+
+    /// The same on a machine of a network of its own.
+    pub fn start_in(namespace: &Namespace) -> Self {
+        Self::start_on(Some(namespace.path()))
+    }
+
+    fn start_on(network: Option<PathBuf>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = (std::process::id() * 16 + NEXT.fetch_add(1, Ordering::Relaxed)) % 60_000;
         let bridge = format!("bt{number}");
-        run(Command::new("ip").args(["link", "add", "name", &bridge, "type", "bridge"]));
+        let ip = |args: &[&str]| run(within(network.as_deref(), "ip").args(args));
+        ip(&["link", "add", "name", &bridge, "type", "bridge"]);
         let address = format!("10.{}.{}.1/24", 130 + number / 256 % 100, number % 256);
-        run(Command::new("ip").args(["addr", "add", &address, "dev", &bridge]));
-        run(Command::new("ip").args(["link", "set", &bridge, "up"]));
+        ip(&["addr", "add", &address, "dev", &bridge]);
+        ip(&["link", "set", &bridge, "up"]);
         let dir = tempfile::Builder::new().prefix("engine").tempdir().unwrap();
         let host = format!("unix://{}", dir.path().join("docker.sock").display());
-        let mut engine = Self { host: Some(host), private: Some(Private { daemon: None, bridge, dir }) };
+        let mut engine =
+            Self { host: Some(host), private: Some(Private { daemon: None, bridge, dir, network }) };
         engine.start_daemon();
         engine
     }
@@ -60,7 +74,7 @@ impl Engine {
         let host = self.host.clone().expect("a private engine has a socket of its own");
         let private = self.private.as_mut().expect("only private engines are started here");
         let path = private.dir.path();
-        let mut command = Command::new("dockerd");
+        let mut command = within(private.network.as_deref(), "dockerd");
         command
             .arg("--data-root")
             .arg(path.join("data"))
@@ -121,6 +135,14 @@ impl Engine {
     }
 }
 
+/// A program on the machine itself, or in a network namespace.
+fn within(network: Option<&Path>, program: &str) -> Command {
+    match network {
+        None => Command::new(program),
+        Some(path) => in_namespace(path, program),
+    }
+}
+
 /// Writes a Dockerfile with busybox as its only program into `context`.
 fn busybox_context(context: &Path, extra: &[(&str, &[u8])]) {
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().map(PathBuf::from).find(|path| path.exists());
@@ -149,7 +171,7 @@ impl Drop for Engine {
         if let Some(daemon) = private.daemon.as_mut() {
             daemon.terminate();
         }
-        let _ = try_run(Command::new("ip").args(["link", "del", &private.bridge]));
+        let _ = try_run(within(private.network.as_deref(), "ip").args(["link", "del", &private.bridge]));
         // The engine leaves mounts of its exec root behind when it is stopped by force.
         let _ = try_run(Command::new("sh").args([
             "-c",

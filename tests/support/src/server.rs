@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::wait::eventually_within;
 
 /// The binary under test stands beside the folder of the test's own binary.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let path = own.ancestors().nth(2).unwrap().join("berth");
     assert!(path.exists(), "{} is not built", path.display());
