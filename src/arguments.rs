@@ -50,10 +50,6 @@ enum Command {
     Policy(Policy),
     Deploy(registry_cli::Deploy),
     #[command(subcommand)]
-    Store(registry_cli::Store),
-    #[command(subcommand)]
-    Key(registry_cli::Key),
-    #[command(subcommand)]
     Quota(registry_cli::Quota),
     Trust(registry_cli::Trust),
     #[command(subcommand)]
@@ -63,10 +59,10 @@ enum Command {
     Admin(Admin),
     Backup(recovery::Backup),
     Restore(recovery::RestoreCommand),
-    /// Keep the keys
+    /// Keep, roll and destroy the keys that seal everything
     #[command(subcommand)]
     Key(Key),
-    /// Look after the content store
+    /// Look after the content store: replicas, scrub, repair
     #[command(subcommand)]
     Store(Store),
 }
@@ -74,11 +70,15 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum Key {
     Export(recovery::Export),
+    #[command(flatten)]
+    Served(registry_cli::Key),
 }
 
 #[derive(Debug, Subcommand)]
 enum Store {
     Adopt(registry_cli::Adopt),
+    #[command(flatten)]
+    Served(registry_cli::Store),
 }
 
 #[derive(Debug, Subcommand)]
@@ -147,8 +147,8 @@ impl Arguments {
             Command::Cluster(Cluster::JoinToken(join_token)) => block_on(join_token.run()),
             Command::Cluster(Cluster::JoinTokens(join_tokens)) => block_on(join_tokens.run()),
             Command::Instance(instance) => block_on(instance.run()),
-            Command::Store(store) => block_on(store.run()),
-            Command::Key(key) => block_on(key.run()),
+            Command::Store(Store::Served(store)) => block_on(store.run()),
+            Command::Key(Key::Served(key)) => block_on(key.run()),
             Command::Deploy(deploy) => block_on(deploy.run()),
             Command::Quota(quota) => block_on(quota.run()),
             Command::Trust(trust) => block_on(trust.run()),
