@@ -1,26 +1,38 @@
 #!/usr/bin/env bash
 # From a fresh Debian machine to a running service: installs what is missing, builds Berth, starts it,
 # builds an image, pushes it, deploys it, and prints where it answers. Run it again at any time.
+# `--binary FILE` starts a binary that is there (deploy/release.sh makes some) and needs no Rust.
 . "$(dirname "$0")/common.sh"
 
 data=${BERTH_DATA:-/var/lib/berth}
 listen=${BERTH_LISTEN:-127.0.0.1:5000}
 
 main() {
+    local binary
+    case "${1:-} $#" in
+    " 0") binary= ;;
+    "--binary 2") binary=$(readlink -f "$2") && "$binary" --version >/dev/null || fail "$2 does not run on this machine" ;;
+    *) fail "usage: deploy/up.sh [--binary FILE]" ;;
+    esac
     require_root
-    install_packages ca-certificates curl gcc libc6-dev busybox-static
-    ensure_rust
+    install_packages ca-certificates curl
     ensure_docker
-    say "building berth (some minutes the first time)"
-    (cd "$root" && cargo build --release --locked --quiet)
-    start_berth
+    [ -n "$binary" ] || build
+    start_berth "${binary:-$root/target/release/berth}"
     deploy_demo
     tell_next_steps
 }
 
+build() {
+    install_packages gcc libc6-dev
+    ensure_rust
+    say "building berth (some minutes the first time)"
+    (cd "$root" && cargo build --release --locked --quiet)
+}
+
 # Installs the binary and (re)starts the server only when the binary differs from the one that runs.
 start_berth() {
-    local built="$root/target/release/berth" installed=/usr/local/bin/berth
+    local built=$1 installed=/usr/local/bin/berth
     if ! cmp -s "$built" "$installed"; then
         install -m 0755 "$built" "$installed.new"
         mv "$installed.new" "$installed"
@@ -42,6 +54,7 @@ start_berth() {
 
 # The image's tag is the hash of what it is made of, so that an unchanged clone neither builds nor deploys anew.
 deploy_demo() (
+    install_packages busybox-static
     context=$(mktemp -d)
     trap 'rm -rf "$context"' EXIT
     cp "$root/deploy/demo/Dockerfile" "$root/deploy/demo/index.html" /bin/busybox "$context"
