@@ -55,7 +55,9 @@ go_tools() {
     go_tool conformance github.com/opencontainers/distribution-spec/conformance v0.0.0-20260831232431-97274622c111
     go_tool crane github.com/google/go-containerregistry/cmd/crane v0.20.8
     go_tool oras oras.land/oras/cmd/oras v1.3.6
+    go_tool versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0
     [ -n "$all" ] || return 0
+    go_tool minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c
     go_tool regctl github.com/regclient/regclient/cmd/regctl v0.11.7
     go_tool helm helm.sh/helm/v3/cmd/helm v3.22.0
     go_tool cosign github.com/sigstore/cosign/v2/cmd/cosign v2.6.5

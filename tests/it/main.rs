@@ -7,6 +7,7 @@
 
 mod address;
 mod at_rest;
+mod attacks;
 mod bad_input;
 mod clients;
 mod conformance;
@@ -17,6 +18,9 @@ mod gate;
 mod layering;
 mod policies;
 mod policy_files;
+mod scale_out;
 mod server;
 mod signed;
+mod store;
+mod tls;
 mod transport;

@@ -2,7 +2,9 @@
 
 mod collector;
 mod healing;
+mod keys;
 mod races;
 mod support;
+mod upkeep;
 mod uploads;
 mod workers;

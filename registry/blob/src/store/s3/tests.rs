@@ -56,11 +56,12 @@ impl Service {
     fn start(name: &str, arguments: impl FnOnce(&mut Command, u16, &std::path::Path)) -> Self {
         let folder = TempDir::new().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(name);
+        let tools = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools/bin");
+        let mut command = Command::new(std::path::Path::new(tools).join(name));
         arguments(&mut command, port, folder.path());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.unwrap_or_else(|error| {
-            panic!("{name} is needed (go install; deploy/test.sh does it): {error}")
+            panic!("{name} does not start from {tools}, where deploy/test.sh installs it: {error}")
         });
         let service = Self { child, port, folder };
         let deadline = Instant::now() + Duration::from_secs(30);
