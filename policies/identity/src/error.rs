@@ -10,6 +10,8 @@ use crate::authorize::Denied;
 pub enum IdentityError {
     #[error("the database does not answer as it should")]
     Database(#[from] registry_sql::Error),
+    #[error(transparent)]
+    Audit(#[from] crate::audit::AuditError),
     /// The key directory is not the one that this database was made with.
     #[error("{0} does not open: the keys are not those of this database")]
     Sealed(&'static str),

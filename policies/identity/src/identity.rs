@@ -12,9 +12,10 @@ use registry_aws::sigv4::ReplayGuard;
 use registry_runtime::{Clock, Sealer, Throttle};
 use registry_sql::Database;
 use registry_types::{AccountId, Region};
+use tokio::time::MissedTickBehavior;
 
 use crate::api::BodyBudget;
-use crate::audit::AuditLog;
+use crate::audit::{self, AuditLog, Keeper};
 use crate::authenticate::OpenedSession;
 use crate::caller::Caller;
 use crate::config::IdentityConfig;
@@ -24,6 +25,9 @@ use crate::error::IdentityError;
 use crate::first_start::Bootstrap;
 use crate::roles::LiveTasks;
 use crate::store;
+
+/// How often records of changes that are in the audit log are forgotten, and a moved log is noticed.
+const KEEP_AUDIT_EVERY: Duration = Duration::from_secs(1);
 
 /// How many opened sessions are remembered, so that a token is opened and compiled once.
 const OPENED_SESSIONS: usize = 1024;
@@ -58,6 +62,7 @@ pub(crate) struct Inner {
     /// Requests of each principal, by its unique id; unlimited until it is set.
     throttle: OnceLock<Throttle<Box<str>>>,
     audit: AuditLog,
+    keeper: Keeper,
     anonymous: Caller,
     closed: AtomicBool,
 }
@@ -83,8 +88,8 @@ impl Identity {
     ) -> Result<(Identity, Bootstrap), IdentityError> {
         database.migrate(store::NAMESPACE, store::MIGRATIONS).await?;
         let bootstrap = crate::first_start::run(&database, &sealer, &config, clock.now_ms()).await?;
-        let audit = AuditLog::open(&config.audit_log)
-            .map_err(|source| IdentityError::File { what: "opening the audit log", source })?;
+        let (keeper, audit) =
+            Keeper::open(database.clone(), Arc::clone(&sealer), &config.audit_log, clock.now_ms()).await?;
         let inner = Arc::new(Inner {
             database,
             sealer,
@@ -101,13 +106,15 @@ impl Identity {
             sessions: Cache::new(OPENED_SESSIONS),
             bearers: Cache::new(VERIFIED_BEARERS),
             audit,
+            keeper,
             closed: AtomicBool::new(false),
         });
         let refreshed: Weak<Inner> = Arc::downgrade(&inner);
         let identity = Identity { inner };
         identity.refresh().await?;
         identity.rotate_token_keys().await?;
-        spawn_refresher(refreshed);
+        spawn_refresher(refreshed.clone());
+        spawn_keeper(refreshed);
         Ok((identity, bootstrap))
     }
 
@@ -133,6 +140,12 @@ impl Identity {
     /// Writes what is left of the audit log and ends the refreshing. Afterwards nothing is decided any more.
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
+        if let Err(error) = self.inner.keeper.tend(self.now_ms(), true).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the audit log was not signed at its end"
+            );
+        }
         let inner = Arc::clone(&self.inner);
         // Joins the writer's thread.
         let _ = tokio::task::spawn_blocking(move || inner.audit.close()).await;
@@ -142,6 +155,11 @@ impl Identity {
     pub async fn flush_audit(&self) {
         let inner = Arc::clone(&self.inner);
         let _ = tokio::task::spawn_blocking(move || inner.audit.flush()).await;
+    }
+
+    /// Runs what serves one request: its changes commit together with the audit lines of what allowed them.
+    pub async fn recorded<F: Future>(&self, request: F) -> F::Output {
+        audit::recorded(self.inner.audit.clone(), request).await
     }
 
     /// The account that owns everything here.
@@ -190,4 +208,31 @@ impl Identity {
     pub(crate) fn audit_log(&self) -> &AuditLog {
         &self.inner.audit
     }
+}
+
+/// Looks after the audit log until the last `Identity` is gone or closed.
+fn spawn_keeper(inner: Weak<Inner>) {
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(KEEP_AUDIT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut failing = false;
+        loop {
+            ticks.tick().await;
+            let Some(identity) = inner.upgrade().map(Identity::from_inner) else { return };
+            if identity.is_closed() {
+                return;
+            }
+            match identity.inner.keeper.tend(identity.now_ms(), false).await {
+                Ok(()) => failing = false,
+                Err(error) if !failing && !identity.is_closed() => {
+                    failing = true;
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "the audit log cannot be signed"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+    });
 }

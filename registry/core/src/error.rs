@@ -128,9 +128,14 @@ impl From<SqlError> for CoreError {
     fn from(error: SqlError) -> Self {
         match error {
             SqlError::Full(_) => Self::Full(Box::new(error)),
-            SqlError::Busy(_) | SqlError::Io(_) | SqlError::NotDurable | SqlError::Closed => {
-                Self::Unavailable(Box::new(error))
-            }
+            SqlError::Busy(_)
+            | SqlError::Companion(_)
+            | SqlError::Io(_)
+            | SqlError::NotDurable
+            | SqlError::NotReplicated
+            | SqlError::OutcomeUnknown(_)
+            | SqlError::Unavailable(_)
+            | SqlError::Closed => Self::Unavailable(Box::new(error)),
             _ => Self::Internal(Box::new(error)),
         }
     }

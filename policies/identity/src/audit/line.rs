@@ -12,6 +12,9 @@ use crate::context::RequestContext;
 /// Longest user agent that is written; it is whatever the client says.
 const LONGEST_USER_AGENT: usize = 256;
 
+/// Most lines, with their number and MAC.
+const LONG_ENOUGH: usize = 768;
+
 /// What is recorded of one decision.
 pub(crate) struct Line<'a> {
     pub(crate) request: &'a RequestContext,
@@ -58,10 +61,11 @@ pub(crate) enum Outcome<'a> {
 }
 
 impl Line<'_> {
-    pub(crate) fn to_json(&self) -> String {
-        let mut out = String::with_capacity(640);
+    /// The JSON object without its closing brace: the log ends it with the line's place in the chain.
+    pub(crate) fn begun(&self) -> String {
+        let mut out = String::with_capacity(LONG_ENOUGH);
         out.push_str("{\"time\":\"");
-        time(&mut out, self.request.now_ms);
+        out.push_str(&time(self.request.now_ms));
         out.push_str("\",\"requestId\":");
         string(&mut out, &self.request.request_id);
         member(&mut out, "principal", self.caller.arn);
@@ -84,8 +88,7 @@ impl Line<'_> {
         }
         self.outcome(&mut out);
         let (security, files) = self.generations;
-        let _ = write!(out, ",\"generation\":{security},\"policyGeneration\":{files}}}");
-        out.push('\n');
+        let _ = write!(out, ",\"generation\":{security},\"policyGeneration\":{files}");
         out
     }
 
@@ -174,13 +177,13 @@ fn string(out: &mut String, text: &str) {
 }
 
 /// `2026-11-23T03:48:01.123Z`
-fn time(out: &mut String, ms: i64) {
+pub(crate) fn time(ms: i64) -> String {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (year, month, day) = at.to_calendar_date();
     let (hour, minute, second, millisecond) = at.to_hms_milli();
     let month = u8::from(month);
-    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z");
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
 }
 
 #[cfg(test)]
@@ -215,8 +218,8 @@ mod tests {
             outcome,
             generations: (7, 3),
         };
-        let text = line.to_json();
-        assert_eq!(text.matches('\n').count(), 1);
+        let text = line.begun() + "}";
+        assert!(!text.contains('\n'));
         serde_json::from_str(&text).unwrap()
     }
 

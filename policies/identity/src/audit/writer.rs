@@ -1,16 +1,21 @@
 //! The thread that writes the audit log.
 //!
-//! Lines are written in batches, whole. When the disk is full it keeps what it has and tries again, while
-//! the queue behind it fills up and requests are refused. A file that was moved away (logrotate) is made anew.
+//! Lines are linked to the chain and written in batches, whole. When the disk is full it keeps what it has and
+//! tries again; changes are refused meanwhile, and everything once too much waits. A file that was moved away
+//! (logrotate) is made anew, and begins with a checkpoint.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use super::Message;
+use tokio::sync::oneshot;
+
+use super::chain::{Head, LineKey, Position};
+use super::{Message, State};
 
 const BATCH: usize = 256 * 1024;
 /// How long the first line of a batch waits for others.
@@ -18,80 +23,118 @@ const GATHER_FOR: Duration = Duration::from_millis(4);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How often a stop that cannot write tries before it gives up.
 const ATTEMPTS_AT_THE_END: u32 = 4;
-const LOOK_FOR_ROTATION_EVERY: Duration = Duration::from_secs(1);
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
 
 pub(super) struct Writer {
     path: PathBuf,
     file: File,
+    position: Position,
+    /// Linked lines that are not in the file yet, and how many.
     pending: Vec<u8>,
-    failing: bool,
-    looked_at: Instant,
+    pending_lines: usize,
+    /// Records that are in the file, and perhaps not on the disk.
+    unsynced: Vec<i64>,
+    checkpoint_at: Instant,
+    /// The number of the last checkpoint's line.
+    checkpoint_number: u64,
 }
 
-/// What a batch ended with.
-enum End {
-    Written,
-    Closed,
+/// What the keeper is to do.
+pub(super) struct Tending {
+    /// Records that are in the log durably.
+    pub(super) logged: Vec<i64>,
+    pub(super) due: Option<Due>,
+}
+
+/// A checkpoint that is due: the writer waits for it.
+pub(super) struct Due {
+    /// Number and MAC of the last line, which is durable.
+    pub(super) covers: (u64, Head),
+    /// Where the line of the checkpoint will begin.
+    pub(super) offset: u64,
+    /// Whether it begins a file.
+    pub(super) begins_file: bool,
+    pub(super) answer: oneshot::Sender<Signed>,
+}
+
+/// A checkpoint that is in the metadata.
+pub(super) struct Signed {
+    /// Its line, begun but not ended.
+    pub(super) line: String,
+    /// The key that this and the lines after it are written with.
+    pub(super) key: LineKey,
 }
 
 impl Writer {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self {
+    /// `checkpoint_number`: the number of the line of the last checkpoint.
+    pub(super) fn new(path: &Path, file: File, position: Position, checkpoint_number: u64) -> Self {
+        Self {
             path: path.to_owned(),
-            file: open(path)?,
+            file,
+            position,
             pending: Vec::with_capacity(BATCH),
-            failing: false,
-            looked_at: Instant::now(),
-        })
-    }
-
-    pub(super) fn run(mut self, messages: &Receiver<Message>) {
-        loop {
-            match messages.recv_timeout(LOOK_FOR_ROTATION_EVERY) {
-                Ok(message) => {
-                    // While this thread sleeps instead of listening, nobody has to wake it for each line.
-                    std::thread::park_timeout(GATHER_FOR);
-                    if let End::Closed = self.batch(message, messages) {
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => self.look_for_rotation(),
-                Err(RecvTimeoutError::Disconnected) => return self.finish(),
-            }
+            pending_lines: 0,
+            unsynced: Vec::new(),
+            checkpoint_at: Instant::now(),
+            checkpoint_number,
         }
     }
 
-    fn batch(&mut self, first: Message, messages: &Receiver<Message>) -> End {
-        let mut waiting = Vec::new();
+    pub(super) fn run(mut self, messages: &Receiver<Message>, state: &State) {
+        while let Ok(message) = messages.recv() {
+            if matches!(message, Message::Line(..)) {
+                // While this thread sleeps instead of listening, nobody has to wake it for each line.
+                std::thread::park_timeout(GATHER_FOR);
+            }
+            if !self.batch(message, messages, state) {
+                return;
+            }
+        }
+        self.finish(state);
+    }
+
+    /// Writes what has come; false when the log is closed.
+    fn batch(&mut self, first: Message, messages: &Receiver<Message>, state: &State) -> bool {
+        let mut flushed = Vec::new();
+        let mut tend = None;
         let mut next = Some(first);
-        let mut closed = false;
         while let Some(message) = next.take() {
             match message {
-                Message::Line(line) => self.pending.extend_from_slice(line.as_bytes()),
-                Message::Flush(done) => waiting.push(done),
-                Message::Close => closed = true,
+                Message::Line(record, line) => self.link(record, line),
+                Message::Flush(done) => flushed.push(done),
+                Message::Tend { checkpoint, reply } => tend = Some((checkpoint, reply)),
+                Message::Close => {
+                    self.finish(state);
+                    return false;
+                }
             }
-            if !closed && self.pending.len() < BATCH {
+            if tend.is_none() && self.pending.len() < BATCH {
                 next = messages.try_recv().ok();
             }
         }
-        if closed {
-            self.finish();
-            drop(waiting);
-            return End::Closed;
-        }
-        if self.looked_at.elapsed() >= LOOK_FOR_ROTATION_EVERY {
-            self.look_for_rotation();
-        }
-        while !self.write() {
+        while !self.write(state) {
+            // The keeper has other things to do, and will ask again.
+            tend = None;
             std::thread::park_timeout(RETRY_AFTER);
         }
-        drop(waiting);
-        End::Written
+        drop(flushed);
+        if let Some((checkpoint, reply)) = tend {
+            self.tend(checkpoint, reply, state);
+        }
+        true
+    }
+
+    fn link(&mut self, record: Option<i64>, mut line: String) {
+        if let Some(record) = record {
+            line.push_str(&change_member(record));
+            self.unsynced.push(record);
+        }
+        self.position.link(&mut self.pending, &line);
+        self.pending_lines += 1;
     }
 
     /// Writes what is pending; false when something is left.
-    fn write(&mut self) -> bool {
+    fn write(&mut self, state: &State) -> bool {
         let mut written = 0;
         let result = loop {
             if written == self.pending.len() {
@@ -105,17 +148,22 @@ impl Writer {
             }
         };
         self.pending.drain(..written);
+        if self.pending.is_empty() {
+            state.waiting.fetch_sub(self.pending_lines, Ordering::Relaxed);
+            self.pending_lines = 0;
+        }
+        let failing = state.failing.load(Ordering::Relaxed);
         match result {
-            Ok(()) if self.failing => {
-                self.failing = false;
+            Ok(()) if failing => {
+                state.failing.store(false, Ordering::Release);
                 tracing::info!("the audit log is written again");
             }
-            Err(error) if !self.failing => {
-                self.failing = true;
+            Err(error) if !failing => {
+                state.failing.store(true, Ordering::Release);
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     path = %self.path.display(),
-                    "the audit log cannot be written; requests are refused once its queue is full"
+                    "the audit log cannot be written; changes are refused"
                 );
             }
             Ok(()) | Err(_) => {}
@@ -123,9 +171,57 @@ impl Writer {
         self.pending.is_empty()
     }
 
-    fn finish(&mut self) {
+    /// Tells the keeper what is durable, and waits for the checkpoint where one is due.
+    fn tend(&mut self, checkpoint: bool, reply: oneshot::Sender<Tending>, state: &State) {
+        let moved = self.is_moved_away();
+        let lines_since = self.position.number > self.checkpoint_number;
+        let due = moved || (lines_since && (checkpoint || self.checkpoint_at.elapsed() >= CHECKPOINT_EVERY));
+        let mut tending = Tending { logged: Vec::new(), due: None };
+        if (due || !self.unsynced.is_empty()) && !self.sync() {
+            let _ = reply.send(tending);
+            return;
+        }
+        tending.logged = std::mem::take(&mut self.unsynced);
+        let file = match moved {
+            true => open(&self.path).ok(),
+            false => self.file.try_clone().ok(),
+        };
+        let offset = file.as_ref().and_then(|file| file.metadata().ok()).map(|metadata| metadata.len());
+        let (true, Some(file), Some(offset)) = (due, file, offset) else {
+            let _ = reply.send(tending);
+            return;
+        };
+        let (answer, signed) = oneshot::channel();
+        let covers = (self.position.number, self.position.head);
+        tending.due = Some(Due { covers, offset, begins_file: offset == 0, answer });
+        if reply.send(tending).is_err() {
+            return;
+        }
+        // Without an answer the metadata did not take it, and the chain goes on as it was.
+        let Ok(signed) = signed.blocking_recv() else { return };
+        self.file = file;
+        self.position.key = signed.key;
+        self.link(None, signed.line);
+        // Nobody took room for it.
+        state.waiting.fetch_add(1, Ordering::Relaxed);
+        self.checkpoint_at = Instant::now();
+        self.checkpoint_number = self.position.number;
+        if self.write(state) {
+            self.sync();
+        }
+    }
+
+    fn sync(&self) -> bool {
+        let synced = self.file.sync_data();
+        if let Err(error) = &synced {
+            tracing::error!(error = error as &dyn std::error::Error, "the audit log could not be synced");
+        }
+        synced.is_ok()
+    }
+
+    fn finish(&mut self, state: &State) {
         for attempt in 1..=ATTEMPTS_AT_THE_END {
-            if self.write() {
+            if self.write(state) {
                 break;
             }
             if attempt < ATTEMPTS_AT_THE_END {
@@ -136,24 +232,24 @@ impl Writer {
             let lines = self.pending.iter().filter(|byte| **byte == b'\n').count();
             tracing::error!(lines, "audit lines are lost: the log cannot be written");
         }
-        if let Err(error) = self.file.sync_data() {
-            tracing::error!(error = &error as &dyn std::error::Error, "the audit log could not be synced");
-        }
+        self.sync();
     }
 
-    fn look_for_rotation(&mut self) {
-        self.looked_at = Instant::now();
-        let same = match (std::fs::metadata(&self.path), self.file.metadata()) {
-            (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
-            (Err(_), _) => false,
-            (Ok(_), Err(_)) => true,
-        };
-        if !same && let Ok(file) = open(&self.path) {
-            self.file = file;
+    fn is_moved_away(&self) -> bool {
+        match (std::fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(there), Ok(ours)) => (there.dev(), there.ino()) != (ours.dev(), ours.ino()),
+            (Err(_), _) => true,
+            (Ok(_), Err(_)) => false,
         }
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+/// The member by which a record of a change is known in the log.
+pub(super) fn change_member(record: i64) -> String {
+    format!(",\"change\":{record}")
+}
+
+/// Opens the log for appending, creating it with mode 0600.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).read(true).mode(0o600).open(path)
 }

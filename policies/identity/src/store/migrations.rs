@@ -4,10 +4,12 @@ use registry_sql::Migration;
 
 pub(crate) const NAMESPACE: &str = "identity";
 
-pub(crate) static MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "principals, policies, credentials",
-    sql: "
+pub(crate) static MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "principals, policies, credentials", sql: PRINCIPALS },
+    Migration { version: 2, name: "chains of the audit log", sql: AUDIT },
+];
+
+const PRINCIPALS: &str = "
 CREATE TABLE identity_account (
     id BIGINT PRIMARY KEY,
     account_id TEXT NOT NULL,
@@ -127,5 +129,26 @@ CREATE TABLE identity_token_keys (
     created_ms BIGINT NOT NULL,
     secret BLOB NOT NULL
 );
-",
-}];
+";
+
+const AUDIT: &str = "
+CREATE TABLE identity_audit_chains (
+    chain TEXT PRIMARY KEY,
+    number BIGINT NOT NULL,
+    checkpoint TEXT NOT NULL,
+    file_offset BIGINT NOT NULL,
+    keys BLOB NOT NULL
+);
+CREATE TABLE identity_audit_anchors (
+    chain TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    checkpoint TEXT NOT NULL,
+    PRIMARY KEY (chain, number)
+);
+CREATE TABLE identity_audit_outbox (
+    chain TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    line TEXT NOT NULL,
+    PRIMARY KEY (chain, number)
+);
+";
