@@ -191,12 +191,12 @@ async fn bytes_of_further_records_are_guarded() {
 }
 
 #[tokio::test]
-#[ignore = "the long form: four million flips of 64 KiB take a minute"]
+#[ignore = "long: twelve million flips of 64 KiB take minutes"]
 async fn every_bit_of_every_record_is_guarded() {
     for len in SIZES {
         flip_records(len, |_, _| 0xff).await;
     }
-    flip_records((1 << 20) + 1, |_, offset| 1 << (offset % 8)).await;
+    flip_records((1 << 20) + 1, |_, _| 0xff).await;
 }
 
 #[tokio::test]
