@@ -46,8 +46,11 @@ pub(crate) async fn open(
     let write_quorum = settings.config.write_quorum;
     let replicas = open_replicas(&metadata, places.as_ref(), &locations, write_quorum, clock.now_ms());
     let content = ContentStore::new(replicas.await.context("replicas and write_quorum")?, keys);
-    let config =
-        RegistryConfig { require_contents: !settings.config.sparse_manifests, ..RegistryConfig::default() };
+    let config = RegistryConfig {
+        require_contents: !settings.config.sparse_manifests,
+        deletion_lock: Some(settings.deletion_lock()),
+        ..RegistryConfig::default()
+    };
     let opened = Registry::open(metadata, content, Arc::clone(sealer), clock.clone(), config).await;
     let registry = opened.context("cannot open the registry")?;
     let config = UpkeepConfig {
@@ -60,12 +63,20 @@ pub(crate) async fn open(
     Ok((registry, upkeep))
 }
 
-/// Follows the replicas, repairs copies, and walks over everything.
-pub(crate) fn spawn_upkeep(upkeep: &Upkeep, shutdown: &Shutdown) {
+/// Follows replicas and keys, wraps keys anew, repairs copies, and walks over everything.
+pub(crate) fn spawn_upkeep(registry: &Registry, upkeep: &Upkeep, shutdown: &Shutdown) {
     let following = upkeep.clone();
     worker::spawn("follow_replicas", LOOK, shutdown, move || {
         let upkeep = following.clone();
         async move { upkeep.sync_replicas().await }
+    });
+    let wrapping = registry.clone();
+    worker::spawn("follow_keys", LOOK, shutdown, move || {
+        let registry = wrapping.clone();
+        async move {
+            registry.follow_keys().await?;
+            registry.rewrap_keys().await.map(drop)
+        }
     });
     let repairing = (upkeep.clone(), shutdown.clone());
     worker::spawn("repair_copies", LOOK, shutdown, move || {
