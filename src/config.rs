@@ -13,6 +13,8 @@ use serde::Deserialize;
 
 use crate::arguments::ServeArguments;
 use crate::listen::{Listen, Tls, TlsMode};
+use crate::peers;
+use crate::places::{Replica, S3Settings};
 
 /// The keys of the configuration file. Unknown ones are errors; each top-level key can be set by
 /// an environment variable `BERTH_<KEY>`, which wins over the file.
@@ -45,12 +47,21 @@ pub(crate) struct Config {
     pub(crate) database: Option<SecretString>,
     /// That every server sees the folders among `replicas`, on a file system that they share.
     pub(crate) shared_filesystem: bool,
+    /// `ADDRESS:PORT` for the other servers of this database, by mutual TLS.
+    pub(crate) peer_listen: Option<String>,
+    /// `HOST:PORT` where the other servers reach `peer_listen`; the default is its address.
+    pub(crate) peer_advertise: Option<String>,
     /// Folder of the keys that seal everything; in no backup.
     pub(crate) key_dir: Option<PathBuf>,
     /// Folder of policy files to publish and to watch.
     pub(crate) policy_dir: Option<PathBuf>,
     /// Places that each hold a whole copy of the content; the default is one, `DIR/content`.
-    pub(crate) replicas: Vec<String>,
+    pub(crate) replicas: Vec<Replica>,
+    /// The S3 service of replicas `s3://BUCKET/PREFIX` that name none of their own.
+    pub(crate) s3: S3Settings,
+    /// Its credentials, where `s3` holds none: so that an environment can hold them.
+    pub(crate) s3_access_key_id: Option<String>,
+    pub(crate) s3_secret_access_key: Option<SecretString>,
     /// How many copies must be durable before a push is acknowledged; the default is a majority.
     pub(crate) write_quorum: Option<usize>,
     /// How fast scrub reads, MiB a second over all replicas; 0 is no bound.
@@ -90,9 +101,14 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             database: None,
             shared_filesystem: false,
+            peer_listen: None,
+            peer_advertise: None,
             key_dir: None,
             policy_dir: None,
             replicas: Vec::new(),
+            s3: S3Settings::default(),
+            s3_access_key_id: None,
+            s3_secret_access_key: None,
             write_quorum: None,
             scrub_rate: 32,
             scrub_interval: 30 * 24 * 3600,
@@ -139,7 +155,12 @@ impl Settings {
 
     /// What other servers of the installation could not reach is refused.
     fn check_sharing(&self) -> Result<()> {
-        let Some(url) = &self.config.database else { return Ok(()) };
+        let Some(url) = &self.config.database else {
+            if self.config.peer_listen.is_some() {
+                bail!("peer_listen is for several servers: set database = \"postgres://…\" too");
+            }
+            return Ok(());
+        };
         if !["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme)) {
             bail!("database: postgres://USER:PASSWORD@HOST/DATABASE is expected");
         }
@@ -151,6 +172,11 @@ impl Settings {
             );
         }
         Ok(())
+    }
+
+    /// Where other servers are listened to.
+    pub(crate) fn peer_listen(&self) -> Result<Option<SocketAddr>> {
+        self.config.peer_listen.as_deref().map(peers::parse_listen).transpose()
     }
 
     pub(crate) fn key_dir(&self) -> PathBuf {
@@ -165,13 +191,19 @@ impl Settings {
     /// The SQLite file of an installation that was served before.
     pub(crate) fn existing_database(&self) -> Result<PathBuf> {
         if self.config.database.is_some() {
-            bail!("the database is a PostgreSQL: back it up with its own means, and the replicas with theirs");
+            bail!(
+                "the database is a PostgreSQL: back it up with its own means, and the replicas with theirs"
+            );
         }
         let path = self.data.join("berth.db");
         if !path.exists() {
             bail!("{} does not exist: there is nothing to back up", path.display());
         }
         Ok(path)
+    }
+
+    pub(crate) fn audit_log(&self) -> PathBuf {
+        self.data.join("audit.log")
     }
 
     pub(crate) fn policy_dir(&self) -> PathBuf {
@@ -189,7 +221,7 @@ impl Settings {
         if self.config.replicas.is_empty() {
             vec![self.data.join("content").to_string_lossy().into_owned()]
         } else {
-            self.config.replicas.clone()
+            self.config.replicas.iter().map(|replica| replica.location().to_owned()).collect()
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use policies_identity::files::PolicyWatch;
 use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, Sts};
-use registry::{Access, BerthQuotas, BerthRecovery, Ecr, Oci, Tokens};
+use registry::{Access, BerthQuotas, BerthRecovery, BerthStore, Ecr, Oci, Tokens};
 use registry_blob::Domain;
 use registry_core::Registry;
 use registry_runtime::listener::{self, Limits};
@@ -34,6 +34,7 @@ use crate::health;
 use crate::images::RegistryImages;
 use crate::listen::Bound;
 use crate::names::Names;
+use crate::peers;
 use crate::storage::{SharedKeys, Storage};
 
 /// Key domain and epoch of what is sealed in metadata.
@@ -96,6 +97,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
         settings.config.advertise.as_deref(),
         &settings.config.registry_names,
         bound.ports(),
+        certificate::names(&settings)?,
         settings.account_id.clone(),
     );
     let images = Arc::new(RegistryImages { registry: registry.clone(), names });
@@ -106,6 +108,10 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     config.ca_fingerprint = ca.as_ref().map(|ca| ca.fingerprint().hex());
     config.ca_certificate = ca.map(|ca| ca.pem());
     config.lease = Duration::from_secs(settings.config.instance_lease);
+    let place = peers::Place::take(&settings, &database, &sealer, &clock).await?;
+    if settings.config.database.is_some() {
+        config.peer_address = Some(place.as_ref().map(|place| place.address.clone()).unwrap_or_default());
+    }
     let scheduler = Scheduler::open(
         database.clone(),
         Arc::clone(&sealer),
@@ -145,25 +151,48 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
             Arc::new(berth_identity),
             Arc::new(BerthQuotas::new(registry.clone())),
             Arc::new(BerthRecovery::new(registry.clone())),
+            Arc::new(BerthStore::new(registry.clone(), upkeep.clone())),
         ],
         query: vec![Arc::new(Sts::new(identity.clone())), Arc::new(Iam)],
     };
     if let Some(per_second) = NonZeroU32::new(settings.config.requests_per_principal) {
         identity.limit_principals(per_second);
     }
+    let of_peers = Services {
+        identity: identity.clone(),
+        json: vec![scheduler.ecs_api(), scheduler.berth_api()],
+        query: Vec::new(),
+    };
+    let of_peers = dispatch::service_router(of_peers).merge(scheduler.router());
+    let of_peers = peers::router(identity.clone(), clock.clone(), of_peers);
     let front = Front {
+        identity: identity.clone(),
         clock,
         trusted_proxies: settings.config.trusted_proxies.clone(),
         throttle: NonZeroU32::new(settings.config.requests_per_address).map(Throttle::new),
     };
     let router = oci.router().merge(tokens.router()).merge(scheduler.router());
     let router = router.merge(certificate::router(certificate.clone()));
-    let router = dispatch::router(front, services, router, ready.clone());
+    let (peer_door, caller) = place.map(peers::Place::serve).transpose()?.unzip();
+    let passing = settings.config.database.is_some().then(|| {
+        Arc::new(peers::Peers {
+            leader: scheduler.leader(),
+            caller,
+            identity: identity.clone(),
+            shutdown: shutdown.clone(),
+        })
+    });
+    let router = dispatch::router(front, services, router, ready.clone(), passing);
     let limits = Limits {
         grace: Duration::from_secs(settings.config.shutdown_grace),
         shared_addresses: settings.config.trusted_proxies.clone(),
         ..Limits::default()
     };
+    if let Some((listener, transport)) = peer_door {
+        // Few addresses, each of which speaks for many clients.
+        let limits = Limits { connections_per_address: usize::MAX, ..limits.clone() };
+        tokio::spawn(listener::serve_all(vec![listener], transport, of_peers, limits, shutdown.clone()));
+    }
     let listener = listener::serve_all(bound.listeners, transport, router, limits, shutdown.clone());
     let listener = tokio::spawn(listener);
     if let Some(certificate) = &certificate {
@@ -272,7 +301,7 @@ pub(crate) fn identity_config(settings: &Settings) -> Result<IdentityConfig> {
         region: settings.region.clone(),
         bootstrap: settings.bootstrap()?,
         credentials_file: Some(settings.data.join("credentials")),
-        audit_log: settings.data.join("audit.log"),
+        audit_log: settings.audit_log(),
         clock_skew_ms: IdentityConfig::DEFAULT_CLOCK_SKEW_MS,
     })
 }

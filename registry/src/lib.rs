@@ -4,7 +4,8 @@
 //! did not allow.
 
 mod access;
+pub mod backup;
 mod http;
 
 pub use access::Access;
-pub use http::{BerthQuotas, Ecr, Oci, Tokens};
+pub use http::{BerthQuotas, BerthRecovery, Ecr, Oci, Tokens};

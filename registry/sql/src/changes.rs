@@ -20,6 +20,7 @@ mod standing;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use files::holds_change_log;
 pub(crate) use log::ChangeLog;
 pub(crate) use log::note_unlogged;
 pub(crate) use record::{Kind, Mark, Recording};

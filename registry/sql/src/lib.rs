@@ -25,7 +25,7 @@ mod writer;
 pub use companion::{Companion, accompanied};
 pub use changes::{
     ChangeLogConfig, ChangeLogStatus, FrameSeal, LogFile, LogReplica, LogSeal, LogSource, ReplicaCheck,
-    ReplicaLogStatus, RestoredDatabase, restore_sqlite,
+    ReplicaLogStatus, RestoredDatabase, holds_change_log, restore_sqlite,
 };
 pub use copy::{check_sqlite, copy_sqlite};
 pub use database::Database;

@@ -22,6 +22,11 @@ pub(super) fn folder(root: &Path) -> PathBuf {
     root.join(FOLDER)
 }
 
+/// Whether the folder of a replica holds the changes of a database. Blocks.
+pub fn holds_change_log(root: &Path) -> bool {
+    list(root, LogFile::Snapshot).is_ok_and(|found| !found.is_empty())
+}
+
 /// Where a file belongs: logs and snapshots sort by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {

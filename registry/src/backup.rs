@@ -1,0 +1,66 @@
+//! Backup and restore: everything but the keys in one sealed file, and back onto an empty directory.
+//!
+//! A backup is one moment of the database and every object that it names. Objects never change, so they are
+//! copied while the server serves; only their deletion is held up. Invariant: a restore makes nothing live
+//! before all of it has been read, opened and checked.
+
+mod archive;
+mod changes;
+mod create;
+mod error;
+mod restore;
+mod staging;
+
+use serde::{Deserialize, Serialize};
+
+pub use changes::{RestoreChanges, RestoredChanges};
+pub use create::{BackupReport, NewBackup};
+pub use error::BackupError;
+pub use restore::{Restore, RestoreReport, SchemaCheck};
+
+/// Layout of what is inside the sealed stream. A newer one is refused.
+const FORMAT: u32 = 1;
+const MANIFEST: &str = "manifest.json";
+const DATABASE: &str = "berth.db";
+const POLICIES: &str = "policies/";
+/// Files of the data directory that are kept beside the database, where they are there.
+const BESIDE: [&str; 2] = ["credentials", "audit.log"];
+
+/// The first file of a backup: what it is of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupManifest {
+    pub format: u32,
+    /// Release that wrote it.
+    pub berth: String,
+    pub installation: String,
+    /// Milliseconds since the Unix epoch.
+    pub created_at_ms: i64,
+    pub account_id: String,
+    pub region: String,
+    /// Version of each namespace of the database.
+    pub schemas: std::collections::BTreeMap<String, u32>,
+    /// Objects that the database names, and their bytes.
+    pub objects: u64,
+    pub object_bytes: u64,
+}
+
+/// How far it is; told often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub phase: Phase,
+    pub done_bytes: u64,
+    /// 0 when it is not known.
+    pub total_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Database,
+    Content,
+    Checking,
+}
+
+/// Told of progress, from the task that works.
+pub type Report<'a> = &'a mut (dyn FnMut(Progress) + Send);
+

@@ -1,0 +1,413 @@
+//! Bringing a backup back onto an empty directory.
+//!
+//! Everything is written beside its place first; only when all of it was read, opened and found to fit together
+//! does it get its names, the database last: a directory without it is none yet. Invariant: after an error
+//! nothing is left but empty folders.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use registry_blob::{BlobStore, FileId, ReplicaId};
+use registry_core::Places;
+use registry_metadata::adoption::{self, Restored};
+use registry_metadata::{Metadata, blobs};
+use registry_runtime::{RecoveryKey, SealedReader, StreamError, StreamKey, StreamKind};
+use registry_sql::{Database, Error as SqlError, check_sqlite};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::archive::{self, Counts, Part};
+use super::error::BackupError;
+use super::staging::{Scratch, is_empty, publish};
+use super::{BESIDE, BackupManifest, DATABASE, FORMAT, MANIFEST, POLICIES, Phase, Progress, Report};
+
+/// Objects up to this size are written many at a time: each costs a sync.
+const SMALL: u64 = 1 << 20;
+const AT_ONCE: usize = 16;
+/// Key rows read at once.
+const PAGE: u32 = 500;
+
+/// Whether this release can open what a database holds, asked of every room.
+#[async_trait]
+pub trait SchemaCheck: Send + Sync {
+    /// # Errors
+    /// [`SqlError::SchemaNewer`] names both versions.
+    async fn check(&self, database: &Database) -> Result<(), SqlError>;
+}
+
+/// What is restored, and where to.
+pub struct Restore<'a> {
+    pub from: &'a Path,
+    pub data: &'a Path,
+    pub policies: &'a Path,
+    pub key_dir: &'a Path,
+    /// Written into `key_dir`; `None` when that holds the keys already.
+    pub recovery_key: Option<&'a RecoveryKey>,
+    pub key: &'a StreamKey,
+    pub places: &'a dyn Places,
+    /// The replicas to be filled; those in folders must be empty.
+    pub locations: &'a [String],
+    pub schema: &'a dyn SchemaCheck,
+    pub now_ms: i64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreReport {
+    pub data: PathBuf,
+    #[serde(flatten)]
+    pub backup: BackupManifest,
+    /// Objects that no replica held whole when the backup was made.
+    pub missing_objects: u64,
+}
+
+/// What has been written so far, none of it in its place.
+struct Staged {
+    scratch: Scratch,
+    /// The folders of replicas, and where their objects are staged.
+    roots: Vec<(PathBuf, Scratch)>,
+    stores: Vec<Arc<dyn BlobStore>>,
+    objects: HashMap<FileId, u64>,
+    manifest: Option<BackupManifest>,
+    counts: Option<Counts>,
+    running: JoinSet<Result<(), BackupError>>,
+}
+
+impl Restore<'_> {
+    /// Restores everything, or nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the backup, the key or the directory.
+    pub async fn run(&self, report: Report<'_>) -> Result<RestoreReport, BackupError> {
+        self.check_targets()?;
+        let file = File::open(self.from).map_err(BackupError::file(self.from))?;
+        let sealed = |source| match source {
+            StreamError::NotOne => BackupError::NotBackup { path: self.from.to_owned() },
+            source => BackupError::Sealed { path: self.from.to_owned(), source },
+        };
+        let total_bytes = file.metadata().map_err(BackupError::file(self.from))?.len();
+        let input = SealedReader::new(BufReader::with_capacity(1 << 20, file), self.key, StreamKind::Backup);
+        let mut parts = archive::read(input.map_err(sealed)?);
+        let made = self.missing_folders();
+        let restored = self.stage_and_publish(&mut parts, total_bytes, report).await;
+        if restored.is_err() {
+            for folder in made.iter().rev() {
+                // Not empty means that somebody else uses it by now.
+                drop(std::fs::remove_dir(folder));
+            }
+        }
+        restored
+    }
+
+    async fn stage_and_publish(
+        &self,
+        parts: &mut mpsc::Receiver<io::Result<Part>>,
+        total_bytes: u64,
+        report: Report<'_>,
+    ) -> Result<RestoreReport, BackupError> {
+        let mut staged = self.stage().await?;
+        self.receive(parts, &mut staged, total_bytes, report).await?;
+        let (manifest, counts) = self.check(&mut staged, total_bytes, report).await?;
+        self.publish(&staged)?;
+        Ok(RestoreReport { data: self.data.to_owned(), backup: manifest, missing_objects: counts.missing })
+    }
+
+    fn check_targets(&self) -> Result<(), BackupError> {
+        for path in std::iter::once(self.data).chain(self.folders()) {
+            if !is_empty(path, self.key_dir)? {
+                return Err(BackupError::NotEmpty { path: path.to_owned() });
+            }
+        }
+        if let Some(key) = self.recovery_key {
+            key.check(self.key_dir)?;
+        }
+        Ok(())
+    }
+
+    /// The folders that this restore makes, outermost first.
+    fn missing_folders(&self) -> Vec<PathBuf> {
+        let wanted = std::iter::once(self.data).chain(self.folders());
+        wanted.filter(|path| !path.exists()).map(Path::to_owned).collect()
+    }
+
+    /// The locations that are folders.
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.locations.iter().map(Path::new).filter(|location| location.is_absolute())
+    }
+
+    async fn stage(&self) -> Result<Staged, BackupError> {
+        let scratch = Scratch::make(&self.data.join(".restore"))?;
+        let (mut roots, mut stores) = (Vec::new(), Vec::new());
+        for (number, location) in self.locations.iter().enumerate() {
+            let id = ReplicaId::new(&format!("replica{number}"));
+            // A bucket has no place beside: objects that no row names do no harm in it.
+            let mut staging = location.clone();
+            if Path::new(location).is_absolute() {
+                let root = Scratch::make(&Path::new(location).join(".restore"))?;
+                staging = root.path().to_string_lossy().into_owned();
+                roots.push((PathBuf::from(location), root));
+            }
+            self.places.initialize(&staging, &id).await?;
+            stores.push(self.places.open(&staging, &id)?);
+        }
+        Ok(Staged {
+            scratch,
+            roots,
+            stores,
+            objects: HashMap::new(),
+            manifest: None,
+            counts: None,
+            running: JoinSet::new(),
+        })
+    }
+
+    async fn receive(
+        &self,
+        parts: &mut mpsc::Receiver<io::Result<Part>>,
+        staged: &mut Staged,
+        total_bytes: u64,
+        report: Report<'_>,
+    ) -> Result<(), BackupError> {
+        let mut done_bytes = 0;
+        while let Some(part) = self.next(parts).await? {
+            match part {
+                Part::File { name, mode, len } => {
+                    let bytes = self.file(parts, staged, &name, mode, len).await?;
+                    done_bytes += bytes;
+                }
+                Part::Object { file_id, len } => {
+                    self.object(parts, staged, file_id, len).await?;
+                    done_bytes += len;
+                }
+                Part::End(counts) => staged.counts = Some(counts),
+                Part::Chunk(_) => return Err(incomplete("bytes that belong to nothing")),
+            }
+            report(Progress { phase: Phase::Content, done_bytes, total_bytes });
+        }
+        while let Some(written) = staged.running.join_next().await {
+            written.map_err(|_| BackupError::Panicked)??;
+        }
+        Ok(())
+    }
+
+    async fn next(&self, parts: &mut mpsc::Receiver<io::Result<Part>>) -> Result<Option<Part>, BackupError> {
+        parts
+            .recv()
+            .await
+            .transpose()
+            .map_err(|error| BackupError::Sealed { path: self.from.to_owned(), source: error.into() })
+    }
+
+    async fn chunk(&self, parts: &mut mpsc::Receiver<io::Result<Part>>) -> Result<Vec<u8>, BackupError> {
+        match self.next(parts).await? {
+            Some(Part::Chunk(bytes)) => Ok(bytes),
+            _ => Err(incomplete("a part is shorter than it says")),
+        }
+    }
+
+    async fn file(
+        &self,
+        parts: &mut mpsc::Receiver<io::Result<Part>>,
+        staged: &mut Staged,
+        name: &str,
+        mode: u32,
+        len: u64,
+    ) -> Result<u64, BackupError> {
+        if name == MANIFEST {
+            let mut text = Vec::new();
+            while (text.len() as u64) < len {
+                text.extend(self.chunk(parts).await?);
+            }
+            staged.manifest = Some(manifest(&text)?);
+            return Ok(len);
+        }
+        let known = name == DATABASE || BESIDE.contains(&name) || name.starts_with(POLICIES);
+        let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if staged.manifest.is_none() || !known || !plain {
+            return Err(incomplete("a file that does not belong into a backup"));
+        }
+        let path = staged.scratch.path().join(name);
+        let failed = || BackupError::file(&path);
+        if let Some(folder) = path.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed())?;
+        }
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
+        let mut file = file.map_err(failed())?;
+        let mut left = len;
+        while left > 0 {
+            let chunk = self.chunk(parts).await?;
+            left = left.saturating_sub(chunk.len() as u64);
+            file.write_all(&chunk).map_err(failed())?;
+        }
+        file.sync_all().map_err(failed())?;
+        Ok(len)
+    }
+
+    async fn object(
+        &self,
+        parts: &mut mpsc::Receiver<io::Result<Part>>,
+        staged: &mut Staged,
+        file_id: FileId,
+        len: u64,
+    ) -> Result<(), BackupError> {
+        staged.objects.insert(file_id, len);
+        let mut left = len;
+        if len <= SMALL {
+            let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+            while left > 0 {
+                let chunk = self.chunk(parts).await?;
+                left = left.saturating_sub(chunk.len() as u64);
+                bytes.extend(chunk);
+            }
+            if staged.running.len() >= AT_ONCE
+                && let Some(written) = staged.running.join_next().await
+            {
+                written.map_err(|_| BackupError::Panicked)??;
+            }
+            let (stores, bytes) = (staged.stores.clone(), Bytes::from(bytes));
+            staged.running.spawn(async move {
+                for store in stores {
+                    store.create(file_id).await?.commit(bytes.clone()).await?;
+                }
+                Ok(())
+            });
+            return Ok(());
+        }
+        let mut writers = Vec::with_capacity(staged.stores.len());
+        for store in &staged.stores {
+            writers.push(store.create(file_id).await?);
+        }
+        while left > 0 {
+            let chunk = Bytes::from(self.chunk(parts).await?);
+            left = left.saturating_sub(chunk.len() as u64);
+            for writer in &mut writers {
+                writer.append(chunk.clone()).await?;
+            }
+        }
+        for writer in writers {
+            writer.commit(Bytes::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether what was read fits together, and this release can serve it. Marks it as restored.
+    async fn check(
+        &self,
+        staged: &mut Staged,
+        total_bytes: u64,
+        report: Report<'_>,
+    ) -> Result<(BackupManifest, Counts), BackupError> {
+        report(Progress { phase: Phase::Checking, done_bytes: total_bytes, total_bytes });
+        let manifest = staged.manifest.take().ok_or_else(|| incomplete("it does not say what it is of"))?;
+        let counts = staged.counts.ok_or_else(|| incomplete("its end is missing"))?;
+        let path = staged.scratch.path().join(DATABASE);
+        if !path.exists() {
+            return Err(incomplete("the database is missing"));
+        }
+        let of_check = path.clone();
+        let sound = tokio::task::spawn_blocking(move || check_sqlite(&of_check)).await;
+        sound.map_err(|_| BackupError::Panicked)??;
+        let database = Database::open_sqlite(&path).await?;
+        let checked = self.check_database(&database, &manifest, staged, counts).await;
+        database.close().await;
+        checked?;
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(BackupError::file(&path))?;
+        Ok((manifest, counts))
+    }
+
+    async fn check_database(
+        &self,
+        database: &Database,
+        manifest: &BackupManifest,
+        staged: &Staged,
+        counts: Counts,
+    ) -> Result<(), BackupError> {
+        let newer = |source| match source {
+            source @ (SqlError::SchemaNewer { .. } | SqlError::SchemaChanged { .. }) => {
+                BackupError::Schema { berth: manifest.berth.clone(), source }
+            }
+            source => BackupError::Database(source),
+        };
+        self.schema.check(database).await.map_err(newer)?;
+        let mut missing = 0;
+        let mut after = Vec::new();
+        loop {
+            let page = database.read(move |tx| blobs::objects_after(tx, &after, PAGE)).await;
+            let page = page.map_err(BackupError::Metadata)?;
+            for object in &page {
+                match staged.objects.get(&FileId::from_bytes(object.key.file_id)) {
+                    Some(len) if *len == object.key.object_len => {}
+                    Some(_) => return Err(incomplete("an object has another length than its row says")),
+                    None => missing += 1,
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE as usize => after = last.key.file_id.to_vec(),
+                _ => break,
+            }
+        }
+        if missing != counts.missing {
+            return Err(incomplete("objects that the database names are missing"));
+        }
+        let restored = Restored {
+            at_ms: self.now_ms,
+            source: format!("backup {} of {}", self.from.display(), manifest.created_at_ms),
+        };
+        let metadata = Metadata::open(database.clone()).await?;
+        metadata
+            .write(move |tx| {
+                adoption::forget_replicas(tx)?;
+                adoption::note_restored(tx, &restored)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Gives everything its place: the database last, and with it the directory counts.
+    fn publish(&self, staged: &Staged) -> Result<(), BackupError> {
+        for (folder, root) in &staged.roots {
+            publish(root.path(), folder)?;
+        }
+        let policies = staged.scratch.path().join(POLICIES);
+        if policies.exists() && is_empty(self.policies, self.key_dir)? {
+            publish(&policies, self.policies)?;
+        }
+        if let Some(key) = self.recovery_key {
+            key.install(self.key_dir)?;
+        }
+        for name in BESIDE.iter().chain(&[DATABASE]) {
+            let (from, to) = (staged.scratch.path().join(name), self.data.join(name));
+            if from.exists() {
+                std::fs::rename(&from, &to).map_err(BackupError::file(&to))?;
+            }
+            registry_runtime::durable::sync_directory(self.data).map_err(BackupError::file(self.data))?;
+        }
+        Ok(())
+    }
+}
+
+fn manifest(text: &[u8]) -> Result<BackupManifest, BackupError> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        format: u32,
+        berth: String,
+    }
+    let malformed = |_| incomplete("it does not say what it is of");
+    let head: Head = serde_json::from_slice(text).map_err(malformed)?;
+    if head.format > FORMAT {
+        return Err(BackupError::Newer { found: head.format, berth: head.berth, supported: FORMAT });
+    }
+    serde_json::from_slice(text).map_err(malformed)
+}
+
+fn incomplete(what: &str) -> BackupError {
+    BackupError::Incomplete { what: what.to_owned() }
+}
