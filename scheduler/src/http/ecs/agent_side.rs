@@ -27,7 +27,9 @@ const ZONE: &str = "ecs.availability-zone";
 const MOST_ATTRIBUTES: usize = 300;
 
 pub(super) fn discover_poll_endpoint(core: &Core, request: Request<'_>) -> Result<Value, AwsError> {
-    let endpoint = request.ctx.base_url(core.config.advertise.as_deref());
+    // Whoever is no host asks for the sake of one, which may be elsewhere.
+    let elsewhere = core.config.endpoint.clone().filter(|_| request.caller.instance().is_none());
+    let endpoint = elsewhere.or_else(|| request.ctx.base_url(core.config.advertise.as_deref()));
     let endpoint = endpoint.ok_or_else(|| invalid("The request names no host to come back to."))?;
     let response = DiscoverPollEndpointResponse {
         telemetry_endpoint: endpoint.clone(),
