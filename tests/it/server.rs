@@ -67,7 +67,7 @@ fn second_server_on_the_same_data_is_refused() {
 fn plain_http_off_loopback_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let mut command = Server::start().berth(["serve", "--listen", "0.0.0.0:0"]);
-    command.env("BERTH_DATA", data.path());
+    command.env("BERTH_DATA", data.path()).env("BERTH_TLS", "off");
     let error = try_run(&mut command).unwrap_err();
     assert!(error.contains("plain_http"), "{error}");
 }
@@ -125,6 +125,9 @@ fn help_teaches_every_command() {
         vec!["policy", "simulate", "--help"],
         vec!["deploy", "--help"],
         vec!["admin", "reset", "--help"],
+        vec!["trust", "--help"],
+        vec!["profile", "install", "--help"],
+        vec!["profile", "remove", "--help"],
     ] {
         let mut command = Command::new(server.berth([]).get_program());
         let help = run(command.args(&args));
