@@ -20,7 +20,7 @@ main() {
     mkdir -p "$dist"
     install -m 0755 "$binary" "$dist/$name"
     make_image "$dist/$name" "$version"
-    docker save "$image:$version" | gzip -n >"$dist/$name.image.tar.gz"
+    docker save "$image:$version" "$image:latest" | gzip -n >"$dist/$name.image.tar.gz"
     (cd "$dist" && sha256sum "$name" "$name.image.tar.gz" >SHA256SUMS)
     say "made in $dist, and the image $image:$version in this machine's Docker:"
     cat "$dist/SHA256SUMS"

@@ -36,7 +36,7 @@ tools() {
         podman buildah skopeo fuse-overlayfs crun iptables iproute2
     if [ -n "$all" ]; then
         # The benchmarks start it themselves; Debian's service would take Berth's port.
-        install_packages docker-registry
+        install_packages docker-registry debootstrap binutils
         ! systemd_runs || systemctl disable --now --quiet docker-registry
     fi
     ensure_rust

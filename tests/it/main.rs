@@ -18,6 +18,7 @@ mod gate;
 mod layering;
 mod policies;
 mod policy_files;
+mod release;
 mod scale_out;
 mod server;
 mod signed;
