@@ -16,17 +16,17 @@ use test_support::{Response, Server, run};
 use crate::signed::{BERTH, ECS, Signer};
 
 /// A host by its key alone: what the agent would do, done by hand.
-struct Host {
+pub(crate) struct Host {
     key: String,
     secret: String,
     authority: String,
     signer: Signer,
-    arn: String,
+    pub(crate) arn: String,
 }
 
 impl Host {
     /// Joins by a token with these limits, and does not register yet.
-    fn join(server: &Server, limits: Value) -> Self {
+    pub(crate) fn join(server: &Server, limits: Value) -> Self {
         let answer = exchange(server, &token(server, limits));
         assert_eq!(answer.status, 200, "{answer:?}");
         let joined = answer.json();
@@ -48,13 +48,13 @@ impl Host {
         host
     }
 
-    fn register(&self, more: Value) -> Response {
+    pub(crate) fn register(&self, more: Value) -> Response {
         let mut input = json!({"cluster": "default", "totalResources": resources(2048, 4096)});
         input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.ecs("RegisterContainerInstance", &input)
     }
 
-    fn ecs(&self, operation: &str, input: &Value) -> Response {
+    pub(crate) fn ecs(&self, operation: &str, input: &Value) -> Response {
         self.signer.call(&ECS, operation, &input.to_string())
     }
 
@@ -134,12 +134,12 @@ fn escape(value: &str) -> String {
     value.replace(':', "%3A").replace('/', "%2F")
 }
 
-fn resources(cpu: i64, memory: i64) -> Value {
+pub(crate) fn resources(cpu: i64, memory: i64) -> Value {
     json!([{"name": "CPU", "type": "INTEGER", "integerValue": cpu},
            {"name": "MEMORY", "type": "INTEGER", "integerValue": memory}])
 }
 
-fn administrator(server: &Server, operation: &str, input: &Value) -> Value {
+pub(crate) fn administrator(server: &Server, operation: &str, input: &Value) -> Value {
     let answer = Signer::administrator(server).call(&ECS, operation, &input.to_string());
     assert_eq!(answer.status, 200, "{operation}: {answer:?}");
     answer.json()

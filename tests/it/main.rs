@@ -15,6 +15,7 @@ mod ecr;
 mod ecs;
 mod fleet;
 mod gate;
+mod joining;
 mod layering;
 mod policies;
 mod policy_files;
