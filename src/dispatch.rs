@@ -24,6 +24,7 @@ use registry_sql::Database;
 use serde_json::json;
 
 use crate::drain::drain_refused_body;
+use crate::peers::{Peers, pass_on};
 
 /// The AWS-style services behind `POST /`.
 pub(crate) struct Services {
@@ -65,15 +66,28 @@ impl Ready {
 }
 
 /// The whole of what the listener serves: `rooms` are the routes that are told apart by path.
-pub(crate) fn router(front: Front, services: Services, rooms: Router, ready: Ready) -> Router {
-    let aws = Router::new().route("/", post(aws)).with_state(Arc::new(services));
+pub(crate) fn router(
+    front: Front,
+    services: Services,
+    rooms: Router,
+    ready: Ready,
+    peers: Option<Arc<Peers>>,
+) -> Router {
+    let mut rooms = rooms.merge(service_router(services));
+    if let Some(peers) = peers {
+        rooms = rooms.layer(middleware::from_fn_with_state(peers, pass_on));
+    }
     Router::new()
         .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/readyz", get(readyz).with_state(ready))
-        .merge(aws)
         .merge(rooms)
         .layer(middleware::from_fn(drain_refused_body))
         .layer(middleware::from_fn_with_state(Arc::new(front), enter))
+}
+
+/// `POST /` alone.
+pub(crate) fn service_router(services: Services) -> Router {
+    Router::new().route("/", post(aws)).with_state(Arc::new(services))
 }
 
 /// Strangers learn the status alone; who asks from this machine learns what is wrong, too.
@@ -94,6 +108,7 @@ async fn readyz(State(ready): State<Ready>, Extension(context): Extension<Reques
 
 /// Who a request comes from, and which forwarded headers count.
 pub(crate) struct Front {
+    pub(crate) identity: Identity,
     pub(crate) clock: Clock,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub(crate) trusted_proxies: Vec<IpAddr>,
@@ -120,7 +135,7 @@ async fn enter(State(front): State<Arc<Front>>, request: Request, next: Next) ->
         }
         Err(ContextError::Peer) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
-    next.run(Request::from_parts(parts, body)).await
+    front.identity.recorded(next.run(Request::from_parts(parts, body))).await
 }
 
 impl Front {

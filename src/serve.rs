@@ -75,8 +75,6 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
         false => Arc::new(keys),
     };
     let clock = Clock::system();
-    let certificate = certificate::open(&settings, &sealer, &clock)?;
-    let transport = certificate::transport(certificate.as_ref(), settings.config.plain_http)?;
     // Before the database is made: whoever finds one later finds these too, or knows that they are lost.
     let first_start = storage.is_first_start;
     if first_start {
@@ -88,6 +86,8 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     }
     let log = change_log::config(&settings, keys.as_ref())?;
     let database = storage.open_logged(log).await?;
+    let certificate = certificate::open(&settings, &database, &sealer, &clock).await?;
+    let transport = certificate::transport(certificate.as_ref(), settings.config.plain_http)?;
     let identity = identity(&settings, &database, &sealer, &clock).await?;
     let (registry, upkeep) = content::open(&settings, &database, places, keys, &sealer, &clock).await?;
 
