@@ -1,0 +1,7 @@
+//! Several servers on one PostgreSQL and one folder: whatever one acknowledged, all know.
+
+mod installation;
+mod registry;
+mod revocation;
+mod scheduler;
+mod starting;
