@@ -34,6 +34,12 @@ summary() {
 tools() {
     install_packages build-essential ca-certificates curl git python3-venv busybox-static docker.io \
         podman buildah skopeo fuse-overlayfs crun iptables iproute2
+    # The tests start PostgreSQL themselves: Debian's own server is neither made nor started.
+    if [ ! -d /usr/lib/postgresql ]; then
+        mkdir -p /etc/postgresql-common/createcluster.d
+        printf 'create_main_cluster = false\n' >/etc/postgresql-common/createcluster.d/berth.conf
+    fi
+    install_packages postgresql
     if [ -n "$all" ]; then
         # The benchmarks start it themselves; Debian's service would take Berth's port.
         install_packages docker-registry debootstrap binutils
@@ -93,6 +99,13 @@ first_command() {
     return $status
 }
 
+# What the rooms promise over SQLite they promise over PostgreSQL.
+tests_over_postgresql() {
+    (export BERTH_TEST_DATABASE=postgres; set -o pipefail
+     cargo test --locked --no-fail-fast -p registry-metadata -p registry-core -p policies-identity -p registry \
+        -p scheduler 2>&1 | tee -a "$log")
+}
+
 stop_first_command() {
     "$root/deploy/down.sh"
     docker ps -aq --filter label=com.amazonaws.ecs.task-definition-family=hello | xargs -r docker rm -f >/dev/null
@@ -107,6 +120,7 @@ part "format" cargo fmt --all --check
 part "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 part "build" cargo test --locked --workspace --no-run --quiet
 part "tests" tests
+part "tests over PostgreSQL" tests_over_postgresql
 part "the first command, twice" first_command
 if [ -n "$all" ]; then
     part "long tests" tests --ignored
