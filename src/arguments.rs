@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{admin, agent, policy, recovery, serve, up};
+use crate::{admin, agent, audit, policy, recovery, serve, up};
 
 /// A container registry and orchestrator that you run yourself, compatible with Amazon ECR and ECS
 #[derive(Debug, Parser)]
@@ -54,6 +54,9 @@ enum Command {
     Trust(registry_cli::Trust),
     #[command(subcommand)]
     Profile(registry_cli::Profile),
+    /// Verify the log of this server's decisions
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Recover a server, on its own machine
     #[command(subcommand)]
     Admin(Admin),
@@ -157,6 +160,7 @@ impl Arguments {
             Command::Up(arguments) => block_on(up::run(arguments)),
             Command::Agent(arguments) => block_on(agent::run(arguments)),
             Command::Admin(Admin::Reset(arguments)) => block_on(admin::reset(arguments)),
+            Command::Audit(audit::Audit::Verify(verify)) => block_on(verify.run()),
             Command::Backup(backup) => block_on(backup.run()),
             Command::Restore(restore) => block_on(restore.run()),
             Command::Key(Key::Export(export)) => export.run().map(|()| ExitCode::SUCCESS),
@@ -165,10 +169,27 @@ impl Arguments {
     }
 }
 
-fn block_on(command: impl Future<Output = Result<()>>) -> Result<ExitCode> {
+/// How a command ends: most of them well, or with an error.
+trait Ending {
+    fn code(self) -> ExitCode;
+}
+
+impl Ending for () {
+    fn code(self) -> ExitCode {
+        ExitCode::SUCCESS
+    }
+}
+
+impl Ending for ExitCode {
+    fn code(self) -> ExitCode {
+        self
+    }
+}
+
+fn block_on<E: Ending>(command: impl Future<Output = Result<E>>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command);
     // What still blocks (a read of a dead disk) must not keep the process from ending.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    result.map(|()| ExitCode::SUCCESS)
+    result.map(Ending::code)
 }

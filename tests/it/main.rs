@@ -8,6 +8,7 @@
 mod address;
 mod at_rest;
 mod attacks;
+mod audit;
 mod bad_input;
 mod clients;
 mod conformance;
@@ -17,8 +18,10 @@ mod fleet;
 mod gate;
 mod joining;
 mod layering;
+mod oci;
 mod policies;
 mod policy_files;
+mod quotas;
 mod release;
 mod scale_out;
 mod server;
