@@ -1,5 +1,8 @@
 //! The server's certificate: opened before a port is bound, watched while it serves, and its CA handed out.
 
+mod kept;
+
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,6 +13,7 @@ use axum::routing::get;
 use registry_runtime::listener::Transport;
 use registry_runtime::tls::{CA_PATH, CertificateName, CertificateNames, ServerCertificate, Source};
 use registry_runtime::{Clock, Sealer, Shutdown, worker};
+use registry_sql::Database;
 
 use crate::config::Settings;
 use crate::listen::Tls;
@@ -18,11 +22,33 @@ use crate::listen::Tls;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Opens the certificate that the settings name; `None` without TLS.
-pub(crate) fn open(settings: &Settings, sealer: &Sealer, clock: &Clock) -> Result<Option<ServerCertificate>> {
+pub(crate) async fn open(
+    settings: &Settings,
+    database: &Database,
+    sealer: &Sealer,
+    clock: &Clock,
+) -> Result<Option<ServerCertificate>> {
     let dir = settings.data.join("tls");
+    if settings.tls != Tls::Own {
+        return load(settings, &dir, sealer, clock);
+    }
+    let wish = kept::fetch(database, &dir).await?;
+    let certificate = load(settings, &dir, sealer, clock)?;
+    if kept::keep(database, &dir, wish).await? {
+        return load(settings, &dir, sealer, clock);
+    }
+    Ok(certificate)
+}
+
+fn load(
+    settings: &Settings,
+    dir: &Path,
+    sealer: &Sealer,
+    clock: &Clock,
+) -> Result<Option<ServerCertificate>> {
     let source = match &settings.tls {
         Tls::Off => return Ok(None),
-        Tls::Own => Source::Own { dir: &dir, sealer, names: names(settings)? },
+        Tls::Own => Source::Own { dir, sealer, names: names(settings)? },
         Tls::Files { certificate, key, ca } => {
             Source::Files { certificate: certificate.clone(), key: key.clone(), ca: ca.clone() }
         }
@@ -30,7 +56,8 @@ pub(crate) fn open(settings: &Settings, sealer: &Sealer, clock: &Clock) -> Resul
     ServerCertificate::open(source, clock.clone()).map(Some).context("no TLS")
 }
 
-fn names(settings: &Settings) -> Result<CertificateNames> {
+/// What this server is reached by.
+pub(crate) fn names(settings: &Settings) -> Result<CertificateNames> {
     let config = &settings.config;
     let mut names = Vec::new();
     for name in config.advertise.iter().chain(&config.registry_names) {

@@ -1,8 +1,10 @@
 //! Which image names are Berth's own.
 //!
-//! A name is Berth's own when its host is the advertised one, a loopback name with a port of the server's, one of
+//! A name is Berth's own when its host is the advertised one, a name or address of this machine with a port of the
+//! server's, one of
 //! `registry_names`, or ECR's host of this account in any region. Nobody else is ever asked for such an image.
 
+use registry_runtime::tls::{CertificateName, CertificateNames};
 use registry_types::{AccountId, Reference, RepositoryName};
 
 /// The hosts that stand for this registry.
@@ -10,6 +12,8 @@ use registry_types::{AccountId, Reference, RepositoryName};
 pub(crate) struct Names {
     hosts: Vec<String>,
     ports: Vec<u16>,
+    /// Names and addresses that lead to the ports.
+    machine: CertificateNames,
     account_id: AccountId,
 }
 
@@ -30,10 +34,18 @@ impl Names {
         advertise: Option<&str>,
         registry_names: &[String],
         ports: Vec<u16>,
+        machine: CertificateNames,
         account_id: AccountId,
     ) -> Self {
-        let hosts = advertise.into_iter().map(str::to_owned).chain(registry_names.iter().cloned()).collect();
-        Self { hosts, ports, account_id }
+        // With and without the port that clients leave out.
+        let both = |host: &str| {
+            let bare = host.strip_suffix(":443").unwrap_or(host);
+            let has_port = bare.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            if has_port { vec![bare.to_owned()] } else { vec![bare.to_owned(), format!("{bare}:443")] }
+        };
+        let hosts =
+            advertise.into_iter().chain(registry_names.iter().map(String::as_str)).flat_map(both).collect();
+        Self { hosts, ports, machine, account_id }
     }
 
     /// The repository and reference of an image name; `None` when its host is not Berth's.
@@ -54,25 +66,28 @@ impl Names {
     }
 
     fn is_own(&self, host: &str) -> bool {
-        let loopback = || {
-            let (name, port) = host.rsplit_once(':')?;
-            let port: u16 = port.parse().ok()?;
-            let name = name.trim_start_matches('[').trim_end_matches(']');
+        let machine = || {
+            let with_port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+            // Without a port it is HTTPS's own, and `vm/app` or `localhost/app` is no host at all.
+            let port: u16 = with_port.or_else(|| host.contains('.').then_some(443))?;
+            let name = CertificateName::parse(host).ok()?;
             let is_loopback =
-                name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-            Some(is_loopback && self.ports.contains(&port))
+                matches!(&name, CertificateName::Address(address) if address.to_canonical().is_loopback());
+            Some(self.ports.contains(&port) && (is_loopback || self.machine.now().contains(&name)))
         };
         let ecr = || {
             let rest = host.strip_prefix(self.account_id.as_str())?.strip_prefix(".dkr.ecr.")?;
             let region = rest.strip_suffix(".amazonaws.com")?;
             Some(!region.is_empty() && !region.contains('.'))
         };
-        self.hosts.iter().any(|own| own == host) || loopback() == Some(true) || ecr() == Some(true)
+        self.hosts.iter().any(|own| own == host) || machine() == Some(true) || ecr() == Some(true)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use registry_runtime::tls::{CertificateName, CertificateNames};
+
     use super::Names;
 
     fn names() -> Names {
@@ -80,6 +95,10 @@ mod tests {
             Some("registry.example:443"),
             &["images.internal".to_owned()],
             vec![5000, 443],
+            CertificateNames {
+                names: vec![CertificateName::parse("192.0.2.1").unwrap()],
+                every_address: false,
+            },
             "000000000000".parse().unwrap(),
         )
     }
@@ -93,6 +112,10 @@ mod tests {
             ("[::1]:5000/app:1", "app", "1"),
             ("registry.example:443/app:v2", "app", "v2"),
             ("images.internal/app:v2", "app", "v2"),
+            ("registry.example/app:v2", "app", "v2"),
+            ("images.internal:443/app:v2", "app", "v2"),
+            ("192.0.2.1:5000/app:1", "app", "1"),
+            ("192.0.2.1/app:1", "app", "1"),
             ("000000000000.dkr.ecr.eu-west-1.amazonaws.com/app:1", "app", "1"),
         ] {
             let own = names().parse(image).unwrap().unwrap_or_else(|| panic!("{image}"));
@@ -116,6 +139,9 @@ mod tests {
             "app",
             "library/app:1",
             "127.0.0.1:5001/app:1",
+            "192.0.2.1:5001/app:1",
+            "192.0.2.2:5000/app:1",
+            "localhost/app:1",
             "docker.io/app",
             "111111111111.dkr.ecr.us-east-1.amazonaws.com/app:1",
             "000000000000.dkr.ecr.us-east-1.evil.com/app:1",

@@ -60,7 +60,7 @@ pub struct CertificateNames {
 
 impl CertificateNames {
     /// All names as of now.
-    pub(super) fn now(&self) -> BTreeSet<CertificateName> {
+    pub fn now(&self) -> BTreeSet<CertificateName> {
         let mut all: BTreeSet<CertificateName> = self.names.iter().cloned().collect();
         all.insert(CertificateName::Host("localhost".to_owned()));
         all.extend(

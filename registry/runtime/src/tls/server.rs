@@ -223,8 +223,8 @@ impl Inner {
         if let Some(problem) = certificate.problem_at(now) {
             let what = match &self.origin {
                 Origin::Own { .. } => {
-                    "the certificate of this server's CA, tls/ca.pem in its data directory: remove it, start again \
-                     and let clients and hosts trust the new one"
+                    "the certificate of this server's CA, tls/ca.pem in its data directory: remove it and ca.key, start \
+                     again and let clients and hosts trust the new one"
                         .to_owned()
                 }
                 Origin::Files(files) => {
