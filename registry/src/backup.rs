@@ -24,7 +24,7 @@ const MANIFEST: &str = "manifest.json";
 const DATABASE: &str = "berth.db";
 const POLICIES: &str = "policies/";
 /// Files of the data directory that are kept beside the database, where they are there.
-const BESIDE: [&str; 2] = ["credentials", "audit.log"];
+const BESIDE: [&str; 3] = ["credentials", "audit.chain", "audit.log"];
 
 /// The first file of a backup: what it is of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
