@@ -30,4 +30,6 @@ pub use simulate::{
 pub use watch::{FilesStatus, PolicyWatch};
 
 #[cfg(test)]
+mod accounts_tests;
+#[cfg(test)]
 mod tests;

@@ -112,7 +112,7 @@ fn every_error_of_every_file_is_reported() {
     ]);
     let expected = [
         "groups/dev.json:1:14: error: \"policies\" is a list of strings, not a string",
-        "notes/x.json:1:1: error: belongs to no folder that Berth knows: users, groups, roles, policies, repositories",
+        "notes/x.json:1:1: error: belongs to no folder that Berth knows: users, groups, roles, policies, repositories, serviceControlPolicies, resourceControlPolicies, accounts",
         "policies/push.json:2:15: error: the statement has neither Action nor NotAction",
         "policies/push.json:2:15: error: the statement has neither Resource nor NotResource",
         "policies/push.json:2:26: error: Effect is \"Allow\" or \"Deny\"",
@@ -126,7 +126,7 @@ fn every_error_of_every_file_is_reported() {
         "users/alice.json:3:24: error: the policy is written \"BerthPullOnly\"",
         "users/alice.json:3:41: error: there is no policies/…/no.json, and Berth ships no policy of that name",
         "users/alice.json:4:3: error: \"extra\" means nothing here (groups, policies, inlinePolicies, permissionsBoundary, tags, accessKeys)",
-        "x.json:1:1: error: belongs to no folder that Berth knows: users, groups, roles, policies, repositories",
+        "x.json:1:1: error: belongs to no folder that Berth knows: users, groups, roles, policies, repositories, serviceControlPolicies, resourceControlPolicies, accounts",
     ];
     assert_eq!(found, expected);
 }
