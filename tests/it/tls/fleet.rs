@@ -60,7 +60,6 @@ fn clients_and_hosts_of_other_machines_work_over_tls_with_no_insecure_flag() {
     run(docker().args(["push", &image]));
     run(docker().args(["rmi", &image]));
     run(docker().args(["pull", &image]));
-    let login = ["login", "--username", "AWS", "--password-stdin", &host];
     run_with_input(user(third, "skopeo", home.path()).args(login), password.as_bytes());
     let other_port = format!("docker://{host}/team/app:2");
     run(user(third, "skopeo", home.path()).args(["copy", &format!("docker://{image}"), &other_port]));
