@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
 /// The hex of the SHA-256 of `bytes`.
 pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+pub fn sha512(bytes: &[u8]) -> String {
+    hex::encode(Sha512::digest(bytes))
 }
 
 /// One file of a layer.
