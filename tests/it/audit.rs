@@ -1,5 +1,6 @@
 //! The audit log of the real binary: a record for every change that was acknowledged, and nothing altered unnoticed.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +35,9 @@ fn kill_9_loses_no_record_of_an_acknowledged_change() {
                             }
                             let name = format!("r{round}/c{client}/n{at}");
                             let path = format!("/v2/{name}/blobs/uploads/");
-                            let sent = std::panic::catch_unwind(|| http.post(&path, &[], b"").status);
+                            let sent = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                                http.post(&path, &[], b"").status
+                            }));
                             if sent.is_ok_and(|status| status == 202) {
                                 created.lock().unwrap().push(name);
                             }
