@@ -116,6 +116,11 @@ impl Writer {
             // The keeper has other things to do, and will ask again.
             tend = None;
             std::thread::park_timeout(RETRY_AFTER);
+            if self.is_moved_away()
+                && let Ok(file) = open(&self.path)
+            {
+                self.file = file;
+            }
         }
         drop(flushed);
         if let Some((checkpoint, reply)) = tend {
