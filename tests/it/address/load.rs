@@ -78,7 +78,7 @@ fn request(socket: SocketAddr, slowly: Duration) -> io::Result<()> {
     stream.write_all(b"\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    if answer.starts_with("HTTP/1.0 200 ") && answer.ends_with("it runs") {
+    if answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("it runs") {
         Ok(())
     } else {
         Err(io::Error::other(format!("the answer is {answer:?}")))

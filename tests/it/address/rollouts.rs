@@ -77,7 +77,7 @@ fn a_killed_container_takes_only_its_own_requests_and_a_server_none() {
     let (victim, host) = hosts.by_container().into_iter().next().unwrap();
     let pid = hosts.engines[host].inspect(&victim, "{{.State.Pid}}");
     let killed = Instant::now();
-    run(std::process::Command::new("kill").args(["-9", pid.trim()]));
+    run(std::process::Command::new("sh").args(["-c", &format!("kill -9 {}", pid.trim())]));
     let replaced = || (hosts.by_container().len() == 2).then_some(());
     eventually_within(MINUTE, "the container is replaced", || {
         replaced().filter(|()| !hosts.by_container().contains_key(&victim))
