@@ -40,8 +40,8 @@ pub(crate) const SET_KEY: &str = "endpoints";
 
 /// Connections that go on when the agent is told to stop have so long to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-/// Each connection has a socket at either end and two pipes between them.
-const FILES_OF_A_CONNECTION: u64 = 6;
+/// Each connection has a socket at either end.
+const FILES_OF_A_CONNECTION: u64 = 2;
 const FILES_OF_THE_REST: u64 = 512;
 const MOST_CONNECTIONS: u64 = 16_384;
 

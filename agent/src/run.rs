@@ -42,6 +42,7 @@ struct Identity {
 /// Returns early only when the engine or the state cannot be used; a server or an engine that cannot be
 /// reached is tried again for ever.
 pub async fn run(config: AgentConfig, shutdown: Shutdown) -> Result<(), AgentError> {
+    registry_runtime::listener::raise_open_file_limit();
     let (store, values) = Store::open(&config.data_dir)?;
     let mut identity: Identity =
         values.get(IDENTITY_KEY).and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();

@@ -54,6 +54,7 @@ async fn connect(service: &Service, proxy: &Proxy) -> Option<(TcpStream, Claim)>
     let deadline = Instant::now() + PATIENCE;
     let mut changed = service.changed();
     let mut tried = Vec::new();
+    let mut waiting = None;
     loop {
         changed.mark_unchanged();
         while let Some(claim) = service.claim(&tried) {
@@ -74,7 +75,10 @@ async fn connect(service: &Service, proxy: &Proxy) -> Option<(TcpStream, Claim)>
             drop(claim);
             proxy.ended();
         }
-        if Instant::now() >= deadline {
+        if waiting.is_none() {
+            waiting = service.wait_for_task();
+        }
+        if waiting.is_none() || Instant::now() >= deadline {
             return None;
         }
         let _ = tokio::time::timeout(TRY_AGAIN, changed.changed()).await;

@@ -7,10 +7,13 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use scheduler_protocol::ProxyProtocol;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use super::balancer::{Balancer, Claim, Load, Target};
+
+/// Connections of one service that wait for a task: the places of others are not for them.
+const MOST_WAITING: usize = 512;
 
 pub(super) struct Service {
     pub(super) port: u16,
@@ -18,6 +21,8 @@ pub(super) struct Service {
     proxy_protocol: Mutex<Option<ProxyProtocol>>,
     /// Marked whenever the targets are other ones, for connections that wait for one.
     changed: watch::Sender<()>,
+    /// Places for connections that no task takes at the moment.
+    waiting: Arc<Semaphore>,
     listeners: Mutex<Vec<AbortHandle>>,
     /// Why it cannot be listened on, by address.
     failures: Mutex<BTreeMap<IpAddr, String>>,
@@ -30,6 +35,7 @@ impl Service {
             balancer: Mutex::default(),
             proxy_protocol: Mutex::default(),
             changed: watch::Sender::new(()),
+            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             listeners: Mutex::default(),
             failures: Mutex::default(),
         }
@@ -52,6 +58,11 @@ impl Service {
         let gone = self.balancer.lock().set(targets);
         self.changed.send_replace(());
         gone
+    }
+
+    /// A place among the connections that wait for a task; none when there are too many of them already.
+    pub(super) fn wait_for_task(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
     }
 
     pub(super) fn changed(&self) -> watch::Receiver<()> {
