@@ -4,7 +4,9 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use test_support::{Engine, Layer, Server, image_archive, run, sha256, static_image};
+use test_support::{
+    Engine, Layer, Server, go_tool, image_archive, run, run_with_input, sha256, static_image,
+};
 
 #[test]
 fn docker_pushes_and_pulls() {
@@ -152,4 +154,124 @@ fn docker_logs_in_with_an_ecr_password() {
     engine.build_busybox(&image, &[]);
     run(server.docker_as(engine, "AWS", &password).args(["push", &image]));
     run(engine.docker().args(["rmi", &image]));
+}
+
+/// A program of ours from Go, with a home of its own.
+fn tool(name: &str, home: &Path) -> Command {
+    let mut command = Command::new(go_tool(name));
+    command.env("HOME", home).env("DOCKER_CONFIG", home.join(".docker")).current_dir(home);
+    command
+}
+
+#[test]
+fn crane_copies_lists_and_deletes() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let layout = home.path().join("layout");
+    image_archive(&layout, "app", &[Layer { path: "marker", bytes: b"crane" }]);
+    let crane = || tool("crane", home.path());
+    let login = ["auth", "login", server.authority(), "-u", server.access_key_id(), "--password-stdin"];
+    run_with_input(crane().args(login), server.secret().as_bytes());
+    let image = server.image("crane/app:1");
+    run(crane().args(["push", "layout", &image]));
+    run(crane().args(["copy", &image, &server.image("crane/copied:2")]));
+    assert_eq!(
+        run(crane().args(["digest", &image])),
+        run(crane().args(["digest", &server.image("crane/copied:2")]))
+    );
+    run(crane().args(["tag", &image, "latest"]));
+    assert_eq!(run(crane().args(["ls", &server.image("crane/app")])), "1\nlatest");
+    assert_eq!(run(crane().args(["catalog", server.authority()])), "crane/app\ncrane/copied");
+    run(crane().args(["pull", &image, "pulled.tar"]));
+    run(crane().args(["delete", &server.image("crane/app:latest")]));
+    assert_eq!(run(crane().args(["ls", &server.image("crane/app")])), "1");
+}
+
+#[test]
+fn oras_attaches_artifacts_and_finds_them() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("file.txt"), b"an artifact").unwrap();
+    std::fs::write(home.path().join("sbom.json"), b"{}").unwrap();
+    let oras = || tool("oras", home.path());
+    let login =
+        ["login", "--plain-http", server.authority(), "-u", server.access_key_id(), "--password-stdin"];
+    run_with_input(oras().args(login), server.secret().as_bytes());
+    let image = server.image("oras/app:1");
+    run(oras().args(["push", "--plain-http", "--artifact-type", "application/x.app", &image, "file.txt"]));
+    run(oras().args([
+        "attach",
+        "--plain-http",
+        "--artifact-type",
+        "application/x.sbom",
+        &image,
+        "sbom.json",
+    ]));
+    let found = run(oras().args(["discover", "--plain-http", "--format", "json", &image]));
+    assert!(found.contains("application/x.sbom"), "{found}");
+    assert_eq!(
+        run(oras().args(["repo", "tags", "--plain-http", &server.image("oras/app")])),
+        "1",
+        "no fallback tag"
+    );
+    let copied = server.image("oras/copied:1");
+    run(oras().args(["copy", "--from-plain-http", "--to-plain-http", "-r", &image, &copied]));
+    assert!(
+        run(oras().args(["discover", "--plain-http", "--format", "json", &copied]))
+            .contains("application/x.sbom")
+    );
+    run(oras().args(["pull", "--plain-http", &copied, "-o", "out"]));
+    assert_eq!(std::fs::read(home.path().join("out/file.txt")).unwrap(), b"an artifact");
+}
+
+#[test]
+#[ignore = "long: regctl, helm and cosign are built from source"]
+fn regctl_helm_and_cosign_work() {
+    let server = Server::start();
+    let home = tempfile::tempdir().unwrap();
+    let layout = home.path().join("layout");
+    image_archive(&layout, "app", &[Layer { path: "marker", bytes: b"regctl" }]);
+    let (host, user) = (server.authority(), server.access_key_id());
+    let secret = server.secret().as_bytes();
+
+    let regctl = || tool("regctl", home.path());
+    run(regctl().args(["registry", "set", "--tls", "disabled", host]));
+    run_with_input(regctl().args(["registry", "login", host, "-u", user, "--pass-stdin"]), secret);
+    let image = server.image("regctl/app:1");
+    run(regctl().args(["image", "copy", "ocidir://layout:app", &image]));
+    run(regctl().args(["image", "copy", &image, &server.image("regctl/copied:1")]));
+    std::fs::write(home.path().join("note"), b"note").unwrap();
+    let artifact =
+        ["artifact", "put", "--artifact-type", "application/x.note", "--subject", &image, "-f", "note"];
+    run(regctl().args(artifact));
+    assert!(run(regctl().args(["artifact", "list", &image])).contains("application/x.note"));
+    assert_eq!(run(regctl().args(["tag", "ls", &server.image("regctl/app")])), "1");
+
+    let helm = || tool("helm", home.path());
+    run_with_input(
+        helm().args(["registry", "login", "--plain-http", host, "-u", user, "--password-stdin"]),
+        secret,
+    );
+    run(helm().args(["create", "chart"]));
+    run(helm().args(["package", "chart"]));
+    run(helm().args(["push", "--plain-http", "chart-0.1.0.tgz", &format!("oci://{host}/charts")]));
+    let chart = format!("oci://{host}/charts/chart");
+    assert!(
+        run(helm().args(["show", "chart", "--plain-http", &chart, "--version", "0.1.0"]))
+            .contains("name: chart")
+    );
+
+    let cosign = || {
+        let mut command = tool("cosign", home.path());
+        command.env("COSIGN_PASSWORD", "").env("COSIGN_YES", "true");
+        command
+    };
+    let insecure = ["--allow-http-registry", "--allow-insecure-registry"];
+    run_with_input(cosign().args(["login", host, "-u", user, "--password-stdin"]), secret);
+    run(cosign().args(["generate-key-pair"]));
+    run(cosign().args(["sign", "--key", "cosign.key", "--tlog-upload=false"]).args(insecure).arg(&image));
+    run(cosign()
+        .args(["verify", "--key", "cosign.pub", "--insecure-ignore-tlog=true"])
+        .args(insecure)
+        .arg(&image));
 }

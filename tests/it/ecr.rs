@@ -1,5 +1,7 @@
 //! `aws ecr` against the registry.
 
+mod registry;
+
 use test_support::{Engine, Server, aws, run};
 
 #[test]

@@ -2,7 +2,7 @@
 //! rights, and by one who may log in and nothing else (S4).
 
 use policies_identity::{AwsApi, BerthIdentity, Iam, Sts};
-use registry::{BerthStore, Ecr, Oci};
+use registry::{BerthQuotas, BerthStore, Ecr, Oci};
 use scheduler::Scheduler;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -122,6 +122,7 @@ fn json_operations() -> Vec<(&'static Service, &'static str)> {
         of(&ECS, Scheduler::ECS_OPERATIONS),
         of(&BERTH, Scheduler::BERTH_OPERATIONS),
         of(&BERTH, BerthIdentity::OPERATIONS),
+        of(&BERTH, BerthQuotas::OPERATIONS),
         of(&BERTH, BerthStore::OPERATIONS),
     ];
     all.concat()

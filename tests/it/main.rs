@@ -18,6 +18,7 @@ mod fleet;
 mod gate;
 mod joining;
 mod layering;
+mod limits;
 mod oci;
 mod policies;
 mod policy_files;
