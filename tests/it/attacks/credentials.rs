@@ -94,8 +94,10 @@ impl Task {
             (task["lastStatus"] == "RUNNING")
                 .then(|| task["containers"][0]["runtimeId"].as_str().unwrap().to_owned())
         });
-        let variable =
-            |name: &str| run(engine.docker().args(["exec", &container, "/bin/busybox", "printenv", name]));
+        let variable = |name: &str| {
+            let echo = format!("echo ${name}");
+            run(engine.docker().args(["exec", &container, "/bin/busybox", "sh", "-c", &echo]))
+        };
         let credentials = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
         let metadata = variable("ECS_CONTAINER_METADATA_URI_V4");
         Self { arn: arn.to_owned(), container, credentials, metadata }

@@ -1,9 +1,11 @@
 //! One host's key, used against another host.
 
+use std::net::TcpStream;
+
 use serde_json::json;
 use test_support::{Server, eventually};
 
-use super::{Host, administrator, assert_denied, instance};
+use super::{Host, administrator, assert_denied, instance, poll_query};
 use crate::signed::{BERTH, ECR, Signer};
 
 /// Two hosts, the second one in the wrong hands, and a task that is placed on the first.
@@ -12,6 +14,8 @@ struct House {
     victim: Host,
     thief: Host,
     task: String,
+    /// The control connection of the first host.
+    _connection: TcpStream,
 }
 
 impl House {
@@ -22,14 +26,14 @@ impl House {
         let definition = json!({"family": "app", "containerDefinitions": [{"name": "app", "image": "busybox:1", "memory": 16}]});
         administrator(&server, "RegisterTaskDefinition", &definition);
         // StartTask places on an instance whose agent is connected.
-        let open = victim.poll(&victim.arn);
-        assert_eq!(open.0, 101, "{open:?}");
+        let (connection, answer) = victim.connect(&poll_query(&victim.arn));
+        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
         let input = json!({"taskDefinition": "app", "containerInstances": [victim.arn]});
         let task = eventually("the task is placed", || {
             let started = administrator(&server, "StartTask", &input);
             started["tasks"][0]["taskArn"].as_str().map(str::to_owned)
         });
-        Self { server, victim, thief, task }
+        Self { server, victim, thief, task, _connection: connection }
     }
 
     fn task_status(&self) -> String {
