@@ -9,6 +9,7 @@ mod address;
 mod at_rest;
 mod attacks;
 mod audit;
+mod backup;
 mod bad_input;
 mod clients;
 mod conformance;

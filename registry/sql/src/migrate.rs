@@ -114,7 +114,19 @@ pub(crate) fn snapshot(database: &Path, namespace: &str, version: u32) -> Result
     std::fs::rename(&unfinished, &target).map_err(failed)?;
     File::open(folder(database)).and_then(|folder| folder.sync_all()).map_err(failed)?;
     tracing::info!(snapshot.path = %target.display(), "the database was copied before its migration");
+    remove_others(&target, &format!("{name}.before-"));
     Ok(target)
+}
+
+/// Keeps the newest copy alone: each is as large as the database.
+fn remove_others(kept: &Path, prefix: &str) {
+    let Ok(entries) = std::fs::read_dir(folder(kept)) else { return };
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path != kept) {
+        let older = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+        if older && let Err(error) = std::fs::remove_file(&path) {
+            tracing::warn!(snapshot.path = %path.display(), error = %error, "an older copy stays");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ const SECOND: &[Migration] = &[
     FIRST[0],
     Migration { version: 2, name: "second", sql: "ALTER TABLE a ADD COLUMN m TEXT; UPDATE a SET n = n + 1" },
 ];
+const FIRST_OF_OTHERS: &[Migration] =
+    &[Migration { version: 1, name: "first", sql: "CREATE TABLE o (n BIGINT NOT NULL)" }];
 const BROKEN: &[Migration] = &[
     FIRST[0],
     Migration {
@@ -67,6 +69,16 @@ async fn an_existing_database_is_copied_before_its_schema_changes() {
     assert_eq!(numbers(&database).await, [6]);
     database.close().await;
     assert_eq!(snapshots(&folder), ["berth.db.before-rooms-2"]);
+
+    // A later release copies again, and the older copy goes.
+    let later = tempfile::tempdir().unwrap();
+    for name in ["berth.db", "berth.db.before-rooms-2"] {
+        std::fs::copy(folder.path().join(name), later.path().join(name)).unwrap();
+    }
+    let database = open(&later).await;
+    database.migrate("others", FIRST_OF_OTHERS).await.unwrap();
+    database.close().await;
+    assert_eq!(snapshots(&later), ["berth.db.before-others-1"]);
 
     // Restored as the documentation says, the old release finds its data.
     let restored = tempfile::tempdir().unwrap();

@@ -1,0 +1,179 @@
+//! Three local replicas, and the disk of the database is lost: nothing acknowledged is.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use test_support::{Server, eventually_within, run, sha256, try_run};
+
+use super::{berth, manifest, problems, put, recovery_key};
+
+fn roots(dir: &Path) -> Vec<PathBuf> {
+    (0..3).map(|n| dir.join(format!("disk{n}"))).collect()
+}
+
+fn config(dir: &Path) -> String {
+    format!("replicas = {:?}", roots(dir))
+}
+
+/// Loses everything in the data directory but the configuration of the test and, if wanted, the keys.
+fn lose(server: &Server, keep_keys: bool) {
+    for entry in std::fs::read_dir(server.data()).unwrap() {
+        let path = entry.unwrap().path();
+        if keep_keys && path.ends_with("keys") {
+            continue;
+        }
+        let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// What a worker was told is so: a tag and the note of its manifest, or that it is gone.
+type Told = BTreeMap<String, Option<String>>;
+
+/// Pushes, moves and deletes tags of its own until a request fails.
+fn load(http: &test_support::Http, worker: usize, stop: &AtomicBool, told: &Mutex<Told>) {
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let (tag, note) = (format!("w{worker}-{}", n % 7), format!("{worker} {n}"));
+        if !put(http, "load/canary-repository", &tag, &manifest(&note)) {
+            return;
+        }
+        told.lock().unwrap().insert(tag, Some(note));
+        if n % 5 == 4 {
+            let tag = format!("w{worker}-{}", (n + 3) % 7);
+            let path = format!("/v2/load/canary-repository/manifests/{tag}");
+            match http.try_send("DELETE", &path, &[], b"") {
+                Ok(answer) if answer.status == 202 => drop(told.lock().unwrap().insert(tag, None)),
+                Ok(answer) if answer.status == 404 => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+#[test]
+fn the_loss_of_the_databases_disk_loses_nothing_acknowledged() {
+    let disks = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut server = Server::builder().config(&config(disks.path())).start();
+    let (id, secret) = (server.access_key_id().to_owned(), server.secret().to_owned());
+    let key = recovery_key(&server, elsewhere.path());
+    server.http().push_blob("load/canary-repository", b"{}");
+    for round in 0..2 {
+        let http = server.anonymous().basic(&id, &secret);
+        let told = Mutex::new(Told::new());
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let (http, stop, told) = (http.clone(), &stop, &told);
+                scope.spawn(move || load(&http, worker, stop, told));
+            }
+            std::thread::sleep(Duration::from_millis(1500));
+            server.kill();
+            stop.store(true, Ordering::Relaxed);
+        });
+        let told = told.into_inner().unwrap();
+        assert!(told.len() > 10, "{told:?}");
+        lose(&server, round == 0);
+
+        let error = try_run(
+            server
+                .berth(["serve", "--listen", "127.0.0.1:0"])
+                .env("BERTH_REPLICAS", format!("{:?}", roots(disks.path()))),
+        );
+        assert!(error.unwrap_err().contains("berth restore --from-replica"));
+        lose(&server, round == 0);
+        let mut restore = server.berth(["restore", "--json"]);
+        restore.arg("--from-replica").arg(&roots(disks.path())[round]);
+        if round == 1 {
+            restore.arg("--recovery-key").arg(&key);
+        }
+        let printed = run(&mut restore);
+        assert!(printed.contains("\"certain\": true"), "{printed}");
+        server.start_again();
+        let http = server.anonymous().basic(&id, &secret);
+        for (tag, note) in &told {
+            let got = http.get(&format!("/v2/load/canary-repository/manifests/{tag}"));
+            match note {
+                // A request whose answer was lost may have come after the last that was acknowledged.
+                Some(note) if got.status == 200 && got.body != manifest(note) => {
+                    let (worker, n) = note.split_once(' ').unwrap();
+                    let next = format!("{worker} {}", n.parse::<u32>().unwrap() + 7);
+                    assert_eq!(got.body, manifest(&next), "{tag} was {note}");
+                }
+                Some(note) => assert_eq!((got.status, got.body), (200, manifest(note)), "{tag} was {note}"),
+                None => assert!(
+                    got.status == 404
+                        || got.status == 200
+                            && !told.values().flatten().any(|note| got.body == manifest(note)),
+                    "{tag} was deleted"
+                ),
+            }
+        }
+        assert!(problems(&server).iter().any(|problem| problem.contains("adopt")), "{:?}", problems(&server));
+        run(server
+            .berth(["store", "adopt"])
+            .env("AWS_ACCESS_KEY_ID", &id)
+            .env("AWS_SECRET_ACCESS_KEY", &secret));
+    }
+
+    // Nothing of names, tags and digests lies on the replicas in clear.
+    let digest = sha256(b"{}");
+    for path in roots(disks.path()).iter().flat_map(|root| files(root)) {
+        let bytes = std::fs::read(&path).unwrap();
+        for canary in ["canary-repository", "w1-", &digest, &secret] {
+            assert!(
+                !bytes.windows(canary.len()).any(|window| window == canary.as_bytes()),
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_replica_that_was_away_catches_up_and_is_reported_meanwhile() {
+    let disks = tempfile::tempdir().unwrap();
+    let mut server = Server::builder().config(&config(disks.path())).start();
+    server.http().push_blob("some/where", b"{}");
+    server.stop();
+    let (here, away) = (disks.path().join("disk2"), disks.path().join("away"));
+    std::fs::rename(&here, &away).unwrap();
+    server.start_again();
+    assert!(put(&server.http(), "some/where", "1", &manifest("while away")));
+    eventually_within(Duration::from_secs(5), "the replica is missed", || {
+        problems(&server)
+            .into_iter()
+            .find(|problem| problem.contains("changes of the database are not on replica2"))
+    });
+    let target = disks.path().join("target");
+    std::fs::rename(&away, &here).unwrap();
+    eventually_within(Duration::from_secs(30), "the replica has caught up", || {
+        (!problems(&server).iter().any(|problem| problem.contains("replica2"))).then_some(())
+    });
+    server.kill();
+    // This replica alone, the others gone: what it holds is all, but nobody can know.
+    for n in [0, 1] {
+        std::fs::remove_dir_all(disks.path().join(format!("disk{n}"))).unwrap();
+    }
+    let mut alone = berth(&server, ["restore", "--json"]);
+    alone.arg("--from-replica").arg(&here).arg("--data").arg(&target);
+    alone.env("BERTH_KEY_DIR", server.data().join("keys"));
+    let error = try_run(&mut alone).unwrap_err();
+    assert!(error.contains("1 replicas can be read and 2 are needed"), "{error}");
+    assert!(!target.exists());
+    let printed = run(alone.arg("--accept-older"));
+    assert!(printed.contains("\"certain\": false"), "{printed}");
+}
