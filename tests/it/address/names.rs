@@ -44,8 +44,7 @@ fn tasks_find_services_by_name() {
     for (engine, client) in &clients {
         let url = format!("http://web.default.berth.internal:{}/", hosts.port);
         eventually_within(MINUTE, "the service answers by its name", || {
-            inside(engine, client, &["wget", "-q", "-T", "5", "-O", "-", &url])
-                .filter(|text| text == "it runs")
+            inside(engine, client, &["wget", "-q", "-O", "-", &url]).filter(|text| text == "it runs")
         });
     }
 
@@ -55,8 +54,7 @@ fn tasks_find_services_by_name() {
     for (engine, client) in &clients {
         let url = format!("http://later.default.berth.internal:{port}/");
         eventually_within(MINUTE, "the new service answers by its name", || {
-            inside(engine, client, &["wget", "-q", "-T", "5", "-O", "-", &url])
-                .filter(|text| text == "it runs")
+            inside(engine, client, &["wget", "-q", "-O", "-", &url]).filter(|text| text == "it runs")
         });
     }
     hosts.aws(&["ecs", "delete-service", "--service", "later", "--force"]);
