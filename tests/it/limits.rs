@@ -81,13 +81,12 @@ fn crowd(idle: usize, slow: usize) {
     let alone = slowest(200);
     let memory = server.process().memory_kib().0;
     let connect = || TcpStream::connect(server.authority()).unwrap();
-    let begin = Instant::now();
     let mut crowd: Vec<TcpStream> = (0..idle).map(|_| connect()).collect();
     let mut dripping: Vec<TcpStream> = (0..slow).map(|_| connect()).collect();
     for stream in &mut dripping {
         stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: a\r\nX-Slow: ").unwrap();
     }
-    let mut beside = Vec::new();
+    let (begin, mut beside) = (Instant::now(), Vec::new());
     while begin.elapsed() < Duration::from_secs(8) {
         dripping.iter_mut().for_each(|stream| drop(stream.write_all(b"a")));
         beside.push(slowest(50));
