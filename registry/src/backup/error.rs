@@ -20,10 +20,10 @@ pub enum BackupError {
     #[error("the backup has format {found} of Berth {berth}, and this release knows only {supported}")]
     Newer { found: u32, berth: String, supported: u32 },
     /// Its database has a schema of a later release.
-    #[error("the backup was made by Berth {berth}: {source}")]
-    Schema { berth: String, source: SqlError },
-    #[error("the backup {} cannot be opened: {source}", path.display())]
-    Sealed { path: PathBuf, source: StreamError },
+    #[error("the backup was made by Berth {berth}: {reason}")]
+    Schema { berth: String, reason: SqlError },
+    #[error("the backup {} cannot be opened: {reason}", path.display())]
+    Sealed { path: PathBuf, reason: StreamError },
     /// The tags hold and the parts do not fit together.
     #[error("the backup is not whole: {what}")]
     Incomplete { what: String },

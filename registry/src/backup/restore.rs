@@ -90,7 +90,7 @@ impl Restore<'_> {
         let file = File::open(self.from).map_err(BackupError::file(self.from))?;
         let sealed = |source| match source {
             StreamError::NotOne => BackupError::NotBackup { path: self.from.to_owned() },
-            source => BackupError::Sealed { path: self.from.to_owned(), source },
+            reason => BackupError::Sealed { path: self.from.to_owned(), reason },
         };
         let total_bytes = file.metadata().map_err(BackupError::file(self.from))?.len();
         let input = SealedReader::new(BufReader::with_capacity(1 << 20, file), self.key, StreamKind::Backup);
@@ -331,8 +331,8 @@ impl Restore<'_> {
         counts: Counts,
     ) -> Result<(), BackupError> {
         let newer = |source| match source {
-            source @ (SqlError::SchemaNewer { .. } | SqlError::SchemaChanged { .. }) => {
-                BackupError::Schema { berth: manifest.berth.clone(), source }
+            reason @ (SqlError::SchemaNewer { .. } | SqlError::SchemaChanged { .. }) => {
+                BackupError::Schema { berth: manifest.berth.clone(), reason }
             }
             source => BackupError::Database(source),
         };
