@@ -25,7 +25,7 @@ struct Task {
     container: String,
     /// `/v2/credentials/…`
     credentials: String,
-    /// `http://169.254.170.2/v4/…`
+    /// `/v4/…`
     metadata: String,
 }
 
@@ -65,15 +65,14 @@ impl House {
         Self { server, engine, one, two }
     }
 
-    /// What a process of this container reads from an address.
-    fn read(&self, container: &str, url: &str) -> Result<String, String> {
-        let wget = ["exec", container, "/bin/busybox", "wget", "-q", "-T", "5", "-O", "-", url];
-        try_run(self.engine.docker().args(wget))
+    /// What a process of this container is answered at 169.254.170.2; the error is an answer that is no 200.
+    fn read(&self, container: &str, path: &str) -> Result<String, String> {
+        let exec = ["exec", container, "/bin/busybox", "sh", "-c", &request(path)];
+        answer(&run(self.engine.docker().args(exec)))
     }
 
     fn credentials(&self, task: &Task) -> Value {
-        let text = self.read(&task.container, &format!("http://169.254.170.2{}", task.credentials));
-        serde_json::from_str(&text.unwrap()).unwrap()
+        serde_json::from_str(&self.read(&task.container, &task.credentials).unwrap()).unwrap()
     }
 
     /// Who the credentials are, as long as they are somebody.
@@ -82,6 +81,20 @@ impl House {
         let mut aws = self.server.aws_command_as(text("AccessKeyId"), text("SecretAccessKey"));
         aws.env("AWS_SESSION_TOKEN", text("Token")).args(["sts", "get-caller-identity", "--query", "Arn"]);
         try_run(&mut aws)
+    }
+}
+
+/// Asks from within a container: a static busybox cannot look up names, so its wget is of no use.
+fn request(path: &str) -> String {
+    format!("printf 'GET {path} HTTP/1.0\\r\\nHost: 169.254.170.2\\r\\n\\r\\n' | nc -w 5 169.254.170.2 80")
+}
+
+fn answer(text: &str) -> Result<String, String> {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
+    if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") {
+        Ok(body.to_owned())
+    } else {
+        Err(text.to_owned())
     }
 }
 
@@ -99,7 +112,7 @@ impl Task {
             run(engine.docker().args(["exec", &container, "/bin/busybox", "sh", "-c", &echo]))
         };
         let credentials = variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
-        let metadata = variable("ECS_CONTAINER_METADATA_URI_V4");
+        let metadata = variable("ECS_CONTAINER_METADATA_URI_V4").replace("http://169.254.170.2", "");
         Self { arn: arn.to_owned(), container, credentials, metadata }
     }
 }
@@ -114,8 +127,8 @@ fn credentials_go_to_their_task_alone_and_end_with_it() {
     assert!(house.read(&two.container, &two.metadata).unwrap().contains("DockerId"));
 
     // From another task's container, with ids that leaked; and with ids that are guessed.
-    let leaked = format!("http://169.254.170.2{}", one.credentials);
-    let guessed = format!("http://169.254.170.2/v2/credentials/{}", "0".repeat(64));
+    let leaked = one.credentials.clone();
+    let guessed = format!("/v2/credentials/{}", "0".repeat(64));
     let short = leaked[..leaked.len() - 1].to_owned();
     for url in [&leaked, &one.metadata, &format!("{}/task", one.metadata), &guessed, &short] {
         let refused = house.read(&two.container, url).unwrap_err();
@@ -123,17 +136,18 @@ fn credentials_go_to_their_task_alone_and_end_with_it() {
     }
     // Its own metadata id is no credentials id.
     let id = one.metadata.rsplit('/').next().unwrap();
-    let confused =
-        house.read(&one.container, &format!("http://169.254.170.2/v2/credentials/{id}")).unwrap_err();
+    let confused = house.read(&one.container, &format!("/v2/credentials/{id}")).unwrap_err();
     assert!(confused.contains("400"), "{confused}");
 
     // From a container that is no task, and from the host's own network.
     let image = house.server.image("app:1");
-    let stranger = ["run", "--rm", &image, "wget", "-q", "-T", "5", "-O", "-", &leaked];
-    let refused = try_run(house.engine.docker().args(stranger)).unwrap_err();
+    let stranger = ["run", "--rm", &image, "sh", "-c", &request(&leaked)];
+    let refused = answer(&run(house.engine.docker().args(stranger))).unwrap_err();
     assert!(refused.contains("400"), "{refused}");
     let mut curl = Command::new("curl");
-    let from_host = run(curl.args(["-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", &leaked]));
+    let from_host = run(curl
+        .args(["-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}"])
+        .arg(format!("http://169.254.170.2{leaked}")));
     assert_eq!(from_host, "400");
 
     // Over the control connection of another host: nothing of tasks that are not its own.
