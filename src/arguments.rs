@@ -104,6 +104,8 @@ enum Policy {
     Check(policy::Check),
     Apply(registry_cli::Apply),
     Simulate(policy::Simulate),
+    Diff(policy::Diff),
+    WhoCan(policy::WhoCan),
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -147,6 +149,8 @@ impl Arguments {
             Command::Policy(Policy::Check(check)) => check.run(),
             Command::Policy(Policy::Simulate(simulate)) => simulate.run(),
             Command::Policy(Policy::Apply(apply)) => block_on(apply.run()),
+            Command::Policy(Policy::Diff(diff)) => block_on(diff.run()),
+            Command::Policy(Policy::WhoCan(who_can)) => block_on(who_can.run()),
             Command::Cluster(Cluster::JoinToken(join_token)) => block_on(join_token.run()),
             Command::Cluster(Cluster::JoinTokens(join_tokens)) => block_on(join_tokens.run()),
             Command::Instance(instance) => block_on(instance.run()),

@@ -1,5 +1,6 @@
 //! `berth policy check` and `berth policy simulate`: policies, without a server.
 
+mod compare;
 mod simulate;
 
 use std::path::PathBuf;
@@ -7,10 +8,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use policies_identity::files::{self, PolicyFiles};
+use policies_identity::files::{self, FileFinding, PolicyFiles};
 use registry_cli::Output;
 use serde_json::json;
 
+pub(crate) use compare::{Diff, WhoCan};
 pub(crate) use simulate::Simulate;
 
 /// Check a directory of policy files
@@ -62,4 +64,8 @@ fn summary(files: &PolicyFiles) -> String {
         files.policies.len(),
         files.repositories.len()
     )
+}
+
+fn lines(findings: &[FileFinding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

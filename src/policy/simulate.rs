@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use policies_identity::files::{self, FileFinding, Question, Simulation};
+use policies_identity::files::{self, Question, Simulation};
 use registry_cli::Output;
 use registry_types::Region;
 
@@ -86,7 +86,7 @@ impl Simulate {
     fn ask(&self, dir: &Path) -> Result<Simulation> {
         let files = match files::check(dir) {
             Ok(files) => files,
-            Err(findings) => bail!("{} is not valid:\n{}", dir.display(), lines(&findings)),
+            Err(findings) => bail!("{} is not valid:\n{}", dir.display(), super::lines(&findings)),
         };
         let mut context = Vec::new();
         for pair in &self.context {
@@ -126,8 +126,4 @@ fn open(file: &Path) -> Result<Box<dyn Read>> {
 
 fn unreadable(file: &Path) -> String {
     format!("cannot read {}", file.display())
-}
-
-fn lines(findings: &[FileFinding]) -> String {
-    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -24,8 +24,8 @@ pub use model::{
 };
 pub use publish::{Generation, PublishError};
 pub use simulate::{
-    BatchSummary, Question, SimulateError, Simulation, StatementReport, simulate, simulate_batch,
-    simulate_case,
+    BatchSummary, Circumstances, Difference, Permitted, Question, SimulateError, Simulation, StatementReport,
+    diff, simulate, simulate_batch, simulate_case, who_can,
 };
 pub use watch::{FilesStatus, PolicyWatch};
 

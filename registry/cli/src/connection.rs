@@ -49,7 +49,7 @@ pub struct Connection {
 
     /// Region the requests are signed for
     #[arg(long, env = "AWS_REGION", default_value = "us-east-1", value_name = "REGION")]
-    region: String,
+    pub region: String,
 
     /// How to print the result
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -144,8 +144,19 @@ impl Api {
     }
 
     /// Calls one of Berth's own operations.
-    pub(crate) async fn berth(&self, operation: &str, input: &Value) -> Result<Value> {
+    ///
+    /// # Errors
+    /// What the server answers, or that it cannot be reached.
+    pub async fn berth(&self, operation: &str, input: &Value) -> Result<Value> {
         self.call("berth", "Berth_20261101", operation, input).await
+    }
+
+    /// Calls an ECR operation.
+    ///
+    /// # Errors
+    /// As [`Api::berth`].
+    pub async fn ecr(&self, operation: &str, input: &Value) -> Result<Value> {
+        self.call("ecr", "AmazonEC2ContainerRegistry_V20150921", operation, input).await
     }
 
     async fn call(&self, service: &str, target: &str, operation: &str, input: &Value) -> Result<Value> {

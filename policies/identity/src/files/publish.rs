@@ -119,9 +119,14 @@ impl Identity {
     /// # Errors
     /// The database's. A stored set that no longer passes the check counts as none.
     pub async fn published_files(&self) -> Result<Option<PolicyFiles>, IdentityError> {
-        let bytes = self.inner().database.read(|tx| store::files::newest_texts(tx)).await?;
-        let texts = bytes.and_then(|bytes| serde_json::from_slice::<Texts>(&bytes).ok());
+        let texts = self.published_texts().await?;
         Ok(texts.and_then(|texts| check_texts(&texts).ok()))
+    }
+
+    /// The newest published set as it was written, by name.
+    pub(crate) async fn published_texts(&self) -> Result<Option<Texts>, IdentityError> {
+        let bytes = self.inner().database.read(|tx| store::files::newest_texts(tx)).await?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 }
 

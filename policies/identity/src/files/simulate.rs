@@ -4,6 +4,7 @@
 //! principal and the resource, and tells of each statement what it matched or what stood against it.
 
 mod batch;
+mod compare;
 mod question;
 mod render;
 
@@ -19,6 +20,7 @@ use thiserror::Error;
 
 use super::model::{ControlFile, GroupFile, InlinePolicy, PolicyFiles};
 pub use batch::{BatchSummary, simulate_batch};
+pub use compare::{Circumstances, Difference, Permitted, diff, who_can};
 use question::Who;
 
 /// What is asked.

@@ -18,7 +18,8 @@ use crate::api::AwsApi;
 use crate::caller::Caller;
 use crate::check::Check;
 use crate::context::RequestContext;
-use crate::files::{FileFinding, PolicyWatch, PublishError, check_texts};
+use crate::error::IdentityError;
+use crate::files::{Circumstances, FileFinding, PolicyWatch, PublishError, check_texts, who_can};
 use crate::identity::Identity;
 use crate::store;
 use operation::Operation;
@@ -52,6 +53,12 @@ impl BerthIdentity {
 #[derive(Deserialize)]
 struct PublishPolicies {
     files: Vec<File>,
+}
+
+#[derive(Deserialize)]
+struct WhoCan {
+    action: String,
+    resource: String,
 }
 
 #[derive(Deserialize)]
@@ -97,7 +104,9 @@ impl AwsApi for BerthIdentity {
     ) -> Result<Value, AwsError> {
         match Operation::parse(operation)? {
             Operation::DescribePolicyGeneration => self.describe_policy_generation().await,
+            Operation::GetPolicyFiles => self.get_policy_files().await,
             Operation::PublishPolicies => self.publish_policies(caller, input).await,
+            Operation::WhoCan => self.who_can(input).await,
         }
     }
 }
@@ -133,6 +142,30 @@ impl BerthIdentity {
         }
     }
 
+    /// The files of the newest generation, as they were published.
+    async fn get_policy_files(&self) -> Result<Value, AwsError> {
+        let texts = self.identity.published_texts().await.map_err(|error| unreadable(&error))?;
+        let file = |(path, content)| json!({ "path": path, "content": content });
+        Ok(json!({ "files": texts.into_iter().flatten().map(file).collect::<Vec<_>>() }))
+    }
+
+    /// Who of the principals of the policy files may do something.
+    async fn who_can(&self, input: Value) -> Result<Value, AwsError> {
+        let request = WhoCan::deserialize(input)
+            .map_err(|error| AwsError::serialization(format!("The request is malformed: {error}.")))?;
+        let Some(files) = self.identity.published_files().await.map_err(|error| unreadable(&error))? else {
+            return Ok(json!({ "principals": [] }));
+        };
+        let (region, now_ms) = (self.identity.region().clone(), self.identity.now_ms());
+        let asked = tokio::task::spawn_blocking(move || {
+            let circumstances = Circumstances { region: &region, now_ms };
+            who_can(&files, &request.action, &request.resource, &circumstances)
+        });
+        let permitted = asked.await.map_err(|_| AwsError::server())?;
+        let permitted = permitted.map_err(|error| AwsError::invalid_parameter(error.to_string()))?;
+        Ok(json!({ "principals": permitted }))
+    }
+
     async fn describe_policy_generation(&self) -> Result<Value, AwsError> {
         let newest = self.identity.inner().database.read(|tx| store::generations::newest(tx)).await;
         let newest = newest.map_err(|error| {
@@ -156,6 +189,11 @@ impl BerthIdentity {
         }
         Ok(answer)
     }
+}
+
+fn unreadable(error: &IdentityError) -> AwsError {
+    tracing::error!(error = error as &dyn std::error::Error, "the policy files cannot be read");
+    AwsError::server()
 }
 
 /// Every finding in one message, a line each, as `berth policy check` prints them.

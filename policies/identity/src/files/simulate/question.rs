@@ -166,7 +166,7 @@ pub(super) fn context(
     if let Some((kind, arn, tags)) = known {
         context.set("aws:PrincipalType", kind);
         context.set("aws:PrincipalArn", arn);
-        context.set("aws:PrincipalAccount", files.account.as_str());
+        context.set("aws:PrincipalAccount", who.as_principal().account().unwrap_or(files.account.as_str()));
         for (key, value) in tags {
             context.set(&format!("aws:PrincipalTag/{key}"), value.as_str());
         }

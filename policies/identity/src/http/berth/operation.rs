@@ -5,16 +5,21 @@ use registry_aws::AwsError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     DescribePolicyGeneration,
+    GetPolicyFiles,
     PublishPolicies,
+    WhoCan,
 }
 
 impl Operation {
-    pub(super) const NAMES: &'static [&'static str] = &["DescribePolicyGeneration", "PublishPolicies"];
+    pub(super) const NAMES: &'static [&'static str] =
+        &["DescribePolicyGeneration", "GetPolicyFiles", "PublishPolicies", "WhoCan"];
 
     pub(super) fn parse(name: &str) -> Result<Self, AwsError> {
         match name {
             "DescribePolicyGeneration" => Ok(Self::DescribePolicyGeneration),
+            "GetPolicyFiles" => Ok(Self::GetPolicyFiles),
             "PublishPolicies" => Ok(Self::PublishPolicies),
+            "WhoCan" => Ok(Self::WhoCan),
             _ => Err(AwsError::unknown_operation()),
         }
     }
@@ -22,7 +27,9 @@ impl Operation {
     pub(super) fn action(self) -> &'static str {
         match self {
             Self::DescribePolicyGeneration => "berth:DescribePolicyGeneration",
+            Self::GetPolicyFiles => "berth:GetPolicyFiles",
             Self::PublishPolicies => "berth:PublishPolicies",
+            Self::WhoCan => "berth:WhoCan",
         }
     }
 }

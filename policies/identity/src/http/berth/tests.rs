@@ -88,3 +88,21 @@ async fn only_those_who_may_publish_do() {
     let (_, unknown) = call(&fixture, &alice, "DestroyEverything", &json!({})).await;
     assert_eq!(unknown["__type"], "UnknownOperationException");
 }
+
+#[tokio::test]
+async fn the_files_in_effect_can_be_read_and_asked() {
+    let fixture = Fixture::new().await;
+    let admin = signing(&fixture.administrator);
+    let question = json!({ "action": "ecr:BatchGetImage", "resource": "repository/public" });
+    let (_, nobody) = call(&fixture, &admin, "WhoCan", &question).await;
+    assert_eq!(nobody["principals"], json!([]));
+    call(&fixture, &admin, "PublishPolicies", &set("Allow")).await;
+    let (_, files) = call(&fixture, &admin, "GetPolicyFiles", &json!({})).await;
+    assert_eq!(files["files"][1]["path"], "repositories/public.json");
+    let (_, everyone) = call(&fixture, &admin, "WhoCan", &question).await;
+    assert_eq!(everyone["principals"][0]["principal"], "anonymous");
+    for malformed in [json!({}), json!({ "action": "ecr:PutImage", "resource": "nonsense" })] {
+        let (status, _) = call(&fixture, &admin, "WhoCan", &malformed).await;
+        assert_eq!(status.as_u16(), 400, "{malformed}");
+    }
+}
