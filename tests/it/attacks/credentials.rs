@@ -84,9 +84,12 @@ impl House {
     }
 }
 
-/// Asks from within a container: a static busybox cannot look up names, so its wget is of no use.
+/// Asks from within a container: a static busybox cannot look up names, so its wget is of no use. The pause keeps
+/// the connection open until the answer is there.
 fn request(path: &str) -> String {
-    format!("printf 'GET {path} HTTP/1.0\\r\\nHost: 169.254.170.2\\r\\n\\r\\n' | nc -w 5 169.254.170.2 80")
+    format!(
+        "(printf 'GET {path} HTTP/1.0\\r\\nHost: 169.254.170.2\\r\\n\\r\\n'; sleep 1) | nc -w 5 169.254.170.2 80"
+    )
 }
 
 fn answer(text: &str) -> Result<String, String> {
