@@ -27,7 +27,9 @@ pub(crate) async fn places(
     let places = Arc::new(ReplicaPlaces::new(settings, sealer)?);
     if is_first_start {
         let locations = settings.replica_locations();
-        initialize_replicas(places.as_ref(), &locations).await.context("replicas")?;
+        let write_quorum = settings.config.write_quorum;
+        let made = initialize_replicas(places.as_ref(), &locations, write_quorum).await;
+        made.context("replicas and write_quorum")?;
     }
     Ok(places)
 }

@@ -61,7 +61,7 @@ impl House {
     async fn new(replicas: usize, write_quorum: Option<usize>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let locations: Vec<String> = (0..replicas).map(|number| root(folder.path(), number)).collect();
-        initialize_replicas(&Folders, &locations).await.unwrap();
+        initialize_replicas(&Folders, &locations, write_quorum).await.unwrap();
         let clock = Clock::manual(1_000_000);
         let (registry, upkeep) = open(folder.path(), &locations, write_quorum, &clock).await.unwrap();
         let name = "app".parse().unwrap();

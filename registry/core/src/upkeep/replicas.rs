@@ -68,9 +68,15 @@ impl Loaded {
 /// one later finds these too, or knows that they are lost.
 ///
 /// # Errors
-/// When a location cannot be used.
-pub async fn initialize_replicas(places: &dyn Places, wanted: &[String]) -> Result<(), ReplicaError> {
-    for (number, location) in resolve(places, wanted)?.into_iter().enumerate() {
+/// When replicas and write quorum do not go together, and nothing is made then; when a location cannot be used.
+pub async fn initialize_replicas(
+    places: &dyn Places,
+    wanted: &[String],
+    write_quorum: Option<usize>,
+) -> Result<(), ReplicaError> {
+    let wanted = resolve(places, wanted)?;
+    check_quorum(wanted.len(), write_quorum)?;
+    for (number, location) in wanted.into_iter().enumerate() {
         let initialized = places.initialize(&location, &numbered(number)).await;
         initialized.map_err(|source| ReplicaError::Store { location, source })?;
     }
