@@ -202,7 +202,7 @@ impl Restore<'_> {
             .recv()
             .await
             .transpose()
-            .map_err(|error| BackupError::Sealed { path: self.from.to_owned(), source: error.into() })
+            .map_err(|error| BackupError::Sealed { path: self.from.to_owned(), reason: error.into() })
     }
 
     async fn chunk(&self, parts: &mut mpsc::Receiver<io::Result<Part>>) -> Result<Vec<u8>, BackupError> {
