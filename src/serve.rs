@@ -35,7 +35,7 @@ use crate::images::RegistryImages;
 use crate::listen::Bound;
 use crate::names::Names;
 use crate::peers;
-use crate::storage::{SharedKeys, Storage};
+use crate::storage::{SharedKeys, Storage, insist};
 
 /// Key domain and epoch of what is sealed in metadata.
 pub(crate) const SYSTEM_DOMAIN: &str = "system";
@@ -80,7 +80,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     if first_start {
         change_log::refuse_lost_database(&settings)?;
     }
-    let places = content::places(&settings, &sealer, first_start).await?;
+    let places = insist(&settings, async || content::places(&settings, &sealer, first_start).await).await?;
     if first_start {
         policy_files(&settings)?;
     }
@@ -89,7 +89,10 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let certificate = certificate::open(&settings, &database, &sealer, &clock).await?;
     let transport = certificate::transport(certificate.as_ref(), settings.config.plain_http)?;
     let identity = identity(&settings, &database, &sealer, &clock).await?;
-    let (registry, upkeep) = content::open(&settings, &database, places, keys, &sealer, &clock).await?;
+    let (registry, upkeep) = insist(&settings, async || {
+        content::open(&settings, &database, Arc::clone(&places), Arc::clone(&keys), &sealer, &clock).await
+    })
+    .await?;
 
     let bound = Bound::take(&settings.listen).await?;
     let (endpoint, public_url) = (bound.local_url(), bound.public_url(&settings.config, &settings.tls));

@@ -1,6 +1,7 @@
 //! The database of this server: a file of its own, or a PostgreSQL that several servers share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use registry_runtime::{KeyError, KeyProvider, LocalKeys, Secret};
@@ -64,6 +65,22 @@ impl Storage {
             Place::Server(database) => Ok(database),
         }
     }
+}
+
+/// Runs one step of a start. Of several servers that start for the first time at once, one may be in another's way for
+/// a moment, after which it finds what the other has made.
+pub(crate) async fn insist<T>(settings: &Settings, step: impl AsyncFn() -> Result<T>) -> Result<T> {
+    let attempts = if settings.config.database.is_some() { 10 } else { 1 };
+    for _ in 1..attempts {
+        match step().await {
+            Ok(made) => return Ok(made),
+            Err(error) => {
+                tracing::debug!(error = %format!("{error:#}"), "a step of the start is tried again")
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    step().await
 }
 
 /// The keys of an installation whose first start is over, on one of several servers: a secret made here alone

@@ -59,7 +59,7 @@ impl Installation {
             .env("BERTH_BOOTSTRAP_SECRET_ACCESS_KEY", SECRET)
     }
 
-    /// Starts `count` servers at once.
+    /// Starts `count` servers, all for the first time and at once.
     pub(super) fn start(&self, count: usize) -> Vec<Server> {
         let starting: Vec<_> = (0..count)
             .map(|_| {
