@@ -27,7 +27,7 @@ impl Marker {
     /// What `found` at `place` means for the replica whose marker this is.
     pub(crate) fn check(
         &self,
-        place: &dyn std::fmt::Display,
+        place: &(dyn std::fmt::Display + Sync),
         found: Option<&Self>,
     ) -> Result<(), StoreError> {
         match found {
