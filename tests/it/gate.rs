@@ -2,7 +2,7 @@
 //! rights, and by one who may log in and nothing else (S4).
 
 use policies_identity::{AwsApi, BerthIdentity, Iam, Sts};
-use registry::{BerthQuotas, BerthStore, Ecr, Oci};
+use registry::{BerthQuotas, BerthRecovery, BerthStore, Ecr, Oci};
 use scheduler::Scheduler;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -123,6 +123,7 @@ fn json_operations() -> Vec<(&'static Service, &'static str)> {
         of(&BERTH, Scheduler::BERTH_OPERATIONS),
         of(&BERTH, BerthIdentity::OPERATIONS),
         of(&BERTH, BerthQuotas::OPERATIONS),
+        of(&BERTH, BerthRecovery::OPERATIONS),
         of(&BERTH, BerthStore::OPERATIONS),
     ];
     all.concat()
