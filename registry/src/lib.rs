@@ -8,4 +8,4 @@ pub mod backup;
 mod http;
 
 pub use access::Access;
-pub use http::{BerthQuotas, BerthRecovery, Ecr, Oci, Tokens};
+pub use http::{BerthQuotas, BerthRecovery, BerthStore, Ecr, Oci, Tokens};
