@@ -1,6 +1,7 @@
 //! The names of condition operators, taken apart.
 
 use super::number::Comparison;
+use crate::spelling;
 
 /// How a condition reads a key that holds several values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +96,9 @@ impl Operator {
 fn unknown(name: &str, base: &str) -> String {
     match KINDS.iter().find(|(known, ..)| known.eq_ignore_ascii_case(base)) {
         Some((known, ..)) => format!("{name} is not a condition operator; it is written {known}"),
-        None => format!("{name} is not a condition operator"),
+        None => match spelling::nearest(KINDS.iter().map(|(known, ..)| *known), base) {
+            Some(near) => format!("{name} is not a condition operator; is {near} meant?"),
+            None => format!("{name} is not a condition operator"),
+        },
     }
 }

@@ -216,7 +216,7 @@ fn a_variable_without_a_value_equals_nothing() {
 #[test]
 fn what_an_operator_cannot_read_is_refused() {
     for (operator, values, expected) in [
-        ("StringEqual", r#""a""#, "StringEqual is not a condition operator"),
+        ("StringEqual", r#""a""#, "StringEqual is not a condition operator; is StringEquals meant?"),
         ("stringequals", r#""a""#, "stringequals is not a condition operator; it is written StringEquals"),
         ("NullIfExists", "true", "NullIfExists: Null takes neither IfExists nor a set operator"),
         ("ForAnyValue:Null", "true", "ForAnyValue:Null: Null takes neither IfExists nor a set operator"),
