@@ -44,8 +44,8 @@ fn data_of_every_release_opens_and_serves_its_content() {
             let layers = parts["layers"].as_array().unwrap().iter();
             for part in layers.chain([&parts["config"]]) {
                 let digest = part["digest"].as_str().unwrap();
-                let blob = server.anonymous().get(&format!("/v2/team/pause/blobs/{digest}"));
-                assert_eq!(format!("sha256:{}", sha256(&blob.body)), digest, "open to all by its policy");
+                let blob = alice.get(&format!("/v2/team/pause/blobs/{digest}"));
+                assert_eq!(format!("sha256:{}", sha256(&blob.body)), digest);
             }
             let services = aws(&server, ["ecs", "describe-services", "--services", "pause"]).unwrap();
             assert_eq!(services["services"][0]["desiredCount"], 1);
