@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use registry_runtime::tls::{Certificate, Connector, Trust};
-use test_support::{Http, Network, Server, eventually_within};
+use test_support::{Network, Server, eventually_within};
 use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::load::{Load, Target};
 use super::site::Site;
@@ -62,8 +63,11 @@ impl Authority {
     }
 }
 
+/// What `/readyz` says of the certificate on the server's own machine; other things may need attention, too.
 fn problems(server: &Server) -> String {
-    server.anonymous().get("/readyz").json()["problems"].to_string()
+    let answer = server.anonymous().get("/readyz").json();
+    let all = answer["problems"].as_array().into_iter().flatten().filter_map(|one| one.as_str());
+    all.filter(|one| one.contains("certificate")).collect()
 }
 
 #[test]
@@ -93,7 +97,7 @@ fn a_certificate_that_changes_under_load_fails_no_request() {
         });
     }
     assert!(load.stop() > 80);
-    assert_eq!(problems(&server), "null");
+    assert_eq!(problems(&server), "");
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn a_broken_successor_is_said_and_the_certificate_before_it_stays() {
     assert_eq!(server.anonymous().get("/readyz").status, 200, "requests are served all the same");
     authority.write(60);
     eventually_within(Duration::from_secs(20), "a good one ends it", || {
-        (problems(&server) == "null").then_some(())
+        problems(&server).is_empty().then_some(())
     });
     reach(server.authority(), &authority.file("ca.pem")).unwrap();
 }
@@ -151,9 +155,9 @@ fn the_servers_own_certificate_follows_the_addresses_of_its_machine() {
     at(&site.host).unwrap();
     assert!(site.log().contains("certificate was renewed"));
     // Strangers are told the state, and nothing else.
-    let told =
-        |from: &test_support::Namespace, url: &str| from.within(|| Http::new(url).get("/readyz").json());
-    assert_eq!(told(machine, "http://127.0.0.1:5000"), serde_json::json!({"status": "ready"}));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let told = other.within(|| runtime.block_on(readyz(&format!("https://{}:5000", site.host), &ca)));
+    assert!(told.ends_with("{\"status\":\"ready\"}"), "{told}");
 }
 
 /// One handshake with whoever trusts the CA of the file.
@@ -163,4 +167,14 @@ fn reach(authority: &str, ca: &Path) -> Result<(), String> {
     let connector = Connector::new(&url, &Trust::file(ca).unwrap()).unwrap();
     let opened = runtime.block_on(connector.open(url.parse().unwrap()));
     opened.map(drop).map_err(|error| error.to_string())
+}
+
+/// The whole answer of `/readyz`.
+async fn readyz(url: &str, ca: &Path) -> String {
+    let connector = Connector::new(url, &Trust::file(ca).unwrap()).unwrap();
+    let mut stream = connector.open(url.parse().unwrap()).await.unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: berth\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
