@@ -31,6 +31,13 @@ pub fn note_restored(tx: &Tx<'_>, restored: &Restored) -> Result<(), Error> {
     Ok(())
 }
 
+/// Forgets where content lay: what was restored lies where it was restored to, whole.
+pub fn forget_replicas(tx: &Tx<'_>) -> Result<(), Error> {
+    tx.execute("DELETE FROM replicas", params![])?;
+    tx.execute("DELETE FROM repairs", params![])?;
+    Ok(())
+}
+
 /// The operator is content with what was restored. False when nothing waited for it.
 pub fn adopt(tx: &Tx<'_>) -> Result<bool, Error> {
     Ok(tx.execute("DELETE FROM adoption WHERE id = 1", params![])? > 0)
