@@ -230,7 +230,9 @@ impl RestoreCommand {
     pub(crate) async fn run(self) -> Result<()> {
         let settings = self.directory.settings()?;
         let (key, recovery) = self.key.open(&settings)?;
-        let Some(from) = &self.from else { return self.from_replicas(&settings, key, recovery).await };
+        let Some(from) = &self.from else {
+            return self.restore_from_replicas(&settings, key, recovery).await;
+        };
         let places = match &recovery {
             Some(recovery) => places(&settings, recovery)?,
             None => places(&settings, &existing_keys(&settings)?)?,
@@ -272,7 +274,7 @@ impl RestoreCommand {
 
 impl RestoreCommand {
     /// The database alone: the content lies on the replicas still.
-    async fn from_replicas(
+    async fn restore_from_replicas(
         &self,
         settings: &Settings,
         key: StreamKey,

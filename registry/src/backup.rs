@@ -23,8 +23,10 @@ const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const DATABASE: &str = "berth.db";
 const POLICIES: &str = "policies/";
-/// Files of the data directory that are kept beside the database, where they are there.
-const BESIDE: [&str; 3] = ["credentials", "audit.chain", "audit.log"];
+/// Files of the data directory that are kept beside the database, where they are there, and what they are called
+/// after a restore: what is restored begins an audit log of its own, because the metadata may be older than the
+/// last lines of the old one.
+const BESIDE: [(&str, &str); 2] = [("credentials", "credentials"), ("audit.log", "audit.log.restored")];
 
 /// The first file of a backup: what it is of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,4 +65,3 @@ pub enum Phase {
 
 /// Told of progress, from the task that works.
 pub type Report<'a> = &'a mut (dyn FnMut(Progress) + Send);
-

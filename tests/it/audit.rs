@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use test_support::{Server, aws, eventually, eventually_within, run, sha256, try_run};
 
 /// What `berth audit verify` prints, if it ends well.
@@ -21,7 +22,7 @@ fn log(server: &Server) -> String {
 #[test]
 fn kill_9_loses_no_record_of_an_acknowledged_change() {
     let mut server = Server::start();
-    let created = std::sync::Mutex::new(Vec::new());
+    let created = Mutex::new(Vec::new());
     for round in 0..3 {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -39,16 +40,14 @@ fn kill_9_loses_no_record_of_an_acknowledged_change() {
                                 http.post(&path, &[], b"").status
                             }));
                             if sent.is_ok_and(|status| status == 202) {
-                                created.lock().unwrap().push(name);
+                                created.lock().push(name);
                             }
                         }
                     })
                 })
                 .collect();
-            let before = created.lock().unwrap().len();
-            eventually("changes are acknowledged", || {
-                (created.lock().unwrap().len() > before + 20).then_some(())
-            });
+            let before = created.lock().len();
+            eventually("changes are acknowledged", || (created.lock().len() > before + 20).then_some(()));
             server.kill();
             stop.store(true, Ordering::SeqCst);
             clients.into_iter().for_each(|client| client.join().unwrap());
@@ -56,7 +55,7 @@ fn kill_9_loses_no_record_of_an_acknowledged_change() {
         server.start_again();
     }
     let log = log(&server);
-    let created = created.into_inner().unwrap();
+    let created = created.into_inner();
     for name in &created {
         assert!(log.contains(&format!("repository/{name}\"")), "{name} was created and is not in the log");
     }

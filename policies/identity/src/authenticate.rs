@@ -70,8 +70,8 @@ impl Identity {
             return Ok(caller);
         }
         let principal = &caller.principal;
-        let there =
-            self.holds(directory, &principal.chain) && directory.entity(principal.kind, &principal.uid).is_some();
+        let there = self.holds(directory, &principal.chain)
+            && directory.entity(principal.kind, &principal.uid).is_some();
         if there { Ok(caller) } else { Err(AuthenticationError::InvalidToken) }
     }
 

@@ -12,8 +12,8 @@ mod instance;
 mod key;
 mod policy;
 mod profile;
-mod store;
 mod quota;
+mod store;
 mod table;
 mod trust;
 
@@ -25,6 +25,6 @@ pub use instance::Instance;
 pub use key::Key;
 pub use policy::Apply;
 pub use profile::Profile;
-pub use store::Store;
 pub use quota::Quota;
+pub use store::Store;
 pub use trust::Trust;

@@ -16,6 +16,9 @@ use crate::commit::blob_key;
 use crate::error::CoreError;
 use crate::registry::{Registry, blob_domain};
 
+/// Rows that are being wrapped anew: where the batch ends, and how many there were.
+type Batch = (Option<String>, JoinHandle<Result<u64, CoreError>>);
+
 /// Rows of one transaction.
 const BATCH: u32 = 1000;
 /// Batches under way at a time: one is wrapped while another is written.
@@ -119,7 +122,7 @@ impl Registry {
     }
 
     async fn rewrap_rows(&self, epoch: &Epoch, mut after: String) -> Result<u64, CoreError> {
-        let mut under_way: VecDeque<(Option<String>, JoinHandle<Result<u64, CoreError>>)> = VecDeque::new();
+        let mut under_way: VecDeque<Batch> = VecDeque::new();
         let (mut done, mut is_over) = (0, false);
         while !is_over || !under_way.is_empty() {
             if !is_over && under_way.len() < AHEAD {

@@ -47,9 +47,9 @@ pub use registry_metadata::{
     Domain, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability, UploadUid,
 };
 pub use repositories::{NewRepository, PushTarget};
+pub use settings::RegistryPolicy;
 pub use upkeep::{
     Finding, FindingKind, Places, Purged, ReplicaError, ReplicaState, ReplicaStatus, Scrub, ScrubState,
     StoreStatus, Tally, Upkeep, UpkeepConfig, initialize_replicas, open_replicas,
 };
-pub use settings::RegistryPolicy;
 pub use uploads::{FinishedUpload, NewUpload, UploadStatus};

@@ -52,7 +52,7 @@ pub fn copy_sqlite(source: &Path, target: &Path, progress: &mut dyn FnMut(u64, u
             StepResult::Done => return Ok(()),
             StepResult::More => {}
             // Another process checkpoints; the snapshot stays ours.
-            _ => std::thread::sleep(Duration::from_millis(5)),
+            _ => std::thread::park_timeout(Duration::from_millis(5)),
         }
     }
 }

@@ -5,8 +5,8 @@
 //! transactions share one durable commit. Invariant: nothing is acknowledged before it is durable, and a
 //! closure that fails changes nothing.
 
-mod companion;
 mod changes;
+mod companion;
 mod copy;
 mod database;
 mod error;
@@ -22,11 +22,11 @@ mod tx;
 mod value;
 mod writer;
 
-pub use companion::{Companion, accompanied};
 pub use changes::{
     ChangeLogConfig, ChangeLogStatus, FrameSeal, LogFile, LogReplica, LogSeal, LogSource, ReplicaCheck,
     ReplicaLogStatus, RestoredDatabase, holds_change_log, restore_sqlite,
 };
+pub use companion::{Companion, accompanied};
 pub use copy::{check_sqlite, copy_sqlite};
 pub use database::Database;
 pub use error::{ConstraintKind, Error};

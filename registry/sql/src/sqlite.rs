@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use crate::changes::{ChangeLog, ChangeLogConfig, ChangeLogStatus};
 use crate::database::blocking;
 use crate::readers::Readers;
 use crate::rerun::Rerun;
-use crate::changes::{ChangeLog, ChangeLogConfig, ChangeLogStatus};
 use crate::writer::{self, Closure, Message};
 use crate::{Error, Tx, migrate};
 

@@ -204,7 +204,7 @@ impl NewBackup<'_> {
         // Closed before it is read as a file: then all of it lies in the file.
         source.database.close().await;
         let database_bytes = archive.file(DATABASE, source.copy).await?;
-        for name in BESIDE {
+        for (name, _) in BESIDE {
             let path = self.data.join(name);
             if path.is_file() {
                 archive.file(name, &path).await?;

@@ -228,7 +228,8 @@ impl Restore<'_> {
             staged.manifest = Some(manifest(&text)?);
             return Ok(len);
         }
-        let known = name == DATABASE || BESIDE.contains(&name) || name.starts_with(POLICIES);
+        let beside = BESIDE.iter().any(|(known, _)| *known == name);
+        let known = name == DATABASE || beside || name.starts_with(POLICIES);
         let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         if staged.manifest.is_none() || !known || !plain {
             return Err(incomplete("a file that does not belong into a backup"));
@@ -383,8 +384,8 @@ impl Restore<'_> {
         if let Some(key) = self.recovery_key {
             key.install(self.key_dir)?;
         }
-        for name in BESIDE.iter().chain(&[DATABASE]) {
-            let (from, to) = (staged.scratch.path().join(name), self.data.join(name));
+        for (name, restored) in BESIDE.iter().chain(&[(DATABASE, DATABASE)]) {
+            let (from, to) = (staged.scratch.path().join(name), self.data.join(restored));
             if from.exists() {
                 std::fs::rename(&from, &to).map_err(BackupError::file(&to))?;
             }

@@ -3,7 +3,6 @@
 //! Which of the two it is, is told by its parameters, as both live at one path. The refusals bear the names
 //! that Amazon's agent knows and reacts to.
 
-
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Query, Request, State};
 use axum::response::{IntoResponse, Response};

@@ -3,7 +3,6 @@
 mod hosts;
 mod join_tokens;
 
-
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
 use registry_aws::AwsError;

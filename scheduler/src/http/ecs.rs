@@ -24,7 +24,6 @@ pub(crate) use input::{check_tags, read, text};
 pub(crate) use instances::deregister;
 pub(crate) use page::{Order, PageInput, pick};
 
-
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
 use registry_aws::AwsError;

@@ -209,7 +209,10 @@ impl Clerk {
             return Err(CommitError::Stopped);
         }
         if let Err(error) = self.store.write(changes).await {
-            if matches!(error, StoreError::Fenced | StoreError::Database(registry_sql::Error::OutcomeUnknown(_))) {
+            if matches!(
+                error,
+                StoreError::Fenced | StoreError::Database(registry_sql::Error::OutcomeUnknown(_))
+            ) {
                 self.lost.cancel();
             }
             tracing::error!(error = %error, "the scheduler's changes could not be stored");

@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 const WORKERS: usize = 4;
 /// Between two requests of one worker.
@@ -42,7 +44,7 @@ impl Load {
                     let (socket, begun) = (sockets[turn % sockets.len()], Instant::now());
                     let slowly = if turn % 5 == 0 { SLOW } else { Duration::ZERO };
                     let failure = request(socket, slowly).err().map(|error| error.to_string());
-                    outcomes.lock().unwrap().push(Outcome { socket, begun, failure });
+                    outcomes.lock().push(Outcome { socket, begun, failure });
                     std::thread::sleep(PAUSE);
                 }
             })
@@ -53,7 +55,7 @@ impl Load {
 
     /// How many requests are done by now.
     pub(super) fn count(&self) -> usize {
-        self.outcomes.lock().unwrap().len()
+        self.outcomes.lock().len()
     }
 
     pub(super) fn finish(self) -> Vec<Outcome> {
@@ -61,7 +63,7 @@ impl Load {
         for worker in self.workers {
             worker.join().unwrap();
         }
-        std::mem::take(&mut *self.outcomes.lock().unwrap())
+        std::mem::take(&mut *self.outcomes.lock())
     }
 }
 

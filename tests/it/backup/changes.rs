@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use test_support::{Server, eventually_within, run, sha256, try_run};
 
 use super::{berth, manifest, problems, put, recovery_key};
@@ -50,12 +50,12 @@ fn load(http: &test_support::Http, worker: usize, stop: &AtomicBool, told: &Mute
         if !put(http, "load/canary-repository", &tag, &manifest(&note)) {
             return;
         }
-        told.lock().unwrap().insert(tag, Some(note));
+        told.lock().insert(tag, Some(note));
         if n % 5 == 4 {
             let tag = format!("w{worker}-{}", (n + 3) % 7);
             let path = format!("/v2/load/canary-repository/manifests/{tag}");
             match http.try_send("DELETE", &path, &[], b"") {
-                Ok(answer) if answer.status == 202 => drop(told.lock().unwrap().insert(tag, None)),
+                Ok(answer) if answer.status == 202 => drop(told.lock().insert(tag, None)),
                 Ok(answer) if answer.status == 404 => {}
                 _ => return,
             }
@@ -84,7 +84,7 @@ fn the_loss_of_the_databases_disk_loses_nothing_acknowledged() {
             server.kill();
             stop.store(true, Ordering::Relaxed);
         });
-        let told = told.into_inner().unwrap();
+        let told = told.into_inner();
         assert!(told.len() > 10, "{told:?}");
         lose(&server, round == 0);
 

@@ -1,9 +1,9 @@
 //! A backup under load, and everything back on an empty directory.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use test_support::{Engine, Server, aws, eventually_within, run, try_run};
 
 use super::{berth, manifest, problems, put, recovery_key, running};
@@ -80,20 +80,20 @@ fn a_backup_under_load_brings_everything_back_and_the_service_runs_again() {
                     let (tag, blob) = (format!("w{worker}-{n}"), vec![worker as u8; 20_000 + n]);
                     let digest = http.push_blob("load/a", &blob);
                     assert!(put(&http, "load/a", &tag, &manifest(&tag)));
-                    acknowledged.lock().unwrap().push((tag, digest, blob));
+                    acknowledged.lock().push((tag, digest, blob));
                     n += 1;
                 }
             });
         }
         std::thread::sleep(Duration::from_millis(500));
-        let before = acknowledged.lock().unwrap().len();
+        let before = acknowledged.lock().len();
         let written = try_run(server.berth(["backup", "--json"]).arg("--output").arg(&backup));
         stop.store(true, Ordering::Relaxed);
         let report: serde_json::Value = serde_json::from_str(&written.unwrap()).unwrap();
         assert_eq!(report["damaged"], serde_json::json!([]), "{report}");
         before
     });
-    assert!(before > 0 && before < acknowledged.lock().unwrap().len(), "the load went on");
+    assert!(before > 0 && before < acknowledged.lock().len(), "the load went on");
     drop(server);
     for id in engine.containers("berth.agent-id") {
         run(engine.docker().args(["rm", "--force", &id]));
@@ -106,7 +106,7 @@ fn a_backup_under_load_brings_everything_back_and_the_service_runs_again() {
     assert!(printed.contains("\"missingObjects\": 0"), "{printed}");
     let server = builder.start();
     let http = server.http();
-    for (tag, digest, blob) in &acknowledged.lock().unwrap()[..before] {
+    for (tag, digest, blob) in &acknowledged.lock()[..before] {
         assert_eq!(http.get(&format!("/v2/load/a/manifests/{tag}")).body, manifest(tag), "{tag}");
         assert_eq!(http.get(&format!("/v2/load/a/blobs/{digest}")).body, *blob, "{tag}");
     }

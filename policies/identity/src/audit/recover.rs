@@ -71,7 +71,7 @@ fn find_in(path: &Path, checkpoint: &Checkpoint, offset: u64, key: &LineKey) -> 
     let begin = checkpoint.begun_line();
     let mut position = Position { number: checkpoint.covers, head: checkpoint.head, key: key.clone() };
     let mut found: Option<Found> = None;
-    let mut line = Vec::new();
+    let (mut line, mut told) = (Vec::new(), false);
     while read_line(&mut reader, &mut line)? {
         if found.is_none() && !line.starts_with(begin.as_bytes()) {
             continue;
@@ -80,7 +80,11 @@ fn find_in(path: &Path, checkpoint: &Checkpoint, offset: u64, key: &LineKey) -> 
             tracing::error!(path = %path.display(), "a line of the audit log is damaged; verify it");
             continue;
         };
-        follow(&mut position, &linked);
+        let fits = follow(&mut position, &linked);
+        if !fits && !told {
+            told = true;
+            tracing::error!(seq = linked.number, "the audit log is not what was written; verify it");
+        }
         let found = found.get_or_insert_with(|| Found {
             position: position.clone(),
             checkpoint_number: Some(linked.number),
@@ -94,16 +98,15 @@ fn find_in(path: &Path, checkpoint: &Checkpoint, offset: u64, key: &LineKey) -> 
     Ok(found)
 }
 
-/// Moves on over a line that lies in the log, whatever it is.
-fn follow(position: &mut Position, linked: &Linked<'_>) {
+/// Moves on over a line that lies in the log, whatever it is. Whether it is what was written there.
+fn follow(position: &mut Position, linked: &Linked<'_>) -> bool {
     // As far as a minute of lines; a number from nowhere must not keep a server from starting.
     let skipped = linked.number.saturating_sub(position.number + 1).min(10_000_000);
     (0..skipped).for_each(|_| position.key.advance());
     let mac = position.key.mac(&position.head, linked.covered);
-    if mac != linked.mac || linked.number != position.number + 1 {
-        tracing::error!(seq = linked.number, "a line of the audit log is not what was written; verify it");
-    }
+    let fits = mac == linked.mac && linked.number == position.number + 1;
     (position.number, position.head) = (linked.number, linked.mac);
+    fits
 }
 
 /// The number of the change that a line records.

@@ -100,7 +100,7 @@ pub fn audit_files(log: &Path) -> io::Result<Vec<PathBuf>> {
         let number = file.strip_prefix(&name).and_then(|rest| rest.strip_prefix('.')?.parse().ok());
         moved.extend(number.map(|number| (number, path)));
     }
-    moved.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+    moved.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
     let current = log.exists().then(|| log.to_owned());
     Ok(moved.into_iter().map(|(_, path)| path).chain(current).collect())
 }

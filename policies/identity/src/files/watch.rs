@@ -96,7 +96,7 @@ async fn round(
         Seen::Settled(files) => {
             let by = format!("files: {}", watcher.directory.display());
             let warnings = files.warnings.clone();
-            match settle(identity, watcher, files, &by).await {
+            match settle(identity, watcher, *files, &by).await {
                 Ok(generation) => Ok((generation, warnings)),
                 Err(PublishError::Findings(findings)) => Err(findings),
                 // Not the files' fault: the next round tries again.
@@ -152,7 +152,7 @@ enum Seen {
     /// It differs from the look before.
     Restless,
     GitAtWork,
-    Settled(PolicyFiles),
+    Settled(Box<PolicyFiles>),
     Wrong(Vec<FileFinding>),
 }
 
@@ -217,7 +217,7 @@ impl Watcher {
         self.before = Some(after.clone());
         self.dealt_with = Some(after);
         match checked {
-            Ok(files) => Seen::Settled(files),
+            Ok(files) => Seen::Settled(Box::new(files)),
             Err(findings) => Seen::Wrong(findings),
         }
     }

@@ -84,7 +84,8 @@ impl Identity {
     fn task_session(&self, task: TaskRole<'_>) -> Result<std::sync::Arc<OpenedSession>, TaskRoleError> {
         let directory = self.directory().ok_or(TaskRoleError::Unavailable)?;
         let not_trusted = || TaskRoleError::NotTrusted { role: task.role_arn.to_string() };
-        let role = directory.role_by_arn(task.role_arn.as_str()).filter(|role| role.account == *self.account_id());
+        let role =
+            directory.role_by_arn(task.role_arn.as_str()).filter(|role| role.account == *self.account_id());
         let role = role.ok_or_else(not_trusted)?;
         if !self.service_may_assume(role, task, (directory.security_generation, directory.file_generation))? {
             return Err(not_trusted());

@@ -1,8 +1,8 @@
 //! What was found: listed, and, where no row names it, purged at an operator's word.
 
 use registry_blob::{FileId, ReplicaId};
-use registry_metadata::{adoption, blobs};
 use registry_metadata::scrubs::{self, Finding, FindingKind};
+use registry_metadata::{adoption, blobs};
 
 use super::Upkeep;
 use crate::error::CoreError;

@@ -205,10 +205,10 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
         if let Some(found) = error.downcast_ref::<rustls::Error>() {
             return Some(found);
         }
-        if let Some(wrapped) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            if let Some(found) = tls_error(wrapped) {
-                return Some(found);
-            }
+        if let Some(wrapped) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+            && let Some(found) = tls_error(wrapped)
+        {
+            return Some(found);
         }
         next = error.source();
     }

@@ -10,6 +10,9 @@ use super::files::{FrameReader, Next, Position, list};
 use super::record::{Place, Preface};
 use super::{ChangeLogConfig, LogFile, LogSeal};
 
+/// Takes a group and its place.
+type Give<'a> = dyn FnMut(Place, &[u8]) -> Result<(), String> + 'a;
+
 /// Where a replica's changes end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct End {
@@ -114,7 +117,7 @@ impl Chain {
         &self,
         snapshot: u64,
         seal: &dyn LogSeal,
-        give: &mut dyn FnMut(Place, &[u8]) -> Result<(), String>,
+        give: &mut Give<'_>,
     ) -> Result<(), String> {
         let mut by_file: BTreeMap<usize, Vec<Entry>> = BTreeMap::new();
         for entry in self.behind(snapshot) {

@@ -26,8 +26,7 @@ pub(super) async fn enrol_host(core: &Core, ctx: &RequestContext, input: Value) 
         "accessKeyId": key.access_key_id,
         "secretAccessKey": key.secret_access_key.expose(),
     });
-    for (name, value) in
-        [("endpoint", &core.config.endpoint), ("caCertificate", &core.config.ca_certificate)]
+    for (name, value) in [("endpoint", &core.config.endpoint), ("caCertificate", &core.config.ca_certificate)]
     {
         if let Some(value) = value {
             output[name] = json!(value);

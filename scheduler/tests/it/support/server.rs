@@ -104,7 +104,8 @@ impl Server {
         settings: Settings,
         address: Option<SocketAddr>,
     ) -> Server {
-        let database = Database::open_rerunning(&test_support::database_in(directory.path()), 7).await.unwrap();
+        let database =
+            Database::open_rerunning(&test_support::database_in(directory.path()), 7).await.unwrap();
         let sealer = Arc::new(Sealer::new(&Secret::new(vec![7; 32]), 1));
         let clock = Clock::system();
         let account_id: registry_types::AccountId = ACCOUNT.parse().unwrap();

@@ -21,12 +21,7 @@ pub(super) struct S3Replacement {
 }
 
 impl S3Replacement {
-    pub(super) fn new(
-        bucket: Arc<Bucket>,
-        parts: Arc<Parts>,
-        blocks: Arc<Blocks>,
-        file_id: FileId,
-    ) -> Self {
+    pub(super) fn new(bucket: Arc<Bucket>, parts: Arc<Parts>, blocks: Arc<Blocks>, file_id: FileId) -> Self {
         let beside = bucket.beside(file_id);
         let writer = S3Writer::beside(Arc::clone(&bucket), parts, beside.clone());
         Self { bucket, blocks, file_id, beside, writer }
