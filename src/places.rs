@@ -218,9 +218,10 @@ fn normal_url(location: &str) -> Result<String, String> {
     let Some((bucket, prefix)) = split_url(location) else {
         return Err(format!("{location} is no s3:// URL"));
     };
-    let prefix = prefix.trim_matches('/');
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    let has_gaps = !prefix.is_empty() && prefix.split('/').any(str::is_empty);
     let is_plain = |text: &str| text.chars().all(|one| one.is_ascii_alphanumeric() || "-_./".contains(one));
-    if bucket.is_empty() || !is_plain(bucket) || !is_plain(prefix) || prefix.contains("//") {
+    if bucket.is_empty() || !is_plain(bucket) || !is_plain(prefix) || has_gaps {
         return Err(format!(
             "{location} is not s3://BUCKET or s3://BUCKET/PREFIX of letters, digits, - _ . and /"
         ));

@@ -98,7 +98,8 @@ impl<'a> Full<'a> {
 
 impl Drop for Full<'_> {
     fn drop(&mut self) {
-        run(Command::new("umount").arg(self.0));
+        // The server has it open.
+        run(Command::new("umount").arg("--lazy").arg(self.0));
     }
 }
 
@@ -115,7 +116,7 @@ fn while_the_log_cannot_be_written_changes_are_refused_and_reads_go_on() {
     assert_eq!(post("team/other"), 503);
     assert_eq!(http.get(&blob).status, 200);
     let refused = aws(&server, ["ecr", "create-repository", "--repository-name", "late"]).unwrap_err();
-    assert!(refused.contains("503") || refused.contains("ServerException"), "{refused}");
+    assert!(refused.contains("ServiceUnavailable"), "{refused}");
     drop(full);
     eventually_within(Duration::from_secs(10), "changes are taken again", || {
         (post("team/app") == 202).then_some(())

@@ -197,7 +197,7 @@ mod tests {
         let tls = RequestContext { secure_transport: true, ..context("192.0.2.1:1", &[]) };
         assert_eq!(tls.base_url(advertise).as_deref(), Some("https://registry.example"));
         assert_eq!(tls.base_url(None).as_deref(), Some("https://berth:5000"));
-        assert_eq!(context("192.0.2.1:1", &[]).base_url(Some("a:80")).as_deref(), Some("http://a:80"));
+        assert_eq!(context("192.0.2.1:1", &[]).base_url(Some("a:80")).as_deref(), Some("http://a"));
         assert_eq!(context("127.8.0.1:1", &[]).base_url(advertise).as_deref(), Some("http://berth:5000"));
     }
 
