@@ -58,7 +58,10 @@ impl Engine {
         let number = (std::process::id() * 16 + NEXT.fetch_add(1, Ordering::Relaxed)) % 60_000;
         let bridge = format!("bt{number}");
         let ip = |args: &[&str]| run(within(network.as_deref(), "ip").args(args));
-        ip(&["link", "add", "name", &bridge, "type", "bridge"]);
+        // A bridge without an address of its own takes one of its ports', and another when that container ends:
+        // the others then cannot reach it until they forget the old one.
+        let hardware = format!("02:42:0a:{:02x}:{:02x}:01", number >> 8 & 0xff, number & 0xff);
+        ip(&["link", "add", "name", &bridge, "address", &hardware, "type", "bridge"]);
         let address = format!("10.{}.{}.1/24", 130 + number / 256 % 100, number % 256);
         ip(&["addr", "add", &address, "dev", &bridge]);
         ip(&["link", "set", &bridge, "up"]);
