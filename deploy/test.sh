@@ -120,9 +120,9 @@ part "format" cargo fmt --all --check
 part "lints" cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 part "build" cargo test --locked --workspace --no-run --quiet
 part "tests" tests
-part "tests over PostgreSQL" tests_over_postgresql
 part "the first command, twice" first_command
 if [ -n "$all" ]; then
+    part "tests over PostgreSQL" tests_over_postgresql
     part "long tests" tests --ignored
     part "benchmarks" cargo bench --locked --workspace
 fi
