@@ -187,12 +187,13 @@ impl Writer {
             return;
         }
         tending.logged = std::mem::take(&mut self.unsynced);
-        let file = match moved {
-            true => open(&self.path).ok(),
-            false => self.file.try_clone().ok(),
-        };
-        let offset = file.as_ref().and_then(|file| file.metadata().ok()).map(|metadata| metadata.len());
-        let (true, Some(file), Some(offset)) = (due, file, offset) else {
+        if !due {
+            let _ = reply.send(tending);
+            return;
+        }
+        let file = if moved { open(&self.path) } else { self.file.try_clone() };
+        let Ok((file, offset)) = file.and_then(|file| file.metadata().map(|metadata| (file, metadata.len())))
+        else {
             let _ = reply.send(tending);
             return;
         };
