@@ -67,6 +67,11 @@ impl AwsError {
         Self::client("SerializationException", message)
     }
 
+    /// The body does not have the members that the operation takes.
+    pub fn malformed(problem: impl std::fmt::Display) -> Self {
+        Self::serialization(format!("The request is malformed: {problem}."))
+    }
+
     pub fn request_too_large(limit_bytes: usize) -> Self {
         Self::new(
             413,

@@ -215,9 +215,9 @@ impl BerthStore {
     }
 }
 
-fn read<T: DeserializeOwned>(input: Value) -> Result<T, AwsError> {
-    T::deserialize(input)
-        .map_err(|error| AwsError::serialization(format!("The request is malformed: {error}.")))
+/// The input of an operation of Berth's own.
+pub(super) fn read<T: DeserializeOwned>(input: Value) -> Result<T, AwsError> {
+    T::deserialize(input).map_err(AwsError::malformed)
 }
 
 /// What cannot be done in the state that things are in.

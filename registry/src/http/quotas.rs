@@ -6,8 +6,9 @@ use registry_aws::{AwsError, page};
 use registry_core::{CoreError, PrefixQuota, Quota, Registry};
 use registry_types::RepositoryName;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+use super::berth::read;
 
 const PUT: &str = "PutQuota";
 const DELETE: &str = "DeleteQuota";
@@ -95,11 +96,6 @@ fn prefix(text: &str) -> Result<&str, AwsError> {
         return Err(AwsError::invalid_parameter(message));
     }
     Ok(text)
-}
-
-fn read<T: DeserializeOwned>(input: Value) -> Result<T, AwsError> {
-    T::deserialize(input)
-        .map_err(|error| AwsError::serialization(format!("The request is malformed: {error}.")))
 }
 
 fn render(quota: &PrefixQuota) -> Value {

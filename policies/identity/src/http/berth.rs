@@ -113,8 +113,7 @@ impl AwsApi for BerthIdentity {
 
 impl BerthIdentity {
     async fn publish_policies(&self, caller: &Caller, input: Value) -> Result<Value, AwsError> {
-        let request = PublishPolicies::deserialize(input)
-            .map_err(|error| AwsError::serialization(format!("The request is malformed: {error}.")))?;
+        let request = PublishPolicies::deserialize(input).map_err(AwsError::malformed)?;
         let mut texts = BTreeMap::new();
         // A directory may hold a README; what counts are the same files as on the disk.
         for file in request.files.into_iter().filter(|file| file.path.ends_with(".json")) {
@@ -151,8 +150,7 @@ impl BerthIdentity {
 
     /// Who of the principals of the policy files may do something.
     async fn who_can(&self, input: Value) -> Result<Value, AwsError> {
-        let request = WhoCan::deserialize(input)
-            .map_err(|error| AwsError::serialization(format!("The request is malformed: {error}.")))?;
+        let request = WhoCan::deserialize(input).map_err(AwsError::malformed)?;
         let Some(files) = self.identity.published_files().await.map_err(|error| unreadable(&error))? else {
             return Ok(json!({ "principals": [] }));
         };
