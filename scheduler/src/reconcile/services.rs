@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use scheduler_engine as engine;
+use scheduler_protocol::ADDRESS_ATTRIBUTE;
 
 use super::lifecycle::{edit_progress, stop_task};
 use super::placement::placement_request;
 use super::snapshot::{service_strategies, snapshot, store_progress, store_reported};
+use crate::addresses::Address;
 use crate::ids::{DeploymentId, InstanceId, ServiceKey, TaskId};
 use crate::launch::Launch;
 use crate::model::{
@@ -248,6 +250,11 @@ fn launch(draft: &Draft<'_>, service: &Service, id: &DeploymentId) -> Option<Lau
     launch.constraints.clone_from(&service.placement_constraints);
     if service.strategy == SchedulingStrategy::Daemon {
         launch.constraints.push(PlacementConstraint { kind: "distinctInstance".into(), expression: None });
+    }
+    if matches!(Address::of(&service.tags), Ok(Some(_))) {
+        // Where a host does not say how others reach it, nothing could be forwarded to the task.
+        let expression = Some(format!("attribute:{ADDRESS_ATTRIBUTE} exists"));
+        launch.constraints.push(PlacementConstraint { kind: "memberOf".into(), expression });
     }
     launch.tags = match service.propagate_tags.as_deref() {
         Some("SERVICE") => service.tags.clone(),
