@@ -57,7 +57,7 @@ impl Ecr {
         Self { registry, identity, access, advertise }
     }
 
-    /// The one host name that `repositoryUri` and `proxyEndpoint` begin with.
+    /// The one host name that every `repositoryUri` begins with.
     fn host(&self, ctx: &RequestContext) -> String {
         self.advertise.clone().or_else(|| ctx.host.clone()).unwrap_or_else(|| {
             format!("{}.dkr.ecr.{}.amazonaws.com", self.access.account(), self.access.region())

@@ -34,12 +34,12 @@ impl Ecr {
             tracing::warn!(error = &error as &dyn std::error::Error, "no ECR token can be made");
             AwsError::unavailable("The server cannot make tokens at the moment. Try again.")
         })?;
-        let scheme = if ctx.secure_transport { "https" } else { "http" };
+        let endpoint = ctx.base_url(self.advertise.as_deref());
         Ok(json!({
             "authorizationData": [{
                 "authorizationToken": STANDARD.encode(format!("AWS:{}", minted.token.expose())),
                 "expiresAt": timestamp::epoch_seconds(minted.expires_ms),
-                "proxyEndpoint": format!("{scheme}://{}", self.host(ctx)),
+                "proxyEndpoint": endpoint.unwrap_or_else(|| format!("https://{}", self.host(ctx))),
             }]
         }))
     }
