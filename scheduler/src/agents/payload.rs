@@ -29,17 +29,21 @@ pub(crate) struct TaskCredentials {
     pub(crate) execution: Option<wire::RoleCredentials>,
 }
 
-/// The message that starts a task.
+/// The message that starts a task. `registry` is the URL at which this agent reaches Berth's own images.
 pub(crate) fn start(
     names: &Names,
     task: &Task,
     definition: &TaskDefinition,
     credentials: TaskCredentials,
+    registry: &str,
 ) -> wire::Task {
     let content = &definition.content;
     let containers = content.container_definitions.iter().filter_map(|container| {
         let placed = task.containers.iter().find(|placed| placed.name == container.name)?;
-        Some(container_message(names, task, definition, container, placed))
+        let use_execution_role = credentials.execution.is_some();
+        let registry_authentication =
+            registry_authentication(names, &placed.pin, &container.image, registry, use_execution_role);
+        Some(container_message(names, task, container, placed, registry_authentication))
     });
     let volumes = content.volumes.iter().map(|volume| match &volume.docker_volume_configuration {
         Some(docker) => wire::Volume {
@@ -109,11 +113,10 @@ fn skeleton(names: &Names, task: &Task, desired_status: &str) -> wire::Task {
 fn container_message(
     names: &Names,
     task: &Task,
-    definition: &TaskDefinition,
     container: &ContainerDefinition,
     placed: &TaskContainer,
+    registry_authentication: Option<wire::RegistryAuthentication>,
 ) -> wire::Container {
-    let content = &definition.content;
     let over = task.overrides.container(&container.name).cloned().unwrap_or_default();
     let berth_image = match &placed.pin {
         ImagePin::Pinned(image) => {
@@ -182,17 +185,35 @@ fn container_message(
             version: DOCKER_API.into(),
         },
         health_check_type: container.health_check.as_ref().map(|_| "docker".into()),
-        registry_authentication: is_ecr_name(&container.image).then(|| wire::RegistryAuthentication {
-            kind: "ecr".into(),
-            ecr_auth_data: Some(wire::EcrAuthData {
-                registry_id: container.image.split('.').next().unwrap_or_default().to_owned(),
-                region: names.region.to_string(),
-                endpoint_override: String::new(),
-                use_execution_role: content.execution_role_arn.is_some(),
-            }),
-            asm_auth_data: None,
-        }),
+        registry_authentication,
     }
+}
+
+/// How an agent that pulls by itself logs in: at Berth for its own images, at AWS for what lies there.
+fn registry_authentication(
+    names: &Names,
+    pin: &ImagePin,
+    image: &str,
+    registry: &str,
+    use_execution_role: bool,
+) -> Option<wire::RegistryAuthentication> {
+    let (registry_id, endpoint_override) = match pin {
+        ImagePin::Pinned(_) => (names.account.to_string(), registry.to_owned()),
+        ImagePin::Foreign | ImagePin::Missing(_) if is_ecr_name(image) => {
+            (image.split('.').next().unwrap_or_default().to_owned(), String::new())
+        }
+        ImagePin::Foreign | ImagePin::Missing(_) => return None,
+    };
+    Some(wire::RegistryAuthentication {
+        kind: "ecr".into(),
+        ecr_auth_data: Some(wire::EcrAuthData {
+            registry_id,
+            region: names.region.to_string(),
+            endpoint_override,
+            use_execution_role,
+        }),
+        asm_auth_data: None,
+    })
 }
 
 fn environment(container: &ContainerDefinition, over: &ContainerOverride) -> BTreeMap<String, String> {

@@ -117,7 +117,10 @@ impl Session {
         };
         match self.credentials(&task).await {
             Ok(credentials) => {
-                Outgoing::Task(Box::new(payload::start(&core.names, &task, &definition, credentials)))
+                let registry = self.control.ctx.base_url(core.config.advertise.as_deref());
+                let registry = registry.unwrap_or_default();
+                let message = payload::start(&core.names, &task, &definition, credentials, &registry);
+                Outgoing::Task(Box::new(message))
             }
             Err(NoCredentials::Never(reason)) => {
                 fail(&core, &task, reason);

@@ -28,7 +28,7 @@ fn message(content: Value, overrides: Value) -> scheduler_protocol::Task {
     let task = launch.start(&mut Draft::new(&mut state, 0), &InstanceId::new("i"));
     let names = Names { region: "us-east-1".parse().unwrap(), account: "000000000000".parse().unwrap() };
     assert!(stop(&names, &task).containers.is_empty());
-    start(&names, &task, &definition, TaskCredentials::default())
+    start(&names, &task, &definition, TaskCredentials::default(), "https://berth.example")
 }
 
 #[test]
@@ -71,6 +71,11 @@ fn what_docker_understands_travels_in_dockers_shapes() {
     );
     assert_eq!(container.health_check_type.as_deref(), Some("docker"));
     assert_eq!(container.berth_image.as_ref().map(|image| image.repository.as_str()), Some("app"));
+    let login =
+        container.registry_authentication.as_ref().and_then(|login| login.ecr_auth_data.as_ref()).unwrap();
+    assert_eq!((login.registry_id.as_str(), login.region.as_str()), ("000000000000", "us-east-1"));
+    assert_eq!(login.endpoint_override, "https://berth.example");
+    assert!(!login.use_execution_role);
 }
 
 #[test]
