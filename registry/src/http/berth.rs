@@ -225,8 +225,9 @@ fn refused(message: impl Into<String>) -> AwsError {
     AwsError::client("InvalidStateException", message)
 }
 
-fn core(error: &CoreError) -> AwsError {
-    tracing::error!(error = error as &dyn std::error::Error, "an operation on the store failed");
+/// The error of an operation that only our own trouble can keep from being done.
+pub(super) fn core(error: &CoreError) -> AwsError {
+    tracing::error!(error = error as &dyn std::error::Error, "an operation of Berth's own failed");
     match error {
         CoreError::Unavailable(_) | CoreError::Full(_) => {
             AwsError::unavailable("The server cannot do this at the moment; its log says why.")

@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
 use registry_aws::{AwsError, page};
-use registry_core::{CoreError, PrefixQuota, Quota, Registry};
+use registry_core::{PrefixQuota, Quota, Registry};
 use registry_types::RepositoryName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::berth::read;
+use super::berth::{core, read};
 
 const PUT: &str = "PutQuota";
 const DELETE: &str = "DeleteQuota";
@@ -64,13 +64,13 @@ impl BerthQuotas {
         {
             return Err(AwsError::invalid_parameter("A bound is at most 2^63 - 1."));
         }
-        let quota = self.registry.put_quota(prefix, quota).await.map_err(failed)?;
+        let quota = self.registry.put_quota(prefix, quota).await.map_err(|error| core(&error))?;
         Ok(json!({ "quota": render(&quota) }))
     }
 
     async fn delete_quota(&self, input: Value) -> Result<Value, AwsError> {
         let request: DeleteQuota = read(input)?;
-        if self.registry.delete_quota(prefix(&request.prefix)?).await.map_err(failed)? {
+        if self.registry.delete_quota(prefix(&request.prefix)?).await.map_err(|error| core(&error))? {
             return Ok(json!({}));
         }
         let message = format!("There is no quota of the prefix '{}'.", request.prefix);
@@ -80,7 +80,7 @@ impl BerthQuotas {
     async fn list_quotas(&self, input: Value) -> Result<Value, AwsError> {
         let request: ListQuotas = read(input)?;
         let after = request.next_token.as_deref().map(page::decode).transpose()?;
-        let page = self.registry.quotas(after.as_deref(), PAGE).await.map_err(failed)?;
+        let page = self.registry.quotas(after.as_deref(), PAGE).await.map_err(|error| core(&error))?;
         let mut answer = json!({ "quotas": page.items.iter().map(render).collect::<Vec<_>>() });
         if let Some(next) = page.next {
             answer["nextToken"] = page::encode(&next).into();
@@ -106,11 +106,6 @@ fn render(quota: &PrefixQuota) -> Value {
         "bytes": quota.usage.bytes,
         "images": quota.usage.images,
     })
-}
-
-fn failed(error: CoreError) -> AwsError {
-    tracing::error!(error = &error as &dyn std::error::Error, "an operation on quotas failed");
-    AwsError::server()
 }
 
 #[async_trait]

@@ -6,6 +6,8 @@ use registry_aws::AwsError;
 use registry_core::Registry;
 use serde_json::{Value, json};
 
+use super::berth::core;
+
 const ADOPT: &str = "AdoptStore";
 
 /// Taking what was restored for good, as far as `Berth_20261101` goes.
@@ -58,10 +60,7 @@ impl AwsApi for BerthRecovery {
         _operation: &str,
         _input: Value,
     ) -> Result<Value, AwsError> {
-        let adopted = self.registry.adopt().await.map_err(|error| {
-            tracing::error!(error = &error as &dyn std::error::Error, "the restore could not be adopted");
-            AwsError::server()
-        })?;
+        let adopted = self.registry.adopt().await.map_err(|error| core(&error))?;
         Ok(json!({ "adopted": adopted }))
     }
 }
