@@ -58,7 +58,7 @@ impl Debian {
         command
             .arg(self.0.path())
             .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/root");
         run(&mut command)
     }
