@@ -82,7 +82,8 @@ tell_next_steps() {
 
 Berth runs on http://$listen. For aws and boto3 in this shell:
 
-    export AWS_ENDPOINT_URL=http://$listen AWS_REGION=us-east-1 AWS_SHARED_CREDENTIALS_FILE=$data/credentials
+    export AWS_ENDPOINT_URL=http://$listen AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1
+    export AWS_SHARED_CREDENTIALS_FILE=$data/credentials
 
 For docker, podman, buildah and skopeo:
 

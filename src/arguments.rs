@@ -14,8 +14,8 @@ use crate::{admin, agent, audit, policy, recovery, serve, up};
     name = "berth",
     version,
     after_help = "Start here:\n  berth up                                registry, scheduler and agent on this machine\n  \
-                  export AWS_ENDPOINT_URL=http://127.0.0.1:5000 AWS_REGION=us-east-1 \\\n         \
-                  AWS_SHARED_CREDENTIALS_FILE=/var/lib/berth/credentials\n  \
+                  export AWS_ENDPOINT_URL=http://127.0.0.1:5000 AWS_REGION=us-east-1 AWS_DEFAULT_REGION=us-east-1\n  \
+                  export AWS_SHARED_CREDENTIALS_FILE=/var/lib/berth/credentials\n  \
                   aws ecr get-login-password | docker login -u AWS --password-stdin 127.0.0.1:5000\n  \
                   aws ecs list-container-instances        this host, ready for tasks\n\n\
                   'berth COMMAND --help' tells more about each command."
@@ -40,6 +40,7 @@ enum Command {
     /// The first start needs --server and --join, which `berth cluster join-token` prints; the host keeps
     /// its own key in its data directory, and later starts need neither.
     Agent(agent::AgentArguments),
+    Status(registry_cli::Status),
     /// Administer clusters
     #[command(subcommand)]
     Cluster(Cluster),
@@ -153,6 +154,7 @@ impl Arguments {
             Command::Policy(Policy::WhoCan(who_can)) => block_on(who_can.run()),
             Command::Cluster(Cluster::JoinToken(join_token)) => block_on(join_token.run()),
             Command::Cluster(Cluster::JoinTokens(join_tokens)) => block_on(join_tokens.run()),
+            Command::Status(status) => block_on(status.run()),
             Command::Instance(instance) => block_on(instance.run()),
             Command::Store(Store::Served(store)) => block_on(store.run()),
             Command::Key(Key::Served(key)) => block_on(key.run()),
