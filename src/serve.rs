@@ -156,7 +156,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
             Arc::new(BerthRecovery::new(registry.clone())),
             Arc::new(BerthStore::new(registry.clone(), upkeep.clone())),
         ],
-        query: vec![Arc::new(Sts::new(identity.clone())), Arc::new(Iam)],
+        query: vec![Arc::new(Sts::new(identity.clone())), Arc::new(Iam::new(identity.clone()))],
     };
     if let Some(per_second) = NonZeroU32::new(settings.config.requests_per_principal) {
         identity.limit_principals(per_second);

@@ -162,7 +162,7 @@ fn every_operation_of_the_query_services_refuses_nobody_and_the_powerless() {
     let (nobody, powerless) = (house.signer(None), house.signer(Some(POWERLESS)));
     let role = "RoleArn=arn:aws:iam::000000000000:role/ecsTaskExecutionRole&RoleSessionName=s";
     let sts = Sts::OPERATIONS.iter().map(|name| ("sts", "2011-06-15", *name, "AccessDenied"));
-    let iam = Iam.operations().iter().map(|name| ("iam", "2010-05-08", *name, "AccessDenied"));
+    let iam = Iam::operation_names().iter().map(|name| ("iam", "2010-05-08", *name, "AccessDenied"));
     let mut asked = 0;
     for (service, version, operation, refusal) in sts.chain(iam) {
         let form = format!("{operation}&{role}");

@@ -17,6 +17,8 @@ pub struct Check {
     pub resource_policy: Option<Arc<Policy>>,
     /// The policy of the registry that the resource belongs to.
     pub registry_policy: Option<Arc<Policy>>,
+    /// How a refusal names the resource, where its ARN would tell what exists; `None` for the ARN itself.
+    pub shown: Option<String>,
 }
 
 /// What an action is done to.
@@ -49,7 +51,21 @@ impl Check {
     }
 
     fn of(action: &'static str, resource: Resource) -> Self {
-        Self { action, resource, context: Vec::new(), resource_policy: None, registry_policy: None }
+        Self {
+            action,
+            resource,
+            context: Vec::new(),
+            resource_policy: None,
+            registry_policy: None,
+            shown: None,
+        }
+    }
+
+    /// Names the resource so in a refusal.
+    #[must_use]
+    pub fn shown_as(mut self, shown: String) -> Self {
+        self.shown = Some(shown);
+        self
     }
 
     /// Adds a condition key with one value.

@@ -6,6 +6,7 @@
 mod build;
 mod levels;
 mod refresh;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::tokens::TokenKeys;
 pub(crate) use build::Builder;
 use levels::Levels;
 pub(crate) use refresh::{FRESH_FOR, milliseconds, spawn as spawn_refresher};
+use usage::UseLog;
 
 /// One generation of everything that decides.
 #[derive(Default)]
@@ -82,6 +84,7 @@ pub(crate) struct Key {
     row_version: i64,
     /// Who signs with it.
     pub(crate) principal: Arc<Principal>,
+    pub(crate) use_log: Arc<UseLog>,
 }
 
 impl Managed {

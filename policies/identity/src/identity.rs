@@ -140,6 +140,12 @@ impl Identity {
     /// Writes what is left of the audit log and ends the refreshing. Afterwards nothing is decided any more.
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
+        if let Err(error) = self.write_uses().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the last uses of keys are not written down"
+            );
+        }
         if let Err(error) = self.inner.keeper.tend(self.now_ms(), true).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,

@@ -6,8 +6,10 @@
 
 pub(crate) mod account;
 pub(crate) mod audit;
+pub(crate) mod entities;
 pub(crate) mod files;
 pub(crate) mod generations;
+pub(crate) mod instance_profiles;
 pub(crate) mod keys;
 mod level;
 pub(crate) mod load;
@@ -36,6 +38,15 @@ impl Owner {
             Owner::Api => "api",
             Owner::Files => "files",
             Owner::Berth => "berth",
+        }
+    }
+
+    /// What is stored; a word that no release wrote is nobody's to change.
+    pub(crate) fn parse(text: &str) -> Self {
+        match text {
+            "api" => Owner::Api,
+            "files" => Owner::Files,
+            _ => Owner::Berth,
         }
     }
 }

@@ -36,6 +36,11 @@ pub(crate) fn managed_policy() -> String {
     with_prefix::<17>("ANPA")
 }
 
+/// 17 letters and digits: what follows the prefix in the id of anything that is no key.
+pub(crate) fn letters() -> String {
+    with_prefix::<17>("")
+}
+
 /// 40 characters, 240 random bits.
 pub(crate) fn secret_access_key() -> SecretString {
     STANDARD_NO_PAD.encode(random_bytes::<30>()).into()

@@ -114,7 +114,10 @@ impl Identity {
         let expected = key.map_or(DUMMY_SECRET, |key| key.secret.expose());
         let equal = bool::from(expected.as_bytes().ct_eq(secret.expose().as_bytes()));
         match key {
-            Some(key) if equal => self.standing(directory, Caller::new(Arc::clone(&key.principal))),
+            Some(key) if equal => {
+                key.use_log.note(self.now_ms(), "ecr");
+                self.standing(directory, Caller::new(Arc::clone(&key.principal)))
+            }
             Some(_) | None => Err(AuthenticationError::Mismatch),
         }
     }

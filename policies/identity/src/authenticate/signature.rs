@@ -96,6 +96,7 @@ impl Identity {
             None => match directory.key(&signed.access_key_id) {
                 Some(key) => {
                     check(key.secret.expose()).map_err(malformed)?;
+                    key.use_log.note(ctx.now_ms, service.first().copied().unwrap_or_default());
                     Arc::clone(&key.principal)
                 }
                 None => {

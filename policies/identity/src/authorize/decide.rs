@@ -95,7 +95,8 @@ impl Identity {
         if decision.allowed() {
             return Ok(Allowed { generation: directory.security_generation });
         }
-        Err(Denied::by_policy(caller.arn(), check.action, check.resource.as_str(), decision.reason))
+        let shown = check.shown.as_deref().unwrap_or_else(|| check.resource.as_str());
+        Err(Denied::by_policy(caller.arn(), check.action, shown, decision.reason))
     }
 
     /// The caller's entry, when every link of its credential's chain is as it was; None for nobody.

@@ -247,7 +247,9 @@ impl Builder {
             ],
             session: None,
         });
+        let use_log = known.map(|key| Arc::clone(&key.use_log)).unwrap_or_default();
         let key = Key {
+            use_log,
             secret,
             active: row.active,
             generation: row.generation,

@@ -21,6 +21,7 @@ pub(crate) const FRESH_FOR: Duration = Duration::from_secs(1);
 
 const EVERY: Duration = Duration::from_millis(250);
 const HOUSEKEEPING_EVERY_MS: i64 = 60 * 60 * 1000;
+const WRITE_USES_EVERY_MS: i64 = 60 * 1000;
 
 impl Identity {
     /// Loads what has changed since the last refresh. After a write by another hand than this `Identity`,
@@ -97,6 +98,7 @@ pub(crate) fn spawn(inner: Weak<Inner>) {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut failing = false;
         let mut housekeeping_ms = 0;
+        let mut uses_written_ms = 0;
         loop {
             ticks.tick().await;
             let Some(identity) = inner.upgrade().map(Identity::from_inner) else { return };
@@ -106,6 +108,10 @@ pub(crate) fn spawn(inner: Weak<Inner>) {
             let mut result = identity.refresh().await;
             if result.is_ok() {
                 result = identity.rotate_token_keys().await;
+            }
+            if result.is_ok() && identity.now_ms() - uses_written_ms >= WRITE_USES_EVERY_MS {
+                uses_written_ms = identity.now_ms();
+                result = identity.write_uses().await;
             }
             if result.is_ok() && identity.now_ms() - housekeeping_ms >= HOUSEKEEPING_EVERY_MS {
                 housekeeping_ms = identity.now_ms();

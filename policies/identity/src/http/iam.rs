@@ -1,9 +1,35 @@
-//! Identity and Access Management, over the Query protocol.
+//! Identity and Access Management, over the Query protocol, as `aws iam` and the SDKs speak it.
 //!
-//! No operation is served yet: users, roles and policies are administered as files. What is here answers
-//! IAM's clients in IAM's own words, and tells what is not offered only to those who might use it.
+//! Users, groups, roles and policies that are made here lie beside those of the policy files, and decide alike.
+//! What files own is read here and never changed. Every operation is a row (`operation`) that names its action, its
+//! resource and its work; the work is a function over one transaction, which takes the audit lines along.
 
-use std::sync::LazyLock;
+mod access_keys;
+mod account;
+mod attachments;
+mod boundaries;
+mod call;
+mod document;
+mod error;
+mod groups;
+mod inline;
+mod input;
+mod instance_profiles;
+mod managed;
+mod operation;
+mod page;
+mod render;
+mod roles;
+mod simulate;
+mod tags;
+mod target;
+mod users;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use registry_aws::AwsError;
@@ -13,18 +39,28 @@ use crate::api::{AwsApi, Protocol};
 use crate::caller::Caller;
 use crate::check::Check;
 use crate::context::RequestContext;
-
-/// Every operation of IAM and its action. Passing a role is a right and no operation.
-static ACTIONS: LazyLock<Vec<(&'static str, String)>> = LazyLock::new(|| {
-    let operations = policies::actions_of("iam").filter(|name| *name != "PassRole");
-    operations.map(|name| (name, format!("iam:{name}"))).collect()
-});
-
-static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| ACTIONS.iter().map(|(name, _)| *name).collect());
+use crate::identity::Identity;
+use crate::store;
+use call::Call;
+use error::IamError;
+use operation::{Effect, Named, On};
 
 /// `iam`, version 2010-05-08.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Iam;
+#[derive(Clone)]
+pub struct Iam {
+    identity: Identity,
+}
+
+impl Iam {
+    pub fn new(identity: Identity) -> Self {
+        Self { identity }
+    }
+
+    /// Every operation's name, offered or not.
+    pub fn operation_names() -> &'static [&'static str] {
+        operation::names()
+    }
+}
 
 #[async_trait]
 impl AwsApi for Iam {
@@ -41,29 +77,64 @@ impl AwsApi for Iam {
     }
 
     fn operations(&self) -> &'static [&'static str] {
-        &NAMES
+        operation::names()
+    }
+
+    /// An answer with a new secret must not come twice.
+    fn single_use(&self, operation: &str) -> bool {
+        operation == "CreateAccessKey"
     }
 
     async fn checks(
         &self,
         _ctx: &RequestContext,
-        _caller: &Caller,
+        caller: &Caller,
         operation: &str,
-        _input: &Value,
+        input: &Value,
     ) -> Result<Vec<Check>, AwsError> {
-        let found = ACTIONS.iter().find(|(name, _)| *name == operation);
-        found.map(|(_, action)| vec![Check::any(action)]).ok_or_else(AwsError::unknown_operation)
+        let operation = match operation::named(operation).ok_or_else(AwsError::unknown_operation)? {
+            Named::Served(operation) => operation,
+            Named::Unsupported(action) => return Ok(vec![Check::any(action)]),
+        };
+        if operation.on == On::Nothing {
+            return Ok(vec![Check::any(operation.action)]);
+        }
+        let call = Call::new(&self.identity, caller, input.clone());
+        let database = &self.identity.inner().database;
+        Ok(database.read(move |tx| target::checks(&call, tx, operation)).await?)
     }
 
     async fn call(
         &self,
         _ctx: &RequestContext,
-        _caller: &Caller,
+        caller: &Caller,
         operation: &str,
-        _input: Value,
+        input: Value,
     ) -> Result<Value, AwsError> {
-        let what =
-            format_args!("IAM's {operation}; users, roles and policies are files: berth policy --help");
-        Err(AwsError::unsupported(what))
+        let operation = match operation::named(operation).ok_or_else(AwsError::unknown_operation)? {
+            Named::Served(operation) => operation,
+            Named::Unsupported(_) => return Err(AwsError::unsupported(format_args!("IAM's {operation}"))),
+        };
+        let call = Arc::new(Call::new(&self.identity, caller, input));
+        let database = &self.identity.inner().database;
+        match operation.effect {
+            Effect::Read => Ok(database.read(move |tx| (operation.work)(&call, tx)).await?),
+            Effect::Change => {
+                let changed = database.write(move |tx| {
+                    let answer = (operation.work)(&call, tx)?;
+                    store::bump(tx)?;
+                    Ok::<_, IamError>(answer)
+                });
+                let answer = changed.await?;
+                self.identity.refresh().await.map_err(|error| {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "a change of IAM is stored and not loaded yet"
+                    );
+                    crate::error::unavailable()
+                })?;
+                Ok(answer)
+            }
+        }
     }
 }

@@ -57,6 +57,54 @@ pub(crate) fn delete(tx: &Tx<'_>, access_key_id: &str) -> Result<bool, Error> {
     Ok(changed > 0)
 }
 
+/// An access key, without its secret.
+#[derive(Clone, Debug)]
+pub(crate) struct AccessKeyRow {
+    pub(crate) access_key_id: String,
+    pub(crate) active: bool,
+    pub(crate) created_ms: i64,
+    pub(crate) owner: Owner,
+}
+
+/// The keys of a user by their ids. There are few.
+pub(crate) fn of_user(tx: &Tx<'_>, user_uid: &str) -> Result<Vec<AccessKeyRow>, Error> {
+    let rows = tx.query(
+        "SELECT access_key_id, active, created_ms, owner FROM identity_access_keys WHERE user_uid = $1 \
+         ORDER BY access_key_id",
+        params![user_uid],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok(AccessKeyRow {
+                access_key_id: row.get(0)?,
+                active: row.get(1)?,
+                created_ms: row.get(2)?,
+                owner: Owner::parse(&row.get::<String>(3)?),
+            })
+        })
+        .collect()
+}
+
+/// When a key was last used, and for which service, as far as servers have written it down.
+pub(crate) fn last_use(tx: &Tx<'_>, access_key_id: &str) -> Result<Option<(i64, String)>, Error> {
+    let row = tx.query_optional(
+        "SELECT last_used_ms, last_used_service FROM identity_access_keys \
+         WHERE access_key_id = $1 AND last_used_ms IS NOT NULL",
+        params![access_key_id],
+    )?;
+    row.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
+}
+
+/// Writes down when a key was used, unless a later use stands there.
+pub(crate) fn note_use(tx: &Tx<'_>, access_key_id: &str, at_ms: i64, service: &str) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE identity_access_keys SET last_used_ms = $2, last_used_service = $3 \
+         WHERE access_key_id = $1 AND (last_used_ms IS NULL OR last_used_ms < $2)",
+        params![access_key_id, at_ms, service],
+    )?;
+    Ok(())
+}
+
 /// Deletes every key of a user.
 pub(crate) fn delete_of_user(tx: &Tx<'_>, user_uid: &str) -> Result<(), Error> {
     tx.execute("DELETE FROM identity_access_keys WHERE user_uid = $1", params![user_uid])?;

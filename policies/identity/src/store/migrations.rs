@@ -7,6 +7,7 @@ pub(crate) const NAMESPACE: &str = "identity";
 pub(crate) static MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "principals, policies, credentials", sql: PRINCIPALS },
     Migration { version: 2, name: "chains of the audit log", sql: AUDIT },
+    Migration { version: 3, name: "policy versions, instance profiles, last use of keys", sql: VERSIONS },
 ];
 
 const PRINCIPALS: &str = "
@@ -151,4 +152,32 @@ CREATE TABLE identity_audit_outbox (
     line TEXT NOT NULL,
     PRIMARY KEY (chain, number)
 );
+";
+
+const VERSIONS: &str = "
+ALTER TABLE identity_managed_policies ADD COLUMN description TEXT NOT NULL DEFAULT '';
+ALTER TABLE identity_managed_policies ADD COLUMN tags TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE identity_managed_policies ADD COLUMN default_version BIGINT NOT NULL DEFAULT 1;
+ALTER TABLE identity_managed_policies ADD COLUMN last_version BIGINT NOT NULL DEFAULT 1;
+CREATE TABLE identity_policy_versions (
+    policy_uid TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    document TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    PRIMARY KEY (policy_uid, version)
+);
+ALTER TABLE identity_access_keys ADD COLUMN last_used_ms BIGINT;
+ALTER TABLE identity_access_keys ADD COLUMN last_used_service TEXT;
+CREATE TABLE identity_instance_profiles (
+    uid TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    name_key TEXT NOT NULL UNIQUE,
+    path TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    role_uid TEXT,
+    tags TEXT NOT NULL
+);
+CREATE INDEX identity_instance_profiles_by_role ON identity_instance_profiles (role_uid);
+CREATE INDEX identity_users_by_boundary ON identity_users (boundary);
+CREATE INDEX identity_roles_by_boundary ON identity_roles (boundary);
 ";

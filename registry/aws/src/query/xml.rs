@@ -65,8 +65,11 @@ fn content(value: &Value, out: &mut String) {
     }
 }
 
-/// Element names come from our own code, never from a request.
+/// Element names come from our own code, never from a request. The entries of a map stand side by side.
 fn element(name: &str, value: &Value, out: &mut String) {
+    if let ("entry", Value::Array(entries)) = (name, value) {
+        return entries.iter().for_each(|entry| element(name, entry, out));
+    }
     let _ = write!(out, "<{name}>");
     content(value, out);
     let _ = write!(out, "</{name}>");

