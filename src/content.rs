@@ -49,6 +49,8 @@ pub(crate) async fn open(
     let replicas = open_replicas(&metadata, places.as_ref(), &locations, write_quorum, clock.now_ms());
     let content = ContentStore::new(replicas.await.context("replicas and write_quorum")?, keys);
     let config = RegistryConfig {
+        lifecycle_interval_ms: i64::try_from(settings.config.lifecycle_interval.max(1).saturating_mul(1000))
+            .unwrap_or(i64::MAX),
         require_contents: !settings.config.sparse_manifests,
         deletion_lock: Some(settings.deletion_lock()),
         ..RegistryConfig::default()

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use policies_identity::files::PolicyWatch;
 use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, Sts};
-use registry::{Access, BerthQuotas, BerthRecovery, BerthStore, Ecr, Oci, Tokens};
+use registry::{Access, BerthQuotas, BerthRecovery, BerthStore, Ecr, Lifecycle, Oci, Tokens};
 use registry_blob::Domain;
 use registry_core::Registry;
 use registry_runtime::listener::{self, Limits};
@@ -31,7 +31,7 @@ use crate::config::{Settings, private_dir};
 use crate::content;
 use crate::dispatch::{self, Front, Ready, Services};
 use crate::health;
-use crate::images::RegistryImages;
+use crate::images::{RegistryImages, RunningImages};
 use crate::listen::Bound;
 use crate::names::Names;
 use crate::peers;
@@ -201,7 +201,9 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     if let Some(certificate) = &certificate {
         certificate::watch(certificate, &shutdown);
     }
-    spawn_workers(&registry, access, &shutdown);
+    registry.connect_pins(Arc::new(RunningImages(scheduler.clone())));
+    spawn_workers(&registry, Arc::clone(&access), &shutdown);
+    spawn_lifecycle(Lifecycle::new(registry.clone(), identity.clone(), access), &shutdown);
     content::spawn_upkeep(&registry, &upkeep, &shutdown);
     scheduler.start(&shutdown);
     scheduler.ensure_default_cluster().await.context("cannot make the cluster `default`")?;
@@ -250,6 +252,15 @@ fn spawn_workers(registry: &Registry, access: Arc<Access>, shutdown: &Shutdown) 
     worker::spawn("collect_garbage", Duration::from_secs(60), shutdown, move || {
         let registry = collecting.clone();
         async move { registry.collect_garbage().await.map(drop) }
+    });
+}
+
+/// Applies lifecycle policies and computes their previews.
+fn spawn_lifecycle(lifecycle: Lifecycle, shutdown: &Shutdown) {
+    let stopping = shutdown.clone();
+    worker::spawn("lifecycle", Duration::from_secs(1), shutdown, move || {
+        let (lifecycle, stopping) = (lifecycle.clone(), stopping.clone());
+        async move { lifecycle.run(&stopping).await }
     });
 }
 

@@ -6,6 +6,8 @@
 mod access;
 pub mod backup;
 mod http;
+mod workers;
 
 pub use access::Access;
 pub use http::{BerthQuotas, BerthRecovery, BerthStore, Ecr, Oci, Tokens};
+pub use workers::Lifecycle;

@@ -27,6 +27,8 @@ pub(crate) use task::{ContainerState, DesiredStatus, LastStatus, StopCode, Task,
 
 use serde::{Deserialize, Serialize};
 
+use crate::images::ResolvedImage;
+
 /// A resource's tag.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tag {
@@ -59,4 +61,16 @@ pub(crate) enum ImagePin {
     Pinned(PinnedImage),
     /// One of Berth's names with nothing behind it; the text is the container's reason.
     Missing(String),
+}
+
+impl ImagePin {
+    /// The image in Berth's registry that is to stay, if it is one.
+    pub(crate) fn resolved(&self) -> Option<ResolvedImage> {
+        match self {
+            Self::Pinned(image) => {
+                Some(ResolvedImage { repository: image.repository.clone(), digest: image.digest.clone() })
+            }
+            Self::Foreign | Self::Missing(_) => None,
+        }
+    }
 }

@@ -22,9 +22,9 @@ use crate::http::berth::{self, BerthClusters};
 use crate::http::ecs::{self, Ecs};
 use crate::images::{Images, ResolvedImage};
 use crate::lead::{Lead, Leader};
-use crate::model::{ImagePin, ServiceStatus};
+use crate::model::ImagePin;
 use crate::names::Names;
-use crate::store::{Enrolment, Store, StoreError};
+use crate::store::{self, Enrolment, Store, StoreError};
 use crate::term::{self, Term};
 
 const LOCAL_TOKEN_LIFE: Duration = Duration::from_secs(300);
@@ -199,22 +199,17 @@ impl Scheduler {
         made.map(|(token, _)| token).map_err(SchedulerError::Refused)
     }
 
-    /// The images that live tasks and active deployments run: not to be collected.
-    pub fn pinned_images(&self) -> BTreeSet<ResolvedImage> {
-        let Some(core) = self.lead.present() else { return BTreeSet::new() };
+    /// The images that live tasks and active deployments run, as it is committed: not to be collected.
+    ///
+    /// # Errors
+    /// The database's, where another server leads.
+    pub async fn pinned_images(&self) -> Result<BTreeSet<ResolvedImage>, SchedulerError> {
+        let Some(core) = self.lead.present() else {
+            return Ok(store::pinned_images(&self.parts.database).await?);
+        };
         let state = core.ledger.read();
-        let of_tasks = state.tasks().filter(|task| !task.is_stopped()).flat_map(|task| &task.containers);
-        let of_services = state.services().filter(|service| service.status != ServiceStatus::Inactive);
-        let of_deployments = of_services.flat_map(|service| &service.deployments).flat_map(|one| &one.images);
-        of_tasks
-            .map(|container| &container.pin)
-            .chain(of_deployments)
-            .filter_map(|pin| match pin {
-                ImagePin::Pinned(image) => {
-                    Some(ResolvedImage { repository: image.repository.clone(), digest: image.digest.clone() })
-                }
-                ImagePin::Foreign | ImagePin::Missing(_) => None,
-            })
-            .collect()
+        let of_tasks = state.tasks().flat_map(|task| task.image_pins());
+        let of_services = state.services().flat_map(|service| service.image_pins());
+        Ok(of_tasks.chain(of_services).filter_map(ImagePin::resolved).collect())
     }
 }

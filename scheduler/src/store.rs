@@ -12,7 +12,7 @@ mod statement;
 pub(crate) use enrolment::Enrolment;
 pub(crate) use join_token::{JoinToken, Standing};
 pub(crate) use lease::{Lease, read as read_lease};
-pub(crate) use load::stopped_tasks;
+pub(crate) use load::{pinned_images, stopped_tasks};
 
 use std::sync::Arc;
 

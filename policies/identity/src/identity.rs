@@ -11,11 +11,11 @@ use quick_cache::sync::Cache;
 use registry_aws::sigv4::ReplayGuard;
 use registry_runtime::{Clock, Sealer, Throttle};
 use registry_sql::Database;
-use registry_types::{AccountId, Region};
+use registry_types::{AccountId, Arn, Region};
 use tokio::time::MissedTickBehavior;
 
 use crate::api::BodyBudget;
-use crate::audit::{self, AuditLog, Keeper};
+use crate::audit::{self, AuditLog, Keeper, Line, Outcome, Who};
 use crate::authenticate::OpenedSession;
 use crate::caller::Caller;
 use crate::config::IdentityConfig;
@@ -166,6 +166,23 @@ impl Identity {
     /// Runs what serves one request: its changes commit together with the audit lines of what allowed them.
     pub async fn recorded<F: Future>(&self, request: F) -> F::Output {
         audit::recorded(self.inner.audit.clone(), request).await
+    }
+
+    /// Writes the audit line of something that Berth is about to do by itself, because of `why`. False when it
+    /// cannot be recorded: then it is not to be done.
+    #[must_use]
+    pub fn record_own(&self, operation: &str, action: &'static str, resource: &Arn, why: &str) -> bool {
+        let request = RequestContext::local(self.now_ms());
+        let directory = self.inner.directory.load();
+        let line = Line {
+            request: &request,
+            caller: Who { arn: "berth", user_id: "berth", access_key_id: None, source_identity: None },
+            operation,
+            asked: Some((action, resource.as_str())),
+            outcome: Outcome::Own(why),
+            generations: (directory.security_generation, directory.file_generation),
+        };
+        self.audit(&line).is_ok()
     }
 
     /// The account that owns everything here.

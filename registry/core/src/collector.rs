@@ -12,19 +12,25 @@ use std::time::{Duration, Instant};
 
 use registry_blob::FileId;
 use registry_metadata::liveness::{self, LinkKey, ObjectKey};
-use registry_metadata::{Tx, garbage};
+use registry_metadata::manifests::{self, Retired};
+use registry_metadata::{Tx, garbage, repositories};
+use registry_types::RepositoryName;
 
 use crate::error::CoreError;
+use crate::pins::RESOLVED_MS;
 use crate::registry::Registry;
 
 /// Rows of one transaction.
 const BATCH: u32 = 200;
+/// Deleted manifests of one page; each names a bounded number of contents and is a transaction of its own.
+const RETIRED: u32 = 100;
 /// Transactions of each step in one call.
 const BATCHES: usize = 10;
 
 /// Where the collector stands; walks go round the tables again and again.
 #[derive(Default)]
 pub(crate) struct Collector {
+    retired: Option<Retired>,
     links: Option<LinkKey>,
     keys: Option<ObjectKey>,
     condemned: Option<ObjectKey>,
@@ -70,6 +76,11 @@ impl Registry {
         }
         let mut deleted = 0;
         for _ in 0..BATCHES {
+            if !self.release_retired().await? {
+                break;
+            }
+        }
+        for _ in 0..BATCHES {
             let more = self.expire_links().await?;
             if !(self.condemn_keys().await? | more) {
                 break;
@@ -92,6 +103,53 @@ impl Registry {
 
     /// Removes a batch of links that nobody needs. True when the walk has not come to its end.
     async fn expire_links(&self) -> Result<bool, CoreError> {
+    /// Lets go of what a batch of deleted manifests names, but for those that run or that a deleted index which runs
+    /// names. True when the walk has not come to its end.
+    async fn release_retired(&self) -> Result<bool, CoreError> {
+        let (now_ms, grace_ms) = (self.now_ms(), i64::try_from(self.inner.config.gc_grace_ms));
+        // Whoever resolved the image just before it was deleted has written down by then that it runs.
+        let wait_ms = RESOLVED_MS.min(grace_ms.unwrap_or(i64::MAX));
+        let after = self.inner.collector.lock().retired.clone();
+        let (page, next) = self
+            .page(move |tx| {
+                let page = manifests::retired_after(tx, after.as_ref(), RETIRED)?;
+                let next = page.last().filter(|_| page.len() == RETIRED as usize).cloned();
+                let mut named = Vec::with_capacity(page.len());
+                for retired in page {
+                    let repository = repositories::by_uid(tx, &retired.repository)?;
+                    named.push((retired, repository.map(|repository| repository.name)));
+                }
+                Ok((named, next))
+            })
+            .await?;
+        if !page.is_empty() {
+            // Asked after the manifests were seen to be gone: what began to run since then began without them.
+            let pinned = self.pinned_digests().await?;
+            let runs = |retired: &Retired, name: Option<RepositoryName>| {
+                name.is_some_and(|name| pinned.contains(&(name, retired.digest.clone())))
+            };
+            let free = page.into_iter().filter_map(|(retired, name)| {
+                let waited = now_ms.saturating_sub(retired.retired_at_ms) >= wait_ms;
+                (waited && !runs(&retired, name)).then_some(retired)
+            });
+            let free: Vec<Retired> = free.collect();
+            for retired in free {
+                self.inner
+                    .metadata
+                    .write(move |tx| {
+                        if !manifests::is_named(tx, &retired.repository, &retired.digest)? {
+                            manifests::release(tx, &retired.repository, &retired.digest)?;
+                        }
+                        Ok::<_, CoreError>(())
+                    })
+                    .await?;
+            }
+        }
+        let more = next.is_some();
+        self.inner.collector.lock().retired = next;
+        Ok(more)
+    }
+
         let after = self.inner.collector.lock().links.clone();
         let grace_ms = i64::try_from(self.inner.config.gc_grace_ms).unwrap_or(i64::MAX);
         let before_ms = self.now_ms().saturating_sub(grace_ms);

@@ -21,6 +21,8 @@ pub struct RegistryConfig {
     /// How long an object that no row names is kept for readers that still hold it, in milliseconds of this
     /// process's monotonic clock.
     pub garbage_drain_ms: u64,
+    /// From when a lifecycle policy is set until it is applied, and from then to the next time, in milliseconds.
+    pub lifecycle_interval_ms: i64,
     /// Whether a manifest is refused when something it names is missing.
     pub require_contents: bool,
     /// The lock that backups share while they copy objects; taken before any is deleted.
@@ -52,6 +54,7 @@ impl Default for RegistryConfig {
             upload_lifetime_ms: 7 * 24 * 3_600_000,
             gc_grace_ms: 24 * 3_600_000,
             garbage_drain_ms: 15 * 60_000,
+            lifecycle_interval_ms: 3_600_000,
             require_contents: true,
             deletion_lock: None,
         }

@@ -10,6 +10,7 @@ use registry_metadata::SqlError;
 use registry_types::{Digest, Tag};
 use thiserror::Error;
 
+use crate::lifecycle::PolicyProblem;
 use crate::quotas::Bound;
 
 #[derive(Debug, Error)]
@@ -62,6 +63,14 @@ pub enum CoreError {
     /// An index of the repository names this manifest.
     #[error("the manifest is part of the index {index}")]
     ReferencedByIndex { index: Digest },
+    #[error("the lifecycle policy is not valid: {0}")]
+    LifecyclePolicyInvalid(#[from] PolicyProblem),
+    #[error("the repository has no lifecycle policy")]
+    LifecyclePolicyNotFound,
+    #[error("a preview of a lifecycle policy is being made")]
+    LifecyclePreviewInProgress,
+    #[error("no preview of a lifecycle policy was asked for")]
+    LifecyclePreviewNotFound,
     /// The repositories of the prefix would hold more than they may.
     #[error("the quota of {} allows {bound}", covered(.prefix))]
     QuotaExceeded { prefix: String, bound: Bound },

@@ -72,7 +72,7 @@ impl Registry {
     /// # Errors
     /// `TagNotFound`.
     pub async fn untag_image(&self, repository: &Repository, tag: &Tag) -> Result<Untagged, CoreError> {
-        let (uid, tag) = (repository.uid.clone(), tag.clone());
+        let (uid, tag, now_ms) = (repository.uid.clone(), tag.clone(), self.now_ms());
         self.inner
             .metadata
             .write(move |tx| {
@@ -82,7 +82,7 @@ impl Registry {
                 let manifest = manifests::by_digest(tx, &uid, &row.digest)?;
                 let image_deleted = match manifest {
                     Some(manifest) if last && holding_index(tx, &uid, &row.digest)?.is_none() => {
-                        manifests::delete(tx, &uid, &manifest)?
+                        manifests::delete(tx, &uid, &manifest, now_ms)?
                     }
                     _ => false,
                 };

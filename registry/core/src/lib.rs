@@ -16,8 +16,10 @@ mod images;
 mod keys;
 mod lease;
 mod manifest;
+mod lifecycle;
 mod manifests;
 mod quotas;
+mod pins;
 mod receive;
 mod referrers;
 mod registry;
@@ -39,7 +41,12 @@ pub use keys::ShredError;
 pub use manifests::{ManifestInfo, ManifestPush, PushedManifest, StoredManifest};
 pub use quotas::{Bound, PrefixQuota, Quota, Usage};
 pub use receive::{Body, ContentRange};
+pub use lifecycle::{
+    Expiring, LifecyclePreview, LifecycleRun, PolicyProblem, PreviewImage, PreviewQuery, PreviewState,
+    StoredLifecyclePolicy,
+};
 pub use referrers::Referrer;
+pub use pins::{PinnedDigests, Pins};
 pub use registry::{Page, Registry};
 pub use registry_metadata::adoption::Restored;
 pub use registry_metadata::epochs::{Epoch, EpochState};

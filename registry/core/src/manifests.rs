@@ -111,7 +111,7 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Vec<Tag>, CoreError> {
-        let (uid, digest) = (repository.uid.clone(), digest.clone());
+        let (uid, digest, now_ms) = (repository.uid.clone(), digest.clone(), self.now_ms());
         self.inner
             .metadata
             .write(move |tx| {
@@ -120,7 +120,7 @@ impl Registry {
                     return Err(CoreError::ReferencedByIndex { index });
                 }
                 let removed = tags::of_digest(tx, &uid, &digest, TAGS_REPORTED)?;
-                manifests::delete(tx, &uid, &manifest)?;
+                manifests::delete(tx, &uid, &manifest, now_ms)?;
                 Ok(removed)
             })
             .await

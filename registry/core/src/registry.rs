@@ -1,7 +1,7 @@
 //! The registry itself: what all use-cases share.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::error::CoreError;
 
+use crate::pins::Pins;
 /// Every use-case of the registry. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
@@ -34,6 +35,8 @@ pub(crate) struct Inner {
     /// Key epochs that this process knows to be destroyed.
     pub(crate) destroyed: Mutex<HashSet<(Domain, u32)>>,
 }
+    /// Who knows what runs.
+    pub(crate) pins: OnceLock<Arc<dyn Pins>>,
 
 /// One page of a listing; `next` is the cursor that continues after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +81,7 @@ impl Registry {
                 destroyed: Mutex::default(),
             }),
         })
+                pins: OnceLock::new(),
     }
 
     /// The settings this registry was opened with.

@@ -1,6 +1,6 @@
 //! Tags: listed, deleted, and the one place that decides whether a tag may move.
 
-use registry_metadata::{ImmutabilityExclusion, Repository, TagMutability, Tx, tags};
+use registry_metadata::{Repository, TagMutability, Tx, tags};
 use registry_types::{Digest, Tag};
 
 use crate::error::CoreError;
@@ -79,7 +79,8 @@ pub(crate) fn move_tag(
 }
 
 fn is_immutable(mutability: &TagMutability, tag: &Tag) -> bool {
-    let excluded = mutability.exclusions().iter().any(|exclusion| matches(exclusion, tag.as_str()));
+    let excluded =
+        mutability.exclusions().iter().any(|exclusion| matches_pattern(&exclusion.0, tag.as_str()));
     match mutability {
         TagMutability::Mutable => false,
         TagMutability::Immutable => true,
@@ -90,8 +91,8 @@ fn is_immutable(mutability: &TagMutability, tag: &Tag) -> bool {
 
 /// Whether the whole tag matches the pattern, `*` standing for any run of characters. Linear in both: the
 /// first fitting place for each part is taken, and the last part must end the tag.
-fn matches(exclusion: &ImmutabilityExclusion, tag: &str) -> bool {
-    let mut parts = exclusion.0.split('*');
+pub(crate) fn matches_pattern(pattern: &str, tag: &str) -> bool {
+    let mut parts = pattern.split('*');
     let Some(rest) = tag.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let mut parts: Vec<&str> = parts.collect();
     let Some(last) = parts.pop() else { return rest.is_empty() };
@@ -107,7 +108,7 @@ fn matches(exclusion: &ImmutabilityExclusion, tag: &str) -> bool {
 mod tests {
     use registry_metadata::{ImmutabilityExclusion, TagMutability};
 
-    use super::{is_immutable, matches};
+    use super::{is_immutable, matches_pattern};
 
     #[test]
     fn patterns_match_the_whole_tag() {
@@ -124,7 +125,7 @@ mod tests {
             ("a*a", "a", false),
             ("a*a", "aa", true),
         ] {
-            assert_eq!(matches(&ImmutabilityExclusion(pattern.into()), tag), matched, "{pattern} {tag}");
+            assert_eq!(matches_pattern(pattern, tag), matched, "{pattern} {tag}");
         }
     }
 

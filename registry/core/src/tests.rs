@@ -3,6 +3,7 @@
 mod collector;
 mod healing;
 mod keys;
+mod lifecycle;
 mod races;
 mod support;
 mod upkeep;

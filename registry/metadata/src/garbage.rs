@@ -44,13 +44,17 @@ pub fn purge_repository(tx: &Tx<'_>, uid: &RepositoryUid, limit: u32) -> Result<
     // A manifest names a bounded number of descriptors, so these go one manifest at a time.
     const CONTENTS: &str = "DELETE FROM manifest_contents WHERE repository_uid = $1 AND manifest IN \
          (SELECT manifest FROM manifest_contents WHERE repository_uid = $1 ORDER BY manifest LIMIT 1)";
-    const BATCHES: [&str; 4] = [
+    const BATCHES: [&str; 6] = [
         "DELETE FROM tags WHERE repository_uid = $1 AND tag IN \
          (SELECT tag FROM tags WHERE repository_uid = $1 ORDER BY tag LIMIT $2)",
         "DELETE FROM referrers WHERE repository_uid = $1 AND digest IN \
          (SELECT digest FROM referrers WHERE repository_uid = $1 ORDER BY subject, digest LIMIT $2)",
         "DELETE FROM manifests WHERE repository_uid = $1 AND digest IN \
          (SELECT digest FROM manifests WHERE repository_uid = $1 ORDER BY digest LIMIT $2)",
+        "DELETE FROM retired_manifests WHERE repository_uid = $1 AND digest IN \
+         (SELECT digest FROM retired_manifests WHERE repository_uid = $1 ORDER BY digest LIMIT $2)",
+        "DELETE FROM lifecycle_preview_images WHERE repository_uid = $1 AND digest IN \
+         (SELECT digest FROM lifecycle_preview_images WHERE repository_uid = $1 ORDER BY digest LIMIT $2)",
         "DELETE FROM blob_links WHERE repository_uid = $1 AND digest IN \
          (SELECT digest FROM blob_links WHERE repository_uid = $1 ORDER BY digest LIMIT $2)",
     ];

@@ -15,6 +15,7 @@ pub mod blobs;
 pub mod epochs;
 pub mod garbage;
 pub mod liveness;
+pub mod lifecycle;
 pub mod manifests;
 pub mod quotas;
 pub mod referrers;

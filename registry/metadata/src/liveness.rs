@@ -100,12 +100,14 @@ pub fn condemned_after(tx: &Tx<'_>, after: Option<&ObjectKey>, limit: u32) -> Re
     rows.iter().map(|row| object_key(row, "condemned_keys")).collect()
 }
 
-/// Whether anything names the digest: a link, a manifest of that digest, or a manifest that names it.
+/// Whether anything names the digest: a link, a manifest of that digest, a manifest that names it, or a deleted one
+/// that the collector has not let go of.
 pub fn is_live(tx: &Tx<'_>, digest: &Digest) -> Result<bool, Error> {
     let digest = params![digest.as_str()];
     let named = [
         "SELECT 1 FROM blob_links WHERE digest = $1 LIMIT 1",
         "SELECT 1 FROM manifests WHERE digest = $1 LIMIT 1",
+        "SELECT 1 FROM retired_manifests WHERE digest = $1 LIMIT 1",
         "SELECT 1 FROM manifest_contents WHERE digest = $1 LIMIT 1",
     ];
     for query in named {

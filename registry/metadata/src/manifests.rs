@@ -57,8 +57,35 @@ pub fn insert(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> R
     )?;
     if inserted == 1 {
         quotas::add(tx, repository, stored(manifest.size), 1)?;
+        release(tx, repository, &manifest.digest)?;
     }
     Ok(inserted == 1)
+}
+
+/// Notes that a task or a deployment is about to run a manifest. False when there is none.
+pub fn note_resolved(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+    now_ms: i64,
+) -> Result<bool, Error> {
+    let noted = tx.execute(
+        "UPDATE manifests SET resolved_at = $3 WHERE repository_uid = $1 AND digest = $2",
+        params![repository.as_str(), digest.as_str(), now_ms],
+    )?;
+    Ok(noted == 1)
+}
+
+/// When a task or a deployment last asked for the manifest.
+pub fn resolved_at(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<Option<i64>, Error> {
+    let row = tx.query_optional(
+        "SELECT resolved_at FROM manifests WHERE repository_uid = $1 AND digest = $2",
+        params![repository.as_str(), digest.as_str()],
+    )?;
+    match row {
+        Some(row) => Ok(row.get(0)?),
+        None => Ok(None),
+    }
 }
 
 /// Notes that the bytes of a manifest were read.
@@ -114,15 +141,22 @@ pub fn parents(
     limit: u32,
 ) -> Result<Vec<Digest>, Error> {
     let rows = tx.query(
-        "SELECT DISTINCT manifest FROM manifest_contents \
-         WHERE repository_uid = $1 AND digest = $2 AND kind = 'child' ORDER BY manifest LIMIT $3",
+        "SELECT DISTINCT c.manifest FROM manifest_contents c \
+         JOIN manifests m ON m.repository_uid = c.repository_uid AND m.digest = c.manifest \
+         WHERE c.repository_uid = $1 AND c.digest = $2 AND c.kind = 'child' ORDER BY c.manifest LIMIT $3",
         params![repository.as_str(), child.as_str(), i64::from(limit)],
     )?;
     rows.iter().map(|row| parse(row, 0, "manifest_contents")).collect()
 }
 
-/// Removes the manifest with its tags, contents and referrer row. False when there was none.
-pub fn delete(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> Result<bool, Error> {
+/// Removes the manifest with its tags and referrer row. What it names stays pinned until the collector finds that
+/// nothing runs it ([`release`]). False when there was none.
+pub fn delete(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    manifest: &Manifest,
+    now_ms: i64,
+) -> Result<bool, Error> {
     let digest = manifest.digest.as_str();
     let deleted = tx.execute(
         "DELETE FROM manifests WHERE repository_uid = $1 AND digest = $2",
@@ -130,13 +164,14 @@ pub fn delete(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> R
     )?;
     if deleted == 1 {
         quotas::add(tx, repository, -stored(manifest.size), -1)?;
+        tx.execute(
+            "INSERT INTO retired_manifests (repository_uid, digest, retired_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (repository_uid, digest) DO NOTHING",
+            params![repository.as_str(), digest, now_ms],
+        )?;
     }
     tx.execute(
         "DELETE FROM tags WHERE repository_uid = $1 AND digest = $2",
-        params![repository.as_str(), digest],
-    )?;
-    tx.execute(
-        "DELETE FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2",
         params![repository.as_str(), digest],
     )?;
     if let Some(subject) = &manifest.subject {
@@ -146,6 +181,55 @@ pub fn delete(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> R
         )?;
     }
     Ok(deleted == 1)
+}
+
+/// A manifest that was deleted and still pins what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retired {
+    pub repository: RepositoryUid,
+    pub digest: Digest,
+    pub retired_at_ms: i64,
+}
+
+/// Up to `limit` manifests that were deleted, in the order of repository and digest, after `after`.
+pub fn retired_after(tx: &Tx<'_>, after: Option<&Retired>, limit: u32) -> Result<Vec<Retired>, Error> {
+    let (repository, digest) =
+        after.map_or(("", ""), |after| (after.repository.as_str(), after.digest.as_str()));
+    let rows = tx.query(
+        "SELECT repository_uid, digest, retired_at FROM retired_manifests WHERE (repository_uid, digest) > ($1, $2) \
+         ORDER BY repository_uid, digest LIMIT $3",
+        params![repository, digest, i64::from(limit)],
+    )?;
+    rows.iter()
+        .map(|row| {
+            Ok(Retired {
+                repository: RepositoryUid::new(row.get::<String>(0)?),
+                digest: parse(row, 1, "retired_manifests")?,
+                retired_at_ms: row.get(2)?,
+            })
+        })
+        .collect()
+}
+
+/// Whether an index that is still pinned, deleted or not, names the manifest.
+pub fn is_named(tx: &Tx<'_>, repository: &RepositoryUid, child: &Digest) -> Result<bool, Error> {
+    let named = tx.query_optional(
+        "SELECT 1 FROM manifest_contents WHERE repository_uid = $1 AND digest = $2 AND kind = 'child' LIMIT 1",
+        params![repository.as_str(), child.as_str()],
+    )?;
+    Ok(named.is_some())
+}
+
+/// Ends what a deleted manifest pins; one that is there again, or never went, is left alone. True when there was
+/// such a one.
+pub fn release(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<bool, Error> {
+    let digest = params![repository.as_str(), digest.as_str()];
+    let retired =
+        tx.execute("DELETE FROM retired_manifests WHERE repository_uid = $1 AND digest = $2", digest)?;
+    if retired == 1 {
+        tx.execute("DELETE FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2", digest)?;
+    }
+    Ok(retired == 1)
 }
 
 /// Up to `limit` manifests in the order of their digests, after `after`.

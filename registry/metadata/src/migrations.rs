@@ -19,6 +19,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "usage, quotas, settings and pull times",
         sql: include_str!("../migrations/0004.sql"),
     },
+    Migration {
+        version: 5,
+        name: "lifecycle policies and pins",
+        sql: include_str!("../migrations/0005.sql"),
+    },
 ];
 
 /// What restores leave behind; a namespace of its own.

@@ -10,7 +10,7 @@ use crate::error::{Error, parse};
 use crate::model::{
     Domain, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability,
 };
-use crate::quotas;
+use crate::{lifecycle, quotas};
 
 const TABLE: &str = "repositories";
 
@@ -64,6 +64,7 @@ pub fn insert(tx: &Tx<'_>, repository: &Repository) -> Result<bool, Error> {
 /// Removes the row and notes the uid for [`crate::garbage::purge_repository`]. False when it was gone.
 pub fn delete(tx: &Tx<'_>, uid: &RepositoryUid, now_ms: i64) -> Result<bool, Error> {
     quotas::end(tx, uid)?;
+    lifecycle::end(tx, uid)?;
     let deleted = tx.execute("DELETE FROM repositories WHERE uid = $1", params![uid.as_str()])?;
     if deleted == 1 {
         tx.execute(

@@ -9,6 +9,7 @@ mod error;
 mod images;
 mod input;
 mod layers;
+mod lifecycle_policies;
 mod manifests;
 mod operation;
 mod registry_policies;
@@ -229,7 +230,11 @@ impl AwsApi for Ecr {
             Operation::DeleteRegistryPolicy => self.delete_registry_policy().await,
             Operation::PutAccountSetting => self.put_account_setting(input).await,
             Operation::GetAccountSetting => self.get_account_setting(input).await,
+            Operation::PutLifecyclePolicy => self.put_lifecycle_policy(input).await,
             Operation::GetLifecyclePolicy => self.get_lifecycle_policy(input).await,
+            Operation::DeleteLifecyclePolicy => self.delete_lifecycle_policy(input).await,
+            Operation::StartLifecyclePolicyPreview => self.start_lifecycle_policy_preview(input).await,
+            Operation::GetLifecyclePolicyPreview => self.get_lifecycle_policy_preview(input).await,
             Operation::GetRegistryScanningConfiguration => Ok(self.get_registry_scanning_configuration()),
             Operation::BatchGetRepositoryScanningConfiguration => {
                 self.batch_get_repository_scanning_configuration(input).await
@@ -238,7 +243,6 @@ impl AwsApi for Ecr {
 
             Operation::CreatePullThroughCacheRule
             | Operation::CreateRepositoryCreationTemplate
-            | Operation::DeleteLifecyclePolicy
             | Operation::DeletePullThroughCacheRule
             | Operation::DeleteRepositoryCreationTemplate
             | Operation::DeleteSigningConfiguration
@@ -249,17 +253,14 @@ impl AwsApi for Ecr {
             | Operation::DescribePullThroughCacheRules
             | Operation::DescribeReplicationBackfillResults
             | Operation::DescribeRepositoryCreationTemplates
-            | Operation::GetLifecyclePolicyPreview
             | Operation::GetSigningConfiguration
             | Operation::ListPullTimeUpdateExclusions
             | Operation::ListReplicationBackfills
-            | Operation::PutLifecyclePolicy
             | Operation::PutRegistryScanningConfiguration
             | Operation::PutReplicationConfiguration
             | Operation::PutSigningConfiguration
             | Operation::RegisterPullTimeUpdateExclusion
             | Operation::StartImageScan
-            | Operation::StartLifecyclePolicyPreview
             | Operation::StartReplicationBackfill
             | Operation::StopReplicationBackfill
             | Operation::UpdateImageStorageClass

@@ -158,6 +158,12 @@ pub(crate) struct Event {
 }
 
 impl Service {
+    /// The images that its deployments run: none any more once it is inactive.
+    pub(crate) fn image_pins(&self) -> impl Iterator<Item = &ImagePin> {
+        let is_over = self.status == ServiceStatus::Inactive;
+        self.deployments.iter().filter(move |_| !is_over).flat_map(|deployment| &deployment.images)
+    }
+
     pub(crate) fn primary(&self) -> &Deployment {
         self.deployments.first().expect("a service is made with its first deployment")
     }

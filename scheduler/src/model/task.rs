@@ -143,6 +143,11 @@ impl Task {
         self.last_status == LastStatus::Stopped
     }
 
+    /// The images that it needs: none any more once it has stopped.
+    pub(crate) fn image_pins(&self) -> impl Iterator<Item = &ImagePin> {
+        self.containers.iter().filter(|_| !self.is_stopped()).map(|container| &container.pin)
+    }
+
     pub(crate) fn wants_to_run(&self) -> bool {
         self.desired_status == DesiredStatus::Running && !self.is_stopped()
     }

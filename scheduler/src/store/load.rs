@@ -1,6 +1,6 @@
 //! Reads everything into memory when a term begins.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use registry_sql::{Database, Row, params};
@@ -9,8 +9,10 @@ use serde::de::DeserializeOwned;
 use super::statement::{CONTENT_COLUMN, DefinitionRow, OVERRIDES_COLUMN};
 use super::{Store, StoreError};
 use crate::ids::{ClusterName, DefinitionKey, Family, InstanceId, ServiceKey, ServiceName, TaskId};
+use crate::images::ResolvedImage;
 use crate::model::{
-    ClientToken, Cluster, Deployment, Errand, Event, Instance, OutboxEntry, Service, Task, TaskDefinition,
+    ClientToken, Cluster, Deployment, Errand, Event, ImagePin, Instance, OutboxEntry, Service, Task,
+    TaskDefinition,
 };
 use crate::state::{Change, Record, State};
 
@@ -131,6 +133,27 @@ pub(crate) async fn stopped_tasks(database: &Database) -> Result<HashSet<TaskId>
         }
     }
     Ok(stopped)
+}
+
+/// The images that live tasks and the deployments of active services run.
+pub(crate) async fn pinned_images(database: &Database) -> Result<BTreeSet<ResolvedImage>, StoreError> {
+    database
+        .read(|tx| {
+            let mut pinned = BTreeSet::new();
+            for row in tx.query("SELECT document FROM tasks", params![])? {
+                let task: Task = document(&row, 0, "tasks")?;
+                pinned.extend(task.image_pins().filter_map(ImagePin::resolved));
+            }
+            let deployments = "SELECT d.document, s.document FROM deployments d \
+                               JOIN services s ON s.cluster = d.cluster AND s.name = d.service";
+            for row in tx.query(deployments, params![])? {
+                let mut service: Service = document(&row, 1, "services")?;
+                service.deployments = vec![document(&row, 0, "deployments")?];
+                pinned.extend(service.image_pins().filter_map(ImagePin::resolved));
+            }
+            Ok(pinned)
+        })
+        .await
 }
 
 /// The key in the first two columns.

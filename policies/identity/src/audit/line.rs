@@ -58,6 +58,8 @@ pub(crate) enum Outcome<'a> {
     NotAuthenticated(&'static str),
     /// The operation is open to everybody with credentials.
     Open,
+    /// Berth did it by itself; the text says what made it.
+    Own(&'a str),
 }
 
 impl Line<'_> {
@@ -110,6 +112,10 @@ impl Line<'_> {
             Outcome::Open => {
                 member(out, "decision", "allow");
                 return member(out, "reason", "open");
+            }
+            Outcome::Own(why) => {
+                member(out, "decision", "allow");
+                return member(out, "reason", why);
             }
         };
         let (word, reason, kind) = match decision.reason {

@@ -5,6 +5,17 @@ use crate::{
     Content, ContentKind, ReferrerKey, blobs, garbage, liveness, manifests, referrers, repairs, tags,
 };
 
+/// What the manifests of these tests name.
+fn contents() -> Vec<Content> {
+    let part = |kind, byte| Content {
+        kind,
+        digest: digest(byte),
+        media_type: MediaType::from_content_type("application/x"),
+        size: 3,
+    };
+    vec![part(ContentKind::Config, 20), part(ContentKind::Layer, 21), part(ContentKind::Child, 22)]
+}
+
 #[tokio::test]
 async fn the_last_key_wins_and_names_the_object_it_replaces() {
     let world = World::new().await;
@@ -39,15 +50,6 @@ async fn a_blob_is_visible_only_where_it_is_linked() {
 #[tokio::test]
 async fn a_manifest_takes_its_tags_and_contents_with_it() {
     let world = World::new().await;
-    let contents = || {
-        let part = |kind, byte| Content {
-            kind,
-            digest: digest(byte),
-            media_type: MediaType::from_content_type("application/x"),
-            size: 3,
-        };
-        vec![part(ContentKind::Config, 20), part(ContentKind::Layer, 21), part(ContentKind::Child, 22)]
-    };
     world
         .write(move |tx| {
             let (repository, manifest) = (uid("r"), manifest(1, None));
@@ -70,17 +72,49 @@ async fn a_manifest_takes_its_tags_and_contents_with_it() {
         })
         .await;
     assert_eq!(found, (Some(manifest(1, None)), contents(), vec![digest(1)], vec![], 2));
-    world.write(|tx| manifests::delete(tx, &uid("r"), &manifest(1, None))).await;
-    let left = world
+    world.write(|tx| manifests::delete(tx, &uid("r"), &manifest(1, None), 9)).await;
+    // What it names stays pinned until it is let go of.
+    for kept in [contents().len(), 0] {
+        let left = world
+            .write(|tx| {
+                Ok((
+                    manifests::by_tag(tx, &uid("r"), &"v1".parse().unwrap())?.is_some(),
+                    manifests::parents(tx, &uid("r"), &digest(22), 2)?.len(),
+                    tags::list_after(tx, &uid("r"), "", 10)?.len(),
+                    manifests::contents(tx, &uid("r"), &digest(1))?.len(),
+                    manifests::is_named(tx, &uid("r"), &digest(22))?,
+                    liveness::is_live(tx, &digest(1))?,
+                ))
+            })
+            .await;
+        assert_eq!(left, (false, 0, 0, kept, kept > 0, kept > 0));
+        let retired = world.write(|tx| manifests::retired_after(tx, None, 10)).await;
+        assert_eq!(retired.len(), usize::from(kept > 0));
+        assert_eq!(world.write(|tx| manifests::release(tx, &uid("r"), &digest(1))).await, kept > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_pushed_again_pins_its_contents_once() {
+    let world = World::new().await;
+    for _ in 0..2 {
+        world
+            .write(|tx| {
+                assert!(manifests::insert(tx, &uid("r"), &manifest(1, None))?);
+                manifests::insert_contents(tx, &uid("r"), &digest(1), &contents())?;
+                manifests::delete(tx, &uid("r"), &manifest(1, None), 9)
+            })
+            .await;
+    }
+    world
         .write(|tx| {
-            Ok((
-                manifests::by_tag(tx, &uid("r"), &"v1".parse().unwrap())?.is_some(),
-                manifests::contents(tx, &uid("r"), &digest(1))?.len(),
-                tags::list_after(tx, &uid("r"), "", 10)?.len(),
-            ))
+            assert!(manifests::insert(tx, &uid("r"), &manifest(1, None))?);
+            manifests::insert_contents(tx, &uid("r"), &digest(1), &contents())?;
+            assert!(!manifests::release(tx, &uid("r"), &digest(1))?);
+            assert_eq!(manifests::contents(tx, &uid("r"), &digest(1))?, contents());
+            Ok(())
         })
         .await;
-    assert_eq!(left, (false, 0, 0));
 }
 
 #[tokio::test]

@@ -61,8 +61,8 @@ async fn what_goes_counts_no_more() {
             assert!(blobs::delete_link(tx, &uid("uid-app"), &digest(1))?);
             assert!(!blobs::delete_link(tx, &uid("uid-app"), &digest(1))?);
             assert!(liveness::delete_stale_link(tx, &uid("uid-app"), &digest(2), 5)?);
-            assert!(manifests::delete(tx, &uid("uid-app"), &manifest(9, None))?);
-            assert!(!manifests::delete(tx, &uid("uid-app"), &manifest(9, None))?);
+            assert!(manifests::delete(tx, &uid("uid-app"), &manifest(9, None), 9)?);
+            assert!(!manifests::delete(tx, &uid("uid-app"), &manifest(9, None), 9)?);
             assert_eq!(quotas::usage(tx, &uid("uid-app"))?, Usage { bytes: 10, images: 0 });
             Ok(())
         })

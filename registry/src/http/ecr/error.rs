@@ -103,6 +103,31 @@ impl Subject<'_> {
                 "InvalidParameterException",
                 format!("Requested image is referenced by manifest list: [{index}]"),
             ),
+            CoreError::LifecyclePolicyInvalid(why) => AwsError::invalid_parameter(format!(
+                "Invalid parameter at 'LifecyclePolicyText' failed to satisfy constraint: 'Lifecycle policy \
+                 validation failure: {why}'"
+            )),
+            CoreError::LifecyclePolicyNotFound => AwsError::client(
+                "LifecyclePolicyNotFoundException",
+                format!(
+                    "Lifecycle policy does not exist for the repository with name '{repository}' in the registry \
+                     with id '{registry}'"
+                ),
+            ),
+            CoreError::LifecyclePreviewInProgress => AwsError::client(
+                "LifecyclePolicyPreviewInProgressException",
+                format!(
+                    "A lifecycle policy preview is in progress for the repository with name '{repository}' in the \
+                     registry with id '{registry}'"
+                ),
+            ),
+            CoreError::LifecyclePreviewNotFound => AwsError::client(
+                "LifecyclePolicyPreviewNotFoundException",
+                format!(
+                    "Lifecycle policy preview does not exist for the repository with name '{repository}' in the \
+                     registry with id '{registry}'"
+                ),
+            ),
             error @ CoreError::QuotaExceeded { .. } => {
                 let message = error.to_string();
                 AwsError::client("LimitExceededException", format!("Not stored: {message}"))

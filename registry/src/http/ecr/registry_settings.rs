@@ -1,4 +1,4 @@
-//! What is told of the registry as a whole, and what cannot be set yet.
+//! What is told of the registry as a whole.
 
 use registry_aws::AwsError;
 use serde_json::{Value, json};
@@ -18,17 +18,5 @@ impl Ecr {
             "RegistryPolicyNotFoundException",
             format!("Registry policy does not exist in the registry with id '{}'", self.access.account()),
         )
-    }
-
-    pub(super) async fn get_lifecycle_policy(&self, input: Value) -> Result<Value, AwsError> {
-        let repository = self.found(&input).await?;
-        Err(AwsError::client(
-            "LifecyclePolicyNotFoundException",
-            format!(
-                "Lifecycle policy does not exist for the repository with name '{}' in the registry with id '{}'",
-                repository.name,
-                self.access.account()
-            ),
-        ))
     }
 }

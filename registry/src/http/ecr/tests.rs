@@ -3,4 +3,5 @@
 pub(crate) mod fixture;
 mod images;
 mod layers;
+mod lifecycle_policies;
 mod repositories;

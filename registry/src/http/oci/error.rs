@@ -164,6 +164,12 @@ impl From<CoreError> for OciError {
             CoreError::ManifestInvalid(_) => Self::new(StatusCode::BAD_REQUEST, "MANIFEST_INVALID", message),
             CoreError::ManifestTooLarge { limit } => Self::manifest_too_large(limit),
             CoreError::ContentsMissing(digests) => Self::contents_missing(&digests),
+            CoreError::LifecyclePolicyInvalid(_)
+            | CoreError::LifecyclePolicyNotFound
+            | CoreError::LifecyclePreviewInProgress
+            | CoreError::LifecyclePreviewNotFound => {
+                Self::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
+            }
             CoreError::QuotaExceeded { .. } => Self::new(StatusCode::FORBIDDEN, "DENIED", message),
             CoreError::TooManyTags { .. } => Self::new(StatusCode::URI_TOO_LONG, "TAG_INVALID", message),
             CoreError::TagImmutable { .. } | CoreError::ReferencedByIndex { .. } => {

@@ -110,6 +110,10 @@ impl Fixture {
         Err(Exception { status, name: text("__type"), message: text("message") })
     }
 
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.ecr.registry
+    }
+
     pub(crate) fn administrator(&self) -> Credentials {
         self.administrator.clone()
     }
