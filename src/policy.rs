@@ -41,12 +41,22 @@ impl Check {
             Output::Json => println!("{:#}", json!({ "valid": valid, "findings": findings })),
             Output::Text => {
                 for finding in findings {
-                    println!("{}/{finding}", self.dir.display());
+                    let dir = self.dir.display().to_string();
+                    let between = if finding.file.is_empty() { ": " } else { "/" };
+                    println!("{}{between}{finding}", dir.trim_end_matches('/'));
                 }
+                let warnings = findings.iter().filter(|finding| !finding.is_error()).count();
                 match &checked {
-                    Ok(files) => println!("{}", summary(files)),
+                    Ok(files) if warnings == 0 => println!("{}", summary(files)),
+                    Ok(files) => println!("{}; {}", summary(files), counted(warnings, "warning")),
                     Err(findings) => {
-                        println!("{} errors", findings.iter().filter(|finding| finding.is_error()).count())
+                        let errors = counted(findings.len() - warnings, "error");
+                        let warnings = if warnings == 0 {
+                            String::new()
+                        } else {
+                            format!(", {}", counted(warnings, "warning"))
+                        };
+                        println!("{errors}{warnings}");
                     }
                 }
             }
@@ -56,14 +66,26 @@ impl Check {
 }
 
 fn summary(files: &PolicyFiles) -> String {
+    let policies = match files.policies.len() {
+        1 => "1 policy".to_owned(),
+        number => format!("{number} policies"),
+    };
+    let of_repositories = match files.repositories.len() {
+        1 => "1 repository policy".to_owned(),
+        number => format!("{number} repository policies"),
+    };
     format!(
-        "valid: {} users, {} groups, {} roles, {} policies, {} repository policies",
-        files.users.len(),
-        files.groups.len(),
-        files.roles.len(),
-        files.policies.len(),
-        files.repositories.len()
+        "valid: {}, {}, {}, {policies}, {of_repositories}",
+        counted(files.users.len(), "user"),
+        counted(files.groups.len(), "group"),
+        counted(files.roles.len(), "role"),
     )
+}
+
+/// "1 error", "2 errors".
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 fn lines(findings: &[FileFinding]) -> String {

@@ -3,9 +3,12 @@
 //! AND over operators and keys, OR over values; a negated operator is true when none of its values
 //! matches. What a missing key means depends on the operator: see [`Condition::holds`].
 
+mod contradiction;
 mod date;
+mod keys;
 mod number;
 mod operator;
+mod review;
 mod test;
 
 use crate::context::{Context, ContextValue, FoldedKey};
@@ -14,6 +17,7 @@ use crate::json::{Node, Value};
 use crate::pattern::Variable;
 pub(crate) use operator::Quantifier;
 use operator::{Kind, Operator};
+pub(crate) use review::review;
 use test::Test;
 
 #[derive(Debug)]

@@ -158,6 +158,14 @@ impl Pattern {
         }
     }
 
+    /// The one text that it matches, if there is only one.
+    pub(crate) fn literal(&self) -> Option<&str> {
+        match &self.shape {
+            Shape::Literal(text) => Some(text),
+            Shape::Any | Shape::Prefix(_) | Shape::Flat(_) | Shape::Template { .. } => None,
+        }
+    }
+
     /// What every match begins with.
     fn fixed_beginning(&self) -> &str {
         match &self.shape {

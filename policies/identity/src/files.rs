@@ -8,6 +8,7 @@ mod check;
 mod fields;
 mod finding;
 mod model;
+mod overlap;
 mod plan;
 mod publish;
 mod read;

@@ -52,6 +52,19 @@ impl Number {
         let units = units.fold(0i128, |units, digit| units * 10 + i128::from(digit - b'0'));
         Some(Number(if negative { -units } else { units }))
     }
+
+    /// Itself and its neighbours: nothing lies between.
+    pub(super) fn around(self) -> [Number; 3] {
+        [Number(self.0 - 1), self, Number(self.0 + 1)]
+    }
+
+    /// As [`Number::parse`] reads it.
+    pub(super) fn to_text(self) -> String {
+        let unit = 10u128.pow(15);
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let (whole, fraction) = (self.0.unsigned_abs() / unit, self.0.unsigned_abs() % unit);
+        format!("{sign}{whole}.{fraction:015}")
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +78,9 @@ mod tests {
         assert_eq!(number("-0"), number("+0.000"));
         assert!(number("9007199254740993") > number("9007199254740992"));
         assert!(number("-2") < number("-1.5"));
+        for text in ["-1.5", "0", "20.000000000000001"] {
+            assert_eq!(Number::parse(&number(text).to_text()), Number::parse(text));
+        }
     }
 
     #[test]

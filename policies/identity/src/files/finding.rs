@@ -1,6 +1,7 @@
 //! A remark about a file of a policy directory.
 
 use std::fmt;
+use std::io;
 
 use policies::{Finding, Severity};
 use serde::Serialize;
@@ -8,7 +9,7 @@ use serde::Serialize;
 /// What is wrong, or questionable, and where. Line and column count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct FileFinding {
-    /// Relative to the directory, with `/` between folders.
+    /// Relative to the directory, with `/` between folders; empty for the directory itself.
     pub file: String,
     #[serde(flatten)]
     pub finding: Finding,
@@ -21,6 +22,15 @@ impl FileFinding {
         FileFinding { file: file.to_owned(), finding }
     }
 
+    /// The directory itself cannot be read.
+    pub(super) fn of_directory(error: &io::Error) -> Self {
+        let message = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such directory".to_owned(),
+            _ => format!("the directory cannot be read: {error}"),
+        };
+        Self::whole("", message)
+    }
+
     pub fn is_error(&self) -> bool {
         self.finding.severity == Severity::Error
     }
@@ -28,6 +38,9 @@ impl FileFinding {
 
 impl fmt::Display for FileFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.file.is_empty() {
+            return write!(f, "error: {}", self.finding.message);
+        }
         write!(f, "{}:{}", self.file, self.finding)
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use policies::json::Node;
-use policies::{Findings, Policy, PolicyKind};
+use policies::{Findings, Outline, Policy, PolicyKind};
 
 use super::fields::{Fields, Placed};
 use super::model::{InlinePolicy, place};
@@ -20,6 +20,8 @@ pub(super) struct Source<'t> {
 pub(super) struct Rights {
     pub(super) policies: Vec<Placed>,
     pub(super) inline: Vec<InlinePolicy>,
+    /// What the inline policies say, in their order.
+    pub(super) outlines: Vec<Vec<Outline>>,
 }
 
 pub(super) struct RawUser {
@@ -117,6 +119,7 @@ pub(super) fn document(
     match Policy::parse_part(source.text, node, kind) {
         Ok(policy) => {
             findings.extend(policy.warnings().iter().cloned());
+            findings.extend(policies::lint(source.text, node, kind));
             let document = source.text[node.start..node.end].to_owned();
             Some(InlinePolicy { name: name.to_owned(), document, policy: Arc::new(policy) })
         }
@@ -134,29 +137,33 @@ fn rights(source: &Source<'_>, fields: &mut Fields<'_, '_, '_>, most_inline: usi
             .findings
             .error(policies[MOST_ATTACHED].at, format!("at most {MOST_ATTACHED} policies are attached"));
     }
-    let mut inline: Vec<InlinePolicy> = Vec::new();
-    let Some(node) = fields.node("inlinePolicies") else { return Rights { policies, inline } };
+    let mut rights = Rights { policies, ..Rights::default() };
+    let Some(node) = fields.node("inlinePolicies") else { return rights };
     let Some(members) = node.as_object() else {
         fields.findings.error(node.start, "\"inlinePolicies\" is an object: a document under each name");
-        return Rights { policies, inline };
+        return rights;
     };
     for member in members {
         if !is_name(&member.key, 128) {
             fields.findings.error(member.key_at, format!("{:?} {BAD_NAME}", member.key));
         }
-        if inline.iter().any(|known| known.name.eq_ignore_ascii_case(&member.key)) {
+        if rights.inline.iter().any(|known| known.name.eq_ignore_ascii_case(&member.key)) {
             fields.findings.error(member.key_at, format!("a second inline policy {:?}", member.key));
         }
-        inline.extend(document(source, &member.value, PolicyKind::Identity, &member.key, fields.findings));
+        let read = document(source, &member.value, PolicyKind::Identity, &member.key, fields.findings);
+        if let Some(inline) = read {
+            rights.inline.push(inline);
+            rights.outlines.push(policies::outlines(&member.value, PolicyKind::Identity));
+        }
     }
-    let size: usize = inline.iter().map(|inline| inline.policy.size()).sum();
+    let size: usize = rights.inline.iter().map(|inline| inline.policy.size()).sum();
     if size > most_inline {
         fields.findings.error(
             node.start,
             format!("inline policies have at most {most_inline} characters without white space together; these have {size}"),
         );
     }
-    Rights { policies, inline }
+    rights
 }
 
 fn tags(fields: &mut Fields<'_, '_, '_>) -> Vec<(String, String)> {

@@ -9,6 +9,7 @@ use super::check::{Raw, RawSet};
 use super::fields::Placed;
 use super::finding::FileFinding;
 use super::model::{GroupFile, KeyFile, RoleFile, UserFile, place};
+use super::overlap::{self, Outlined};
 use super::read::{RawRole, RawUser, Rights, Source};
 
 pub(super) struct Resolver {
@@ -16,6 +17,8 @@ pub(super) struct Resolver {
     groups: HashMap<(AccountId, String), String>,
     /// Policies of this set by account and folded name: name and ARN.
     policies: HashMap<(AccountId, String), (String, String)>,
+    /// What the policies of this set say, by ARN.
+    outlines: HashMap<String, Outlined>,
 }
 
 /// What the references of a principal lead to.
@@ -65,7 +68,9 @@ impl Resolver {
         let policies = policies
             .map(|file| (folded(&file.account, &file.name), (file.name.clone(), file.arn.clone())))
             .collect();
-        Resolver { groups, policies }
+        let outlines =
+            set.policies.iter().map(|file| (file.arn.clone(), Outlined::of(&file.file, &file.document)));
+        Resolver { groups, policies, outlines: outlines.collect() }
     }
 
     pub(super) fn resolve(&self, set: &RawSet<'_>, findings: &mut Vec<FileFinding>) -> Lists {
@@ -114,6 +119,7 @@ impl Resolver {
                 resolved.attached.push(arn);
             }
         }
+        overlap::review(source, rights, &resolved.attached, &self.outlines, findings);
         resolved.boundary = boundary.and_then(|policy| self.policy((source, account), policy, findings));
         resolved
     }

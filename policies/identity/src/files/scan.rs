@@ -88,12 +88,15 @@ fn read_one(entry: &Entry) -> Result<String, String> {
 fn walk(root: &Path) -> Result<Vec<Entry>, Vec<FileFinding>> {
     let unreadable =
         |name: &str, error: &io::Error| vec![FileFinding::whole(name, format!("cannot be read: {error}"))];
-    let real_root = fs::canonicalize(root).map_err(|error| unreadable(".", &error))?;
+    let real_root = fs::canonicalize(root).map_err(|error| vec![FileFinding::of_directory(&error)])?;
     let mut entries = Vec::new();
     let mut folders = vec![(real_root.clone(), String::new(), 0)];
     while let Some((folder, prefix, depth)) = folders.pop() {
         let shown = if prefix.is_empty() { "." } else { prefix.trim_end_matches('/') };
-        let listing = fs::read_dir(&folder).map_err(|error| unreadable(shown, &error))?;
+        let listing = fs::read_dir(&folder).map_err(|error| match depth {
+            0 => vec![FileFinding::of_directory(&error)],
+            _ => unreadable(shown, &error),
+        })?;
         for item in listing {
             let item = item.map_err(|error| unreadable(shown, &error))?;
             let file_name = item.file_name();

@@ -63,7 +63,10 @@ fn a_directory_without_its_marker_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let complaint = |path: &Path| check(path).unwrap_err()[0].to_string();
     assert!(complaint(folder.path()).contains("berth-policies.json:1:1: error: is missing"));
-    assert!(complaint(&folder.path().join("gone")).contains("cannot be read"));
+    assert_eq!(complaint(&folder.path().join("gone")), "error: there is no such directory");
+    fs::write(folder.path().join("file"), "").unwrap();
+    assert!(complaint(&folder.path().join("file")).starts_with("error: the directory cannot be read"));
+    fs::remove_file(folder.path().join("file")).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything; for others the folder is now closed.
     assert!(complaint(folder.path()).contains("error"));
@@ -211,6 +214,38 @@ fn bounds_are_those_of_iam() {
         let found = complaints(&[(&file, &text)]);
         assert!(found.iter().any(|complaint| complaint.contains(expected)), "{file} {text}: {found:?}");
     }
+}
+
+fn warnings(files: &[(&str, &str)]) -> Vec<String> {
+    let texts: BTreeMap<String, String> =
+        files.iter().chain(&[MARKER]).map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    check_texts(&texts).unwrap().warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_is_sound_and_questionable_is_told_with_its_place() {
+    let found = warnings(&[
+        ("policies/pull.json", POLICY),
+        (
+            "users/a.json",
+            "{\"policies\": [\"pull\"], \"inlinePolicies\": {\n\"one\": {\"Statement\": {\"Effect\": \"Allow\", \
+             \"Action\": \"ecr:PutImage\", \"Resource\": \"arn:aws:ecr\"}},\n\"two\": {\"Statement\": {\"Effect\": \
+             \"Allow\", \"Action\": \"ecs:RunTask\", \"Resource\": \"arn:aws:ecr\"}}}}",
+        ),
+    ]);
+    assert_eq!(
+        found,
+        [
+            "users/a.json:2:22: warning: this statement adds nothing: statement 1 of policies/pull.json:1 covers \
+             all of it; remove one",
+            "users/a.json:3:79: warning: no action of this statement is ever about arn:aws:ecr; ecs:RunTask is \
+             about arn:*:ecs:*:*:task-definition/*:*",
+        ]
+    );
+    let both = r#"{"inlinePolicies": {"one": POLICY, "two": POLICY}}"#.replace("POLICY", POLICY);
+    let found = warnings(&[("users/a.json", &both)]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("statement 1 of the inline policy \"one\" covers all of it"), "{found:?}");
 }
 
 #[test]

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use registry_runtime::Shutdown;
 
-use super::{FilesStatus, PolicyWatch, Seen, Watcher};
+use super::{EVERY, FilesStatus, PolicyWatch, STILL, Seen, Watcher};
 use crate::files::tests::{directory, write};
 use crate::testing::{Fixture, repository};
 
 const OPEN: &str = r#"{"Statement": {"Effect": "Allow", "Action": "ecr:BatchGetImage", "Principal": "*"}}"#;
 
-fn seen(watcher: &mut Watcher) -> &'static str {
-    match watcher.look() {
+/// Looks so much later than the look before.
+fn seen_after(watcher: &mut Watcher, gap: Duration) -> &'static str {
+    match watcher.look(watcher.looked + gap) {
         Seen::Nothing => "nothing",
         Seen::Restless => "restless",
         Seen::GitAtWork => "git",
@@ -21,8 +22,44 @@ fn seen(watcher: &mut Watcher) -> &'static str {
     }
 }
 
+/// Looks when all that moved before has come to rest, if nothing has moved since.
+fn seen(watcher: &mut Watcher) -> &'static str {
+    seen_after(watcher, STILL)
+}
+
 #[test]
-fn edits_count_when_two_looks_agree() {
+fn an_edit_counts_within_half_a_second_of_its_making() {
+    let folder = directory(&[("repositories/a.json", OPEN)]);
+    let mut watcher = Watcher::new(folder.path().to_owned());
+    assert_eq!([seen(&mut watcher), seen(&mut watcher)], ["restless", "settled"]);
+    write(folder.path(), "repositories/b.json", OPEN);
+    // At worst the last look was just before the edit: then it is seen one interval later.
+    let mut passed = EVERY;
+    let first = seen_after(&mut watcher, EVERY);
+    assert_eq!(first, "restless");
+    while seen_after(&mut watcher, EVERY) != "settled" {
+        passed += EVERY;
+    }
+    passed += EVERY;
+    assert_eq!(passed, Duration::from_millis(450));
+    assert_eq!((watcher.looked - watcher.first_seen, watcher.late), (STILL, Duration::ZERO));
+}
+
+#[test]
+fn what_moves_between_looks_does_not_count_until_it_rests() {
+    let folder = directory(&[]);
+    let mut watcher = Watcher::new(folder.path().to_owned());
+    for number in 0..10 {
+        write(folder.path(), &format!("repositories/r{number}.json"), OPEN);
+        assert_eq!(seen_after(&mut watcher, EVERY), "restless");
+        assert_eq!(seen_after(&mut watcher, EVERY), "restless");
+    }
+    assert_eq!(seen_after(&mut watcher, EVERY + STILL), "settled");
+    assert_eq!(watcher.late, STILL, "a look that came late is told");
+}
+
+#[test]
+fn edits_count_when_looks_agree() {
     let folder = directory(&[("repositories/a.json", OPEN)]);
     let mut watcher = Watcher::new(folder.path().to_owned());
     assert_eq!(
