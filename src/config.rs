@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::arguments::ServeArguments;
 use crate::listen::{Listen, Tls, TlsMode};
+use crate::observe::AccessLogSetting;
 use crate::peers;
 use crate::places::{Replica, S3Settings};
 
@@ -76,6 +77,10 @@ pub(crate) struct Config {
     /// bound. Loopback is not counted.
     pub(crate) requests_per_address: u32,
     pub(crate) requests_per_principal: u32,
+    /// Where a line for each request goes: `stderr`, `off`, or the path of a file.
+    pub(crate) access_log: AccessLogSetting,
+    /// Addresses where everybody may read `/metrics`, and nothing else is served.
+    pub(crate) metrics_listen: Option<Listen>,
     /// Seconds that requests have to finish when the server is told to stop.
     pub(crate) shutdown_grace: u64,
     /// Seconds of silence after which an instance is lost.
@@ -118,6 +123,8 @@ impl Default for Config {
             mirrors: BTreeMap::new(),
             requests_per_address: 1000,
             requests_per_principal: 2000,
+            access_log: AccessLogSetting::Stderr,
+            metrics_listen: None,
             shutdown_grace: 10,
             lifecycle_interval: 3600,
             instance_lease: 30,
@@ -132,6 +139,7 @@ impl Default for Config {
 pub(crate) struct Settings {
     pub(crate) data: PathBuf,
     pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) metrics_listen: Vec<SocketAddr>,
     pub(crate) tls: Tls,
     pub(crate) account_id: AccountId,
     pub(crate) region: Region,
@@ -148,10 +156,13 @@ impl Settings {
         let data = arguments.data.clone().unwrap_or_else(registry_runtime::default_data_dir);
         let data = std::path::absolute(&data).with_context(|| format!("{} is no path", data.display()))?;
         let listen = config.listen.addresses()?;
-        let tls = Tls::of(&config, &listen)?;
+        let metrics = config.metrics_listen.as_ref().map(Listen::addresses).transpose();
+        let metrics_listen = metrics.context("metrics_listen")?.unwrap_or_default();
+        let served: Vec<SocketAddr> = listen.iter().chain(&metrics_listen).copied().collect();
+        let tls = Tls::of(&config, &served)?;
         let account_id = config.account_id.parse().context("account_id")?;
         let region = config.region.parse().context("region")?;
-        let settings = Self { data, listen, tls, account_id, region, config };
+        let settings = Self { data, listen, metrics_listen, tls, account_id, region, config };
         settings.check_sharing()?;
         Ok(settings)
     }

@@ -24,6 +24,7 @@ use registry_sql::Database;
 use serde_json::json;
 
 use crate::drain::drain_refused_body;
+use crate::observe::{Observer, Passage};
 use crate::peers::{Peers, pass_on};
 
 /// The AWS-style services behind `POST /`.
@@ -60,8 +61,12 @@ impl Ready {
         self.started.store(true, Ordering::Release);
     }
 
-    fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.started.load(Ordering::Acquire) && self.database.is_healthy()
+    }
+
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.problems.iter().filter_map(|problem| problem()).collect()
     }
 }
 
@@ -98,7 +103,7 @@ async fn readyz(State(ready): State<Ready>, Extension(context): Extension<Reques
     };
     let mut body = json!({ "status": text });
     if context.confidential && context.source_ip.is_loopback() {
-        let problems: Vec<String> = ready.problems.iter().filter_map(|problem| problem()).collect();
+        let problems = ready.problems();
         if !problems.is_empty() {
             body["problems"] = json!(problems);
         }
@@ -114,17 +119,26 @@ pub(crate) struct Front {
     pub(crate) trusted_proxies: Vec<IpAddr>,
     /// Requests of each client's network. Loopback and proxies speak for many and are not counted.
     pub(crate) throttle: Option<Throttle<IpAddr>>,
+    pub(crate) observer: Arc<Observer>,
 }
 
 /// Leaves the circumstances of the request for the rooms behind. Servers speak to each other on a listener of
 /// their own: whoever pretends to be one here is refused.
 async fn enter(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+    let now_ms = front.clock.now_ms();
+    let (mut passage, request) = Passage::begin(&front.observer, request, now_ms);
+    let response = pass(&front, request, next, now_ms, &mut passage).await;
+    passage.answered(response)
+}
+
+async fn pass(front: &Front, request: Request, next: Next, now_ms: i64, passage: &mut Passage) -> Response {
     let (mut parts, body) = request.into_parts();
     if parts.headers.keys().any(|name| name.as_str().starts_with("x-berth-")) {
         return (StatusCode::BAD_REQUEST, "x-berth- headers are not accepted\n").into_response();
     }
-    match RequestContext::of(&parts, &front.trusted_proxies, front.clock.now_ms()) {
+    match RequestContext::of(&parts, &front.trusted_proxies, now_ms) {
         Ok(context) => {
+            passage.in_context(&context);
             if let Err(wait) = front.admit(context.source_ip) {
                 return throttled(&parts, wait);
             }

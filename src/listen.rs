@@ -147,6 +147,15 @@ impl Bound {
     }
 }
 
+/// Binds addresses that serve something of their own.
+pub(crate) async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.push(bind(*address).await?);
+    }
+    Ok(listeners)
+}
+
 /// The address that this machine uses towards others.
 fn primary_address(four: bool) -> Option<IpAddr> {
     // Nothing is sent: connecting a UDP socket only chooses the route.

@@ -15,6 +15,7 @@ mod health;
 mod images;
 mod listen;
 mod names;
+mod observe;
 mod peers;
 mod places;
 mod policy;

@@ -12,7 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use policies_identity::files::PolicyWatch;
 use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, Sts};
-use registry::{Access, BerthQuotas, BerthRecovery, BerthStore, Ecr, Lifecycle, Oci, Tokens};
+use registry::{
+    Access, BerthQuotas, BerthRecovery, BerthStatus, BerthStore, Ecr, Facts, Lifecycle, Oci, Tokens,
+};
 use registry_blob::Domain;
 use registry_core::Registry;
 use registry_runtime::listener::{self, Limits};
@@ -22,6 +24,7 @@ use registry_runtime::{
 use registry_sql::Database;
 use rustix::fs::{FlockOperation, flock};
 use scheduler::{Scheduler, SchedulerConfig};
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::arguments::ServeArguments;
@@ -32,8 +35,9 @@ use crate::content;
 use crate::dispatch::{self, Front, Ready, Services};
 use crate::health;
 use crate::images::{RegistryImages, RunningImages};
-use crate::listen::Bound;
+use crate::listen::{self, Bound};
 use crate::names::Names;
+use crate::observe::{self, AccessLog, Exposition, Observer, Requests, Samples};
 use crate::peers;
 use crate::storage::{SharedKeys, Storage, insist};
 
@@ -49,6 +53,7 @@ pub(crate) struct Serving {
     identity: Identity,
     database: Database,
     listener: JoinHandle<()>,
+    access: AccessLog,
     /// Held for as long as the data directory is in use.
     _lock: File,
 }
@@ -65,6 +70,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     listener::raise_open_file_limit();
     private_dir(&settings.data)?;
     let lock = lock(&settings.data)?;
+    let access_log = AccessLog::open(&settings.config.access_log)?;
     shutdown.listen_for_signals()?;
 
     let storage = Storage::find(&settings).await?;
@@ -95,6 +101,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     .await?;
 
     let bound = Bound::take(&settings.listen).await?;
+    let metrics_listeners = listen::bind_all(&settings.metrics_listen).await?;
     let (endpoint, public_url) = (bound.local_url(), bound.public_url(&settings.config, &settings.tls));
     let names = Names::new(
         settings.config.advertise.as_deref(),
@@ -155,6 +162,11 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
             Arc::new(BerthQuotas::new(registry.clone())),
             Arc::new(BerthRecovery::new(registry.clone())),
             Arc::new(BerthStore::new(registry.clone(), upkeep.clone())),
+            Arc::new(BerthStatus::new(
+                registry.clone(),
+                upkeep.clone(),
+                Arc::new(ServerFacts { ready: ready.clone(), scheduler: scheduler.clone() }),
+            )),
         ],
         query: vec![Arc::new(Sts::new(identity.clone())), Arc::new(Iam::new(identity.clone()))],
     };
@@ -168,14 +180,27 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     };
     let of_peers = dispatch::service_router(of_peers).merge(scheduler.router());
     let of_peers = peers::router(identity.clone(), clock.clone(), of_peers);
+    let observer = Arc::new(Observer { requests: Arc::new(Requests::new()), access: access_log.clone() });
+    let exposition = Arc::new(Exposition {
+        observer: Arc::clone(&observer),
+        samples: Samples::new(
+            registry.clone(),
+            upkeep.clone(),
+            database.clone(),
+            scheduler.clone(),
+            ready.clone(),
+        ),
+    });
     let front = Front {
         identity: identity.clone(),
         clock,
         trusted_proxies: settings.config.trusted_proxies.clone(),
         throttle: NonZeroU32::new(settings.config.requests_per_address).map(Throttle::new),
+        observer,
     };
     let router = oci.router().merge(tokens.router()).merge(scheduler.router());
     let router = router.merge(certificate::router(certificate.clone()));
+    let router = router.merge(observe::guarded(Arc::clone(&exposition), identity.clone()));
     let (peer_door, caller) = place.map(peers::Place::serve).transpose()?.unzip();
     let passing = settings.config.database.is_some().then(|| {
         Arc::new(peers::Peers {
@@ -195,6 +220,11 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
         // Few addresses, each of which speaks for many clients.
         let limits = Limits { connections_per_address: usize::MAX, ..limits.clone() };
         tokio::spawn(listener::serve_all(vec![listener], transport, of_peers, limits, shutdown.clone()));
+    }
+    if !metrics_listeners.is_empty() {
+        let (router, limits) = (observe::open(exposition), limits.clone());
+        let transport = transport.clone();
+        tokio::spawn(listener::serve_all(metrics_listeners, transport, router, limits, shutdown.clone()));
     }
     let listener = listener::serve_all(bound.listeners, transport, router, limits, shutdown.clone());
     let listener = tokio::spawn(listener);
@@ -216,7 +246,40 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     if let Some(certificate) = &certificate {
         certificate::announce(certificate, public_url.as_deref());
     }
-    Ok(Serving { endpoint, scheduler, identity, database, listener, _lock: lock })
+    Ok(Serving { endpoint, scheduler, identity, database, listener, access: access_log, _lock: lock })
+}
+
+/// What `GetStatus` tells of this process.
+struct ServerFacts {
+    ready: Ready,
+    scheduler: Scheduler,
+}
+
+impl Facts for ServerFacts {
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.is_ready()
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.ready.problems()
+    }
+
+    fn scheduler(&self) -> Value {
+        self.scheduler.fleet().map_or(Value::Null, |fleet| {
+            json!({
+                "clusters": fleet.clusters,
+                "services": fleet.services,
+                "instances": fleet.instances,
+                "connectedInstances": fleet.connected_instances,
+                "runningTasks": fleet.running_tasks,
+                "pendingTasks": fleet.pending_tasks,
+            })
+        })
+    }
 }
 
 impl Serving {
@@ -226,6 +289,8 @@ impl Serving {
         self.scheduler.close().await;
         self.identity.close().await;
         self.database.close().await;
+        // Blocks for as long as the lines' reader takes.
+        let _ = tokio::task::spawn_blocking(move || self.access.flush()).await;
         tracing::info!("berth has stopped; containers run on");
         Ok(())
     }

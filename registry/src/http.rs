@@ -5,6 +5,7 @@ mod ecr;
 mod oci;
 mod quotas;
 mod recovery;
+mod status;
 mod token;
 
 pub use berth::BerthStore;
@@ -12,4 +13,5 @@ pub use ecr::Ecr;
 pub use oci::Oci;
 pub use quotas::BerthQuotas;
 pub use recovery::BerthRecovery;
+pub use status::{BerthStatus, Facts};
 pub use token::Tokens;

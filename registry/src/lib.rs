@@ -9,5 +9,5 @@ mod http;
 mod workers;
 
 pub use access::Access;
-pub use http::{BerthQuotas, BerthRecovery, BerthStore, Ecr, Oci, Tokens};
+pub use http::{BerthQuotas, BerthRecovery, BerthStatus, BerthStore, Ecr, Facts, Oci, Tokens};
 pub use workers::Lifecycle;

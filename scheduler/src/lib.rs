@@ -9,6 +9,7 @@ mod agents;
 mod config;
 mod core;
 mod definition;
+mod fleet;
 #[cfg(test)]
 mod fixture;
 mod http;
@@ -25,6 +26,7 @@ mod store;
 mod term;
 
 pub use config::SchedulerConfig;
+pub use fleet::Fleet;
 pub use images::{ImageError, Images, ResolvedImage};
 pub use lead::Leader;
 pub use scheduler::{Scheduler, SchedulerError};

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agents::{Follower, Invitation, TasksOfCluster, create_token, join, websocket};
 use crate::config::SchedulerConfig;
+use crate::core::Core;
 use crate::http::berth::{self, BerthClusters};
 use crate::http::ecs::{self, Ecs};
 use crate::images::{Images, ResolvedImage};
@@ -197,6 +198,10 @@ impl Scheduler {
         };
         let made = create_token(&core, invitation).await;
         made.map(|(token, _)| token).map_err(SchedulerError::Refused)
+    }
+
+    pub(crate) fn present_core(&self) -> Option<Arc<Core>> {
+        self.lead.present()
     }
 
     /// The images that live tasks and active deployments run, as it is committed: not to be collected.

@@ -2,7 +2,7 @@
 //! rights, and by one who may log in and nothing else (S4).
 
 use policies_identity::{AwsApi, BerthIdentity, Iam, Sts};
-use registry::{BerthQuotas, BerthRecovery, BerthStore, Ecr, Oci};
+use registry::{BerthQuotas, BerthRecovery, BerthStatus, BerthStore, Ecr, Oci};
 use scheduler::Scheduler;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -125,6 +125,7 @@ fn json_operations() -> Vec<(&'static Service, &'static str)> {
         of(&BERTH, BerthQuotas::OPERATIONS),
         of(&BERTH, BerthRecovery::OPERATIONS),
         of(&BERTH, BerthStore::OPERATIONS),
+        of(&BERTH, BerthStatus::OPERATIONS),
     ];
     all.concat()
 }
@@ -265,7 +266,9 @@ fn every_route_and_verb_of_the_registry_refuses_nobody_the_powerless_and_guests(
 fn paths_that_are_no_protocols_tell_strangers_nothing() {
     let server = Server::start();
     let nobody = server.anonymous();
-    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/ws", 400), ("/console", 404), ("/", 405)] {
+    for (path, status) in
+        [("/healthz", 200), ("/readyz", 200), ("/metrics", 401), ("/ws", 400), ("/console", 404), ("/", 405)]
+    {
         let answer = nobody.get(path);
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         assert!(answer.body.len() < 200, "{path}: {answer:?}");

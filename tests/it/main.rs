@@ -21,6 +21,7 @@ mod gate;
 mod joining;
 mod layering;
 mod limits;
+mod observe;
 mod oci;
 mod policies;
 mod policy_files;

@@ -10,6 +10,7 @@ use axum::response::Response;
 use http::Method;
 use http::request::Parts;
 use registry_aws::{AwsError, json, query, sigv4, target};
+use registry_runtime::{OperationName, Served};
 use serde_json::Value;
 
 use crate::audit::{Line, Outcome};
@@ -107,10 +108,13 @@ pub async fn serve_aws(identity: &Identity, api: &dyn AwsApi, request: Request) 
         tracing::error!("a request came past the front door: it has no context");
         return render_error(api, "", &AwsError::server());
     };
-    match serve(identity, api, &ctx, &parts, body).await {
+    let mut served = Served::of(api.signing_name(), OperationName::UNKNOWN.name);
+    let mut response = match serve(identity, api, &ctx, &parts, body, &mut served).await {
         Ok((operation, result)) => render(api, &ctx, &operation, &result),
         Err(error) => render_error(api, &ctx.request_id, &error),
-    }
+    };
+    response.extensions_mut().insert(served);
+    response
 }
 
 async fn serve(
@@ -119,6 +123,7 @@ async fn serve(
     ctx: &RequestContext,
     parts: &Parts,
     body: Body,
+    served: &mut Served,
 ) -> Result<(String, Value), AwsError> {
     // Nobody's body is read who does not even claim to be somebody.
     let body = match sigv4::parse(parts) {
@@ -129,11 +134,11 @@ async fn serve(
         Ok(None) | Err(_) => Received::nothing(),
     };
     let (caller, signed) = identity.authenticate_signature(parts, &body.bytes, &[api.signing_name()], ctx)?;
+    served.principal = Some(caller.shared_arn());
     identity.admit(ctx, &caller).map_err(|_| AwsError::throttling())?;
     let Asked { operation, input } = asked(api, parts, &body.bytes)?;
-    if !api.operations().contains(&operation.as_str()) {
-        return Err(AwsError::unknown_operation());
-    }
+    let known = api.operations().iter().find(|known| **known == operation);
+    served.operation.name = known.ok_or_else(AwsError::unknown_operation)?;
     let checks = api.checks(ctx, &caller, &operation, &input).await?;
     if checks.is_empty() {
         let open = api.open_operations().contains(&operation.as_str());

@@ -89,6 +89,11 @@ impl Caller {
         &self.principal.arn
     }
 
+    /// The same, to be kept.
+    pub fn shared_arn(&self) -> Arc<str> {
+        Arc::clone(&self.principal.arn)
+    }
+
     pub fn account_id(&self) -> &AccountId {
         &self.principal.account
     }

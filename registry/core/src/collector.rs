@@ -94,10 +94,12 @@ impl Registry {
         for _ in 0..BATCHES {
             let (count, more) = self.delete_objects().await?;
             deleted += count;
+            self.inner.activity.collected_objects.add(count as u64);
             if !more {
                 break;
             }
         }
+        self.inner.activity.collections.add(1);
         Ok(deleted)
     }
 

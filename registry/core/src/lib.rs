@@ -5,6 +5,7 @@
 //! (uid of the repository, digest) that a completed push or a mount wrote. Whether a caller may do something
 //! is decided before these functions are called, never in here.
 
+mod activity;
 mod adoption;
 mod blobs;
 mod collector;
@@ -33,6 +34,7 @@ mod workers;
 #[cfg(test)]
 mod tests;
 
+pub use activity::{Activity, Count};
 pub use blobs::{BlobHandle, BlobInfo, BlobStream, Mount};
 pub use config::{Limits, RegistryConfig};
 pub use error::{BodyError, CoreError, Source};
@@ -49,6 +51,7 @@ pub use referrers::Referrer;
 pub use pins::{PinnedDigests, Pins};
 pub use registry::{Page, Registry};
 pub use registry_metadata::adoption::Restored;
+pub use registry_metadata::census::Census;
 pub use registry_metadata::epochs::{Epoch, EpochState};
 pub use registry_metadata::{
     Domain, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability, UploadUid,

@@ -71,8 +71,12 @@ impl Registry {
         let info = self.manifest_info(repository, reference).await?;
         let key = (repository.domain.clone(), info.digest.clone());
         let bytes = match self.inner.manifests.get(&key) {
-            Some(bytes) => bytes,
+            Some(bytes) => {
+                self.inner.activity.manifest_cache_hits.add(1);
+                bytes
+            }
             None => {
+                self.inner.activity.manifest_cache_misses.add(1);
                 let bytes = self.read_manifest(repository, &info).await?;
                 self.inner.manifests.insert(key, bytes.clone());
                 bytes

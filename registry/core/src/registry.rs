@@ -12,6 +12,7 @@ use registry_metadata::{Domain, Metadata, blobs, epochs};
 use registry_runtime::{Clock, Sealer};
 use registry_types::Digest;
 
+use crate::activity::Activity;
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::error::CoreError;
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) collector: Mutex<Collector>,
     /// Key epochs that this process knows to be destroyed.
     pub(crate) destroyed: Mutex<HashSet<(Domain, u32)>>,
+    pub(crate) activity: Activity,
 }
     /// Who knows what runs.
     pub(crate) pins: OnceLock<Arc<dyn Pins>>,
@@ -79,6 +81,7 @@ impl Registry {
                 manifests,
                 collector,
                 destroyed: Mutex::default(),
+                activity: Activity::default(),
             }),
         })
                 pins: OnceLock::new(),

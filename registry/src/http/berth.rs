@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 use operation::Operation;
 
+pub(super) use render::status as store_status;
+
 /// Findings of one page, and the most of them.
 const PAGE: u32 = 100;
 const LARGEST_PAGE: u32 = 1000;
@@ -111,7 +113,7 @@ impl AwsApi for BerthStore {
     ) -> Result<Value, AwsError> {
         match Operation::parse(operation)? {
             Operation::GetStoreStatus => {
-                Ok(render::status(&self.upkeep.status().await.map_err(|error| core(&error))?))
+                Ok(store_status(&self.upkeep.status().await.map_err(|error| core(&error))?))
             }
             Operation::ListStoreFindings => self.list_store_findings(read(input)?).await,
             Operation::StartScrub => {

@@ -34,6 +34,7 @@ use axum::routing::any;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use policies_identity::{Identity, RequestContext};
 use registry_core::Registry;
+use registry_runtime::{OperationName, Served};
 use registry_types::{Digest, RepositoryName};
 
 use self::error::OciError;
@@ -125,16 +126,23 @@ async fn handle(
     request: Request,
 ) -> Response {
     let head = request.method() == Method::HEAD;
-    let mut response = match oci.inner.respond(context, request).await {
+    let mut served = Served::of("oci", OperationName::UNKNOWN.name);
+    let mut response = match oci.inner.respond(context, request, &mut served).await {
         Ok(response) => response,
         Err(error) => error.into_response(),
     };
+    response.extensions_mut().insert(served);
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     if head { response.map(|_| Body::empty()) } else { response }
 }
 
 impl Service {
-    async fn respond(&self, context: RequestContext, request: Request) -> Result<Response, OciError> {
+    async fn respond(
+        &self,
+        context: RequestContext,
+        request: Request,
+        served: &mut Served,
+    ) -> Result<Response, OciError> {
         let (mut parts, body) = request.into_parts();
         let mut route = Route::parse(&parts.method, parts.uri.path());
         let query = Query::parse(parts.uri.query());
@@ -142,9 +150,13 @@ impl Service {
             Ok(route) => self.namespaces.apply(&parts.method, &query, route)?,
             Err(_) => None,
         };
+        if let Ok(route) = &route {
+            served.operation = route.operation().named();
+        }
         ticket::present(&mut parts.headers, &query, route.as_ref().ok());
         let mount = Wish::of(&query);
         let gate = Gate::open(self, &parts.headers, context, route.as_ref().ok(), mount.as_ref())?;
+        served.principal = Some(gate.shared_principal());
         let route = route?;
         gate.check_scope(&route)?;
         let (operation, name, target) = match route {

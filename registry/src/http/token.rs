@@ -25,6 +25,7 @@ use policies_identity::{
     AuthenticationError, Caller, DeniedKind, Identity, IdentityError, RefreshToken, RequestContext, Scope,
 };
 use registry_aws::timestamp;
+use registry_runtime::Served;
 use serde_json::{Value, json};
 
 /// Largest form; an ECR token is the longest thing in it.
@@ -70,22 +71,31 @@ async fn token(
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    let mut served = Served::of("oci", "Token");
     let given = match parts.method {
-        Method::GET => get(&identity, &ctx, &parts).await,
-        Method::POST => post(&identity, &ctx, &parts, body).await,
+        Method::GET => get(&identity, &ctx, &parts, &mut served).await,
+        Method::POST => post(&identity, &ctx, &parts, body, &mut served).await,
         _ => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "use GET or POST")),
     };
-    match given {
+    let mut response = match given {
         Ok(answer) => respond(StatusCode::OK, &answer),
         Err(refused) => refused.into_response(),
-    }
+    };
+    response.extensions_mut().insert(served);
+    response
 }
 
 /// The form of Docker: parameters in the query, credentials in the Authorization header.
-async fn get(identity: &Identity, ctx: &RequestContext, parts: &Parts) -> Result<Value, Refused> {
+async fn get(
+    identity: &Identity,
+    ctx: &RequestContext,
+    parts: &Parts,
+    served: &mut Served,
+) -> Result<Value, Refused> {
     let form = Form::decode(parts.uri.query().unwrap_or_default().as_bytes());
     let asked = form.asked()?;
     let caller = identity.authenticate_token_request(&parts.headers, ctx)?;
+    served.principal = Some(caller.shared_arn());
     grant(identity, &caller, &asked, None).await
 }
 
@@ -95,6 +105,7 @@ async fn post(
     ctx: &RequestContext,
     parts: &Parts,
     body: Body,
+    served: &mut Served,
 ) -> Result<Value, Refused> {
     let content_type =
         parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -114,11 +125,13 @@ async fn post(
             let user = form.get("username").unwrap_or_default();
             let password = form.get("password").unwrap_or_default();
             let caller = identity.authenticate_token_request(&basic(user, password)?, ctx)?;
+            served.principal = Some(caller.shared_arn());
             grant(identity, &caller, &asked, None).await
         }
         Some("refresh_token") => {
             let token = form.get("refresh_token").unwrap_or_default();
             let (caller, next) = identity.exchange_refresh_token(token, ctx).await?;
+            served.principal = Some(caller.shared_arn());
             grant(identity, &caller, &asked, Some(next)).await
         }
         Some(_) | None => Err(Refused::bad_request("grant_type must be password or refresh_token")),

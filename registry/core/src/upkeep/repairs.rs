@@ -84,13 +84,17 @@ impl Upkeep {
         let now_ms = self.registry.now_ms();
         match result {
             Ok(repaired) => {
+                let activity = self.registry.activity();
                 if let Repaired::Rewritten { bytes } = repaired {
+                    activity.repairs_rewritten.add(1);
                     tracing::info!(
                         object.file_id = %file_id(&repair),
                         object.size_bytes = bytes,
                         replica.id = %repair.replica,
                         "a copy was repaired"
                     );
+                } else {
+                    activity.repairs_unneeded.add(1);
                 }
                 metadata
                     .write(move |tx| {
@@ -101,6 +105,7 @@ impl Upkeep {
                     .await
             }
             Err(error) => {
+                self.registry.activity().repairs_failed.add(1);
                 tracing::warn!(
                     object.file_id = %file_id(&repair),
                     replica.id = %repair.replica,

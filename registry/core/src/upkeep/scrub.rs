@@ -277,6 +277,10 @@ impl Upkeep {
     /// Findings, repairs and the position, in one transaction. True while there is more.
     async fn save(&self, walk: &Scrub, bound: Option<Id>, stretch: Stretch) -> Result<bool, CoreError> {
         let (walk, now_ms) = (walk.clone(), self.registry.now_ms());
+        let (activity, tally) = (self.registry.activity(), &stretch.tally);
+        activity.scrubbed_copies.add(tally.copies);
+        activity.scrubbed_bytes.add(tally.copy_bytes);
+        activity.scrub_findings.add(tally.damaged + tally.missing + tally.unknown);
         let advanced = self.registry.inner.metadata.write(move |tx| {
             for finding in &stretch.findings {
                 let object = blobs::object(tx, &finding.file_id)?;

@@ -4,7 +4,7 @@ use registry_aws::timestamp::epoch_seconds;
 use registry_core::{Epoch, Finding, Scrub, StoreStatus};
 use serde_json::{Value, json};
 
-pub(super) fn status(status: &StoreStatus) -> Value {
+pub(in crate::http) fn status(status: &StoreStatus) -> Value {
     let replicas = status.replicas.iter().map(|replica| {
         json!({
             "id": replica.id,

@@ -3,6 +3,8 @@
 //! Opened once for a request, it answers for every action that the request needs. Without credentials a no
 //! is a challenge; with them it is a refusal.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use policies_identity::{AuthenticationError, Caller, Check, Denied, DeniedKind, Identity, RequestContext};
 use registry_core::{PushTarget, Repository};
@@ -83,6 +85,11 @@ impl<'a> Gate<'a> {
     /// Unique id of the caller's principal: what an upload belongs to.
     pub(super) fn principal(&self) -> &str {
         self.caller.principal_uid()
+    }
+
+    /// Who asks, for the access line.
+    pub(super) fn shared_principal(&self) -> Arc<str> {
+        self.caller.shared_arn()
     }
 
     /// Refuses what the caller's token does not reach, whatever the policies say.

@@ -3,6 +3,8 @@
 //! One table: the audit name, the IAM actions, and the action of a Docker token's scope. An operation is
 //! only ever carried out after the gate allowed each of its actions.
 
+use registry_runtime::OperationName;
+
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -65,6 +67,12 @@ impl Operation {
             Self::PutUpload => "oci:PutUpload",
             Self::DeleteUpload => "oci:DeleteUpload",
         }
+    }
+
+    /// Name in metrics and access lines.
+    pub(super) fn named(self) -> OperationName {
+        let (service, name) = self.name().split_once(':').expect("every name has a service");
+        OperationName::new(service, name)
     }
 
     /// The IAM action that it always needs; some requests need [`action`] more.
