@@ -1,5 +1,6 @@
 //! `aws ecr` against the registry.
 
+pub(crate) mod lifecycle;
 mod registry;
 
 use test_support::{Engine, Server, aws, run};
