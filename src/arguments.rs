@@ -52,6 +52,8 @@ enum Command {
     Deploy(registry_cli::Deploy),
     #[command(subcommand)]
     Quota(registry_cli::Quota),
+    #[command(subcommand)]
+    Session(registry_cli::Session),
     Trust(registry_cli::Trust),
     #[command(subcommand)]
     Profile(registry_cli::Profile),
@@ -160,6 +162,7 @@ impl Arguments {
             Command::Key(Key::Served(key)) => block_on(key.run()),
             Command::Deploy(deploy) => block_on(deploy.run()),
             Command::Quota(quota) => block_on(quota.run()),
+            Command::Session(session) => block_on(session.run()),
             Command::Trust(trust) => block_on(trust.run()),
             Command::Profile(profile) => block_on(profile.run()),
             Command::Serve(arguments) => block_on(serve::run(arguments)),

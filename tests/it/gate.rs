@@ -161,12 +161,15 @@ fn every_operation_of_the_json_services_refuses_nobody_and_the_powerless() {
 fn every_operation_of_the_query_services_refuses_nobody_and_the_powerless() {
     let house = House::new();
     let (nobody, powerless) = (house.signer(None), house.signer(Some(POWERLESS)));
-    let role = "RoleArn=arn:aws:iam::000000000000:role/ecsTaskExecutionRole&RoleSessionName=s";
+    let members = "RoleArn=arn:aws:iam::000000000000:role/ecsTaskExecutionRole&RoleSessionName=s\
+                   &UserName=powerless&GroupName=g&RoleName=r&PolicyName=p&InstanceProfileName=i&AccessKeyId=k\
+                   &PolicyArn=arn:aws:iam::aws:policy/BerthPullOnly\
+                   &PolicySourceArn=arn:aws:iam::000000000000:user/powerless";
     let sts = Sts::OPERATIONS.iter().map(|name| ("sts", "2011-06-15", *name, "AccessDenied"));
     let iam = Iam::operation_names().iter().map(|name| ("iam", "2010-05-08", *name, "AccessDenied"));
     let mut asked = 0;
     for (service, version, operation, refusal) in sts.chain(iam) {
-        let form = format!("{operation}&{role}");
+        let form = format!("{operation}&{members}");
         let answer = nobody.query(service, version, &form);
         assert_eq!(exception(&answer), "MissingAuthenticationToken", "{operation}: {answer:?}");
         let answer = powerless.query(service, version, &form);
@@ -180,7 +183,7 @@ fn every_operation_of_the_query_services_refuses_nobody_and_the_powerless() {
     }
     assert!(asked > 150, "{asked}");
     let administrator = Signer::administrator(&house.server);
-    let unsupported = administrator.query("iam", "2010-05-08", "ListUsers");
+    let unsupported = administrator.query("iam", "2010-05-08", "CreateVirtualMFADevice");
     assert_eq!(exception(&unsupported), "UnsupportedOperationException", "{unsupported:?}");
     assert_eq!(exception(&administrator.query("iam", "2010-05-08", "ListCats")), "InvalidAction");
     assert_eq!(exception(&administrator.call(&ECS, "ListCats", "{}")), "UnknownOperationException");

@@ -18,6 +18,7 @@ mod ecr;
 mod ecs;
 mod fleet;
 mod gate;
+mod iam;
 mod joining;
 mod layering;
 mod limits;

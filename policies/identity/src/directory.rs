@@ -115,6 +115,10 @@ impl Directory {
         self.users.get(&name.to_lowercase())
     }
 
+    pub(crate) fn role_by_name(&self, name: &str) -> Option<&Arc<Entity>> {
+        self.roles.get(&name.to_lowercase())
+    }
+
     /// Whether everything that a credential depends on is as it was.
     pub(crate) fn holds(&self, chain: &[Link]) -> bool {
         chain.iter().all(|link| match link {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use registry_aws::AwsError;
 use registry_aws::timestamp::epoch_seconds;
+use registry_types::Arn;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -90,9 +91,20 @@ impl AwsApi for BerthIdentity {
         _ctx: &RequestContext,
         _caller: &Caller,
         operation: &str,
-        _input: &Value,
+        input: &Value,
     ) -> Result<Vec<Check>, AwsError> {
-        Ok(vec![Check::any(Operation::parse(operation)?.action())])
+        let operation = Operation::parse(operation)?;
+        Ok(vec![match operation {
+            Operation::RevokeSessions => {
+                let principal = self.principal(input);
+                principal
+                    .map_or_else(|| Check::any(operation.action()), |arn| Check::on(operation.action(), arn))
+            }
+            Operation::DescribePolicyGeneration
+            | Operation::GetPolicyFiles
+            | Operation::PublishPolicies
+            | Operation::WhoCan => Check::any(operation.action()),
+        }])
     }
 
     async fn call(
@@ -106,6 +118,7 @@ impl AwsApi for BerthIdentity {
             Operation::DescribePolicyGeneration => self.describe_policy_generation().await,
             Operation::GetPolicyFiles => self.get_policy_files().await,
             Operation::PublishPolicies => self.publish_policies(caller, input).await,
+            Operation::RevokeSessions => self.revoke_sessions(&input).await,
             Operation::WhoCan => self.who_can(input).await,
         }
     }
@@ -146,6 +159,44 @@ impl BerthIdentity {
         let texts = self.identity.published_texts().await.map_err(|error| unreadable(&error))?;
         let file = |(path, content)| json!({ "path": path, "content": content });
         Ok(json!({ "files": texts.into_iter().flatten().map(file).collect::<Vec<_>>() }))
+    }
+
+    /// Ends what was made with the credentials of a user or a role: sessions, tokens, refresh tokens.
+    async fn revoke_sessions(&self, input: &Value) -> Result<Value, AwsError> {
+        let principal = self.principal(input).ok_or_else(|| {
+            AwsError::invalid_parameter(
+                "principal is the ARN of a user or a role, or user/NAME or role/NAME.",
+            )
+        })?;
+        match self.identity.end_sessions(&principal).await {
+            Ok(()) => Ok(json!({ "principalArn": principal })),
+            Err(IdentityError::NotFound(_)) => {
+                Err(AwsError::client("PrincipalNotFoundException", format!("There is no {principal}.")))
+            }
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "sessions were not revoked");
+                Err(AwsError::server())
+            }
+        }
+    }
+
+    /// Whom a request names: by ARN, or by kind and name. A name that nobody has stands at the path `/`.
+    fn principal(&self, input: &Value) -> Option<Arn> {
+        let text = input["principal"].as_str()?;
+        if text.starts_with("arn:") {
+            let arn: Arn = text.parse().ok()?;
+            let is_principal = ["user/", "role/"].iter().any(|kind| arn.resource().starts_with(kind));
+            return (is_principal && arn.service() == "iam").then_some(arn);
+        }
+        let (kind, name) = text.split_once('/')?;
+        let directory = self.identity.inner().directory.load();
+        let found = match kind {
+            "user" => directory.user_by_name(name),
+            "role" => directory.role_by_name(name),
+            _ => return None,
+        };
+        let arn = format!("arn:aws:iam::{}:{kind}/{name}", self.identity.account_id());
+        found.map_or(arn.as_str(), |found| &found.arn).parse().ok()
     }
 
     /// Who of the principals of the policy files may do something.

@@ -9,6 +9,7 @@ mod account;
 mod attachments;
 mod boundaries;
 mod call;
+mod details;
 mod document;
 mod error;
 mod groups;

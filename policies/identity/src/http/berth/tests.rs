@@ -106,3 +106,32 @@ async fn the_files_in_effect_can_be_read_and_asked() {
         assert_eq!(status.as_u16(), 400, "{malformed}");
     }
 }
+
+#[tokio::test]
+async fn sessions_of_a_principal_end_and_its_keys_stay() {
+    let fixture = Fixture::new().await;
+    let admin = signing(&fixture.administrator);
+    let key = fixture.user("alice", &policy("Allow", "ecr:*", "*")).await;
+    let caller = fixture.caller(&key).await;
+    let made = fixture.identity.session_of_user(&caller, None).unwrap();
+    let session = fixture.session(&made).await;
+    assert!(fixture.allowed(&session, "ecr:PutImage", &repository("app")));
+    let by_name = json!({ "principal": "user/Alice" });
+    let alice = signing(&key);
+    let (status, refused) = call(&fixture, &alice, "RevokeSessions", &by_name).await;
+    assert_eq!((status.as_u16(), &refused["__type"]), (400, &json!("AccessDeniedException")), "{refused}");
+    let (status, answer) = call(&fixture, &admin, "RevokeSessions", &by_name).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(answer["principalArn"], "arn:aws:iam::000000000000:user/alice");
+    assert!(!fixture.allowed(&session, "ecr:PutImage", &repository("app")));
+    let again = fixture.caller(&key).await;
+    assert!(fixture.allowed(&again, "ecr:PutImage", &repository("app")));
+    for (principal, exception) in [
+        ("user/nobody", "PrincipalNotFoundException"),
+        ("arn:aws:sts::000000000000:assumed-role/web/ci", "InvalidParameterException"),
+        ("group/team", "InvalidParameterException"),
+    ] {
+        let (_, refused) = call(&fixture, &admin, "RevokeSessions", &json!({ "principal": principal })).await;
+        assert_eq!(refused["__type"], exception, "{principal}");
+    }
+}

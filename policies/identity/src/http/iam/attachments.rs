@@ -59,11 +59,15 @@ fn detach(call: &Call, tx: &Tx<'_>, kind: EntityKind) -> Result<Value, IamError>
 fn list(call: &Call, tx: &Tx<'_>, kind: EntityKind) -> Result<Value, IamError> {
     let principal = find(tx, kind, name_of(call, kind)?)?;
     let prefix = call.input.path_prefix()?;
-    let mut attached = policies::attached_to(tx, &principal.uid)?;
-    attached.retain(|arn| path_of(arn).starts_with(prefix));
-    let page = call.input.page()?.of_all(attached, |arn| arn);
-    Ok(page
-        .answer("AttachedPolicies", |arn| json!({ "PolicyName": arn.rsplit('/').next(), "PolicyArn": arn })))
+    let mut arns = policies::attached_to(tx, &principal.uid)?;
+    arns.retain(|arn| path_of(arn).starts_with(prefix));
+    let page = call.input.page()?.of_all(arns, |arn| arn);
+    Ok(page.answer("AttachedPolicies", |arn| attached(&arn)))
+}
+
+/// An attached policy, as lists show it.
+pub(super) fn attached(arn: &str) -> Value {
+    json!({ "PolicyName": arn.rsplit('/').next(), "PolicyArn": arn })
 }
 
 /// Users, groups and roles that a policy is attached to, or bounds, in one list by unique id.

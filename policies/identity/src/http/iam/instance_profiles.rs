@@ -118,7 +118,7 @@ fn all_shown(call: &Call, tx: &Tx<'_>, rows: &[(String, InstanceProfile)]) -> Re
 }
 
 /// With its role, if that is still there: one of the files may be gone.
-fn shown(call: &Call, tx: &Tx<'_>, profile: &InstanceProfile) -> Result<Value, IamError> {
+pub(super) fn shown(call: &Call, tx: &Tx<'_>, profile: &InstanceProfile) -> Result<Value, IamError> {
     let role = match &profile.role_uid {
         Some(uid) => entities::by_uid(tx, EntityKind::Role, uid)?,
         None => None,

@@ -41,7 +41,7 @@ pub(super) struct Shown {
     pub(super) updated_ms: i64,
     pub(super) tags: Vec<(String, String)>,
     /// Where it stands in lists: the account's own come before the shipped ones.
-    key: String,
+    pub(super) key: String,
 }
 
 fn create_policy(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
@@ -151,7 +151,7 @@ pub(super) fn find(tx: &Tx<'_>, arn: &Arn) -> Result<Shown, IamError> {
     Ok(Shown::from(&stored(tx, arn.as_str())?))
 }
 
-fn stored(tx: &Tx<'_>, arn: &str) -> Result<ManagedPolicy, IamError> {
+pub(super) fn stored(tx: &Tx<'_>, arn: &str) -> Result<ManagedPolicy, IamError> {
     let missing = || IamError::NoSuchEntity(format!("Policy {arn} was not found."));
     store::find(tx, arn)?.ok_or_else(missing)
 }
@@ -168,7 +168,7 @@ pub(super) fn find_own(tx: &Tx<'_>, arn: &Arn) -> Result<ManagedPolicy, IamError
     Ok(policy)
 }
 
-fn listed(tx: &Tx<'_>, shown: &Shown) -> Result<Value, IamError> {
+pub(super) fn listed(tx: &Tx<'_>, shown: &Shown) -> Result<Value, IamError> {
     let (attached, bounds) = store::uses(tx, &shown.arn)?;
     Ok(json!({
         "PolicyName": shown.name,

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::call::Call;
 use super::error::IamError;
 use super::{
-    access_keys, account, attachments, boundaries, groups, inline, instance_profiles, managed, roles,
-    simulate, tags, users, versions,
+    access_keys, account, attachments, boundaries, details, groups, inline, instance_profiles, managed,
+    roles, simulate, tags, users, versions,
 };
 
 /// A row.
@@ -108,6 +108,7 @@ const SERVED: &[&[Operation]] = &[
     tags::OPERATIONS,
     simulate::OPERATIONS,
     account::OPERATIONS,
+    details::OPERATIONS,
 ];
 
 /// Every operation of IAM and its action. Passing a role is a right and no operation.

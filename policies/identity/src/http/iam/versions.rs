@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::document::{self, encoded};
 use super::error::IamError;
-use super::managed::{SHIPPED_MS, find, find_own};
+use super::managed::{SHIPPED_MS, find_own, stored};
 use super::operation::operations;
 use super::target::policy_arn;
 use crate::store::policies::{self as store, PolicyVersion};
@@ -48,15 +48,13 @@ fn create_policy_version(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
 
 fn get_policy_version(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
     let arn = policy_arn(call)?;
-    let (default, versions) = all(tx, &arn)?;
+    let (default, versions) = all(tx, arn.as_str())?;
     let version = pick(call, &arn, versions)?;
-    let mut rendered = render(&version, version.version == default);
-    rendered["Document"] = encoded(&version.document).into();
-    Ok(json!({ "PolicyVersion": rendered }))
+    Ok(json!({ "PolicyVersion": with_document(&version, version.version == default) }))
 }
 
 fn list_policy_versions(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
-    let (default, versions) = all(tx, &policy_arn(call)?)?;
+    let (default, versions) = all(tx, policy_arn(call)?.as_str())?;
     // There are five: a page always holds them, whatever its size.
     let versions: Vec<Value> =
         versions.iter().map(|version| render(version, version.version == default)).collect();
@@ -83,14 +81,20 @@ fn set_default_policy_version(call: &Call, tx: &Tx<'_>) -> Result<Value, IamErro
 }
 
 /// The number in effect, and every version.
-fn all(tx: &Tx<'_>, arn: &Arn) -> Result<(i64, Vec<PolicyVersion>), IamError> {
-    if let Some(shipped) = policies::managed::by_arn(arn.as_str()) {
+fn all(tx: &Tx<'_>, arn: &str) -> Result<(i64, Vec<PolicyVersion>), IamError> {
+    if let Some(shipped) = policies::managed::by_arn(arn) {
         let document = shipped.document.to_owned();
         return Ok((1, vec![PolicyVersion { version: 1, document, created_ms: SHIPPED_MS }]));
     }
-    let shown = find(tx, arn)?;
-    let Some(policy) = store::find(tx, &shown.arn)? else { return Ok((1, Vec::new())) };
+    let policy = stored(tx, arn)?;
     Ok((policy.default_version, store::versions(tx, &policy)?))
+}
+
+/// Every version of a policy with its document, as the details of the account show them.
+pub(super) fn with_documents(tx: &Tx<'_>, arn: &str) -> Result<Vec<Value>, IamError> {
+    let (default, versions) = all(tx, arn)?;
+    let render = |version: &PolicyVersion| with_document(version, version.version == default);
+    Ok(versions.iter().map(render).collect())
 }
 
 /// The version that a request names, such as `v2`.
@@ -113,4 +117,10 @@ fn render(version: &PolicyVersion, is_default: bool) -> Value {
         "IsDefaultVersion": is_default,
         "CreateDate": iso8601(version.created_ms),
     })
+}
+
+fn with_document(version: &PolicyVersion, is_default: bool) -> Value {
+    let mut rendered = render(version, is_default);
+    rendered["Document"] = encoded(&version.document).into();
+    rendered
 }
