@@ -69,9 +69,9 @@ pub(crate) struct Config {
     pub(crate) scrub_rate: u64,
     /// Seconds from the beginning of one walk of scrub to that of the next; 0: only when asked.
     pub(crate) scrub_interval: u64,
-    /// Accept manifests that name blobs which are not there.
     /// Seconds from when a lifecycle policy is set until it is applied, and from then to the next time.
     pub(crate) lifecycle_interval: u64,
+    /// Accept manifests that name blobs which are not there.
     pub(crate) sparse_manifests: bool,
     /// Requests a second of one client address, and of one principal, with ten times as many at once; 0 is no
     /// bound. Loopback is not counted.
@@ -119,6 +119,7 @@ impl Default for Config {
             write_quorum: None,
             scrub_rate: 32,
             scrub_interval: 30 * 24 * 3600,
+            lifecycle_interval: 3600,
             sparse_manifests: false,
             mirrors: BTreeMap::new(),
             requests_per_address: 1000,
@@ -126,7 +127,6 @@ impl Default for Config {
             access_log: AccessLogSetting::Stderr,
             metrics_listen: None,
             shutdown_grace: 10,
-            lifecycle_interval: 3600,
             instance_lease: 30,
             bootstrap_access_key_id: None,
             bootstrap_secret_access_key: None,

@@ -103,8 +103,6 @@ impl Registry {
         Ok(deleted)
     }
 
-    /// Removes a batch of links that nobody needs. True when the walk has not come to its end.
-    async fn expire_links(&self) -> Result<bool, CoreError> {
     /// Lets go of what a batch of deleted manifests names, but for those that run or that a deleted index which runs
     /// names. True when the walk has not come to its end.
     async fn release_retired(&self) -> Result<bool, CoreError> {
@@ -152,6 +150,8 @@ impl Registry {
         Ok(more)
     }
 
+    /// Removes a batch of links that nobody needs. True when the walk has not come to its end.
+    async fn expire_links(&self) -> Result<bool, CoreError> {
         let after = self.inner.collector.lock().links.clone();
         let grace_ms = i64::try_from(self.inner.config.gc_grace_ms).unwrap_or(i64::MAX);
         let before_ms = self.now_ms().saturating_sub(grace_ms);

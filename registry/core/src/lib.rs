@@ -16,11 +16,12 @@ mod error;
 mod images;
 mod keys;
 mod lease;
-mod manifest;
 mod lifecycle;
+mod manifest;
 mod manifests;
-mod quotas;
 mod pins;
+mod pull_through;
+mod quotas;
 mod receive;
 mod referrers;
 mod registry;
@@ -40,15 +41,16 @@ pub use config::{Limits, RegistryConfig};
 pub use error::{BodyError, CoreError, Source};
 pub use images::{Image, Untagged};
 pub use keys::ShredError;
-pub use manifests::{ManifestInfo, ManifestPush, PushedManifest, StoredManifest};
-pub use quotas::{Bound, PrefixQuota, Quota, Usage};
-pub use receive::{Body, ContentRange};
 pub use lifecycle::{
     Expiring, LifecyclePreview, LifecycleRun, PolicyProblem, PreviewImage, PreviewQuery, PreviewState,
     StoredLifecyclePolicy,
 };
-pub use referrers::Referrer;
+pub use manifests::{ManifestInfo, ManifestPush, PushedManifest, StoredManifest};
 pub use pins::{PinnedDigests, Pins};
+pub use pull_through::{NewRule, PullThroughRule, UpstreamCredentials, UpstreamTag};
+pub use quotas::{Bound, PrefixQuota, Quota, Usage};
+pub use receive::{Body, ContentRange};
+pub use referrers::Referrer;
 pub use registry::{Page, Registry};
 pub use registry_metadata::adoption::Restored;
 pub use registry_metadata::census::Census;

@@ -16,8 +16,8 @@ use crate::activity::Activity;
 use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::error::CoreError;
-
 use crate::pins::Pins;
+
 /// Every use-case of the registry. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
@@ -35,10 +35,10 @@ pub(crate) struct Inner {
     pub(crate) collector: Mutex<Collector>,
     /// Key epochs that this process knows to be destroyed.
     pub(crate) destroyed: Mutex<HashSet<(Domain, u32)>>,
-    pub(crate) activity: Activity,
-}
     /// Who knows what runs.
     pub(crate) pins: OnceLock<Arc<dyn Pins>>,
+    pub(crate) activity: Activity,
+}
 
 /// One page of a listing; `next` is the cursor that continues after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +81,10 @@ impl Registry {
                 manifests,
                 collector,
                 destroyed: Mutex::default(),
+                pins: OnceLock::new(),
                 activity: Activity::default(),
             }),
         })
-                pins: OnceLock::new(),
     }
 
     /// The settings this registry was opened with.

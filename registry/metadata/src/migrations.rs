@@ -24,6 +24,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         name: "lifecycle policies and pins",
         sql: include_str!("../migrations/0005.sql"),
     },
+    Migration { version: 6, name: "pull-through rules", sql: include_str!("../migrations/0006.sql") },
 ];
 
 /// What restores leave behind; a namespace of its own.

@@ -26,7 +26,7 @@ pub fn put(
     tx.execute(
         "INSERT INTO tags (repository_uid, tag, digest, created_at, updated_at) VALUES ($1, $2, $3, $4, $4) \
          ON CONFLICT (repository_uid, tag) DO UPDATE SET digest = excluded.digest, \
-         updated_at = excluded.updated_at",
+         updated_at = excluded.updated_at, upstream_checked_at = NULL",
         params![repository.as_str(), tag.as_str(), digest.as_str(), now_ms],
     )?;
     Ok(())

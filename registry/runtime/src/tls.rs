@@ -5,6 +5,7 @@
 
 mod authority;
 mod certificate;
+mod checked;
 mod client;
 mod fetch;
 mod files;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 
 pub use certificate::{Certificate, Fingerprint, FingerprintError};
+pub use checked::{CheckedConnector, is_public};
 pub use client::{Connecting, ConnectionError, Connector, Stream, Trust};
 pub use fetch::{CA_PATH, fetch_ca};
 pub use names::{CertificateName, CertificateNames, own_addresses};

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use crate::commit::{Content, EpochRolled, blob_key};
 use crate::error::CoreError;
 use crate::manifest::{ParsedManifest, parse};
+use crate::pull_through::note_tags;
 use crate::quotas;
 use crate::referrers::sealed_annotations;
 use crate::registry::{Registry, blob_domain};
@@ -55,6 +56,13 @@ pub struct PushedManifest {
     pub changed: bool,
 }
 
+/// Where a manifest comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Client,
+    Upstream,
+}
+
 /// Where the bytes of a push are.
 #[derive(Clone)]
 enum Stored {
@@ -71,10 +79,24 @@ impl Registry {
     /// `ManifestTooLarge`, `ManifestInvalid`, `DigestMismatch`, `ContentsMissing`, `TooManyTags`,
     /// `TagImmutable`; `RepositoryNotFound`, `RepositoryExists`: see [`PushTarget`].
     pub async fn put_manifest(&self, push: ManifestPush<'_>) -> Result<PushedManifest, CoreError> {
+        self.put(push, Origin::Client).await
+    }
+
+    /// The same for a manifest that came from an upstream: what it names may be absent, to be fetched once somebody
+    /// asks for it, and its tags are noted to be as the upstream has them.
+    ///
+    /// # Errors
+    /// As [`Registry::put_manifest`].
+    pub async fn put_upstream_manifest(&self, push: ManifestPush<'_>) -> Result<PushedManifest, CoreError> {
+        self.put(push, Origin::Upstream).await
+    }
+
+    async fn put(&self, push: ManifestPush<'_>, origin: Origin) -> Result<PushedManifest, CoreError> {
+        let require_contents = self.inner.config.require_contents && origin == Origin::Client;
         let parsed = Arc::new(parse(push.content_type, &push.bytes, &self.inner.config.limits)?);
         let (digest, tags) = self.names(&push)?;
         let target = PreparedTarget::new(push.target, self.now_ms());
-        self.check_before_storing(&target, &parsed, &digest, &tags).await?;
+        self.check_before_storing(&target, &parsed, &digest, &tags, require_contents).await?;
         for _ in 0..ATTEMPTS {
             let stored = self.store(&target, push.principal, &digest, &push.bytes).await?;
             let commit = Commit {
@@ -84,7 +106,8 @@ impl Registry {
                 digest: digest.clone(),
                 tags: tags.clone(),
                 stored: stored.clone(),
-                require_contents: self.inner.config.require_contents,
+                require_contents,
+                origin,
                 sealer: Arc::clone(&self.inner.sealer),
                 now_ms: self.now_ms(),
             };
@@ -140,10 +163,10 @@ impl Registry {
         parsed: &Arc<ParsedManifest>,
         digest: &Digest,
         tags: &[Tag],
+        required: bool,
     ) -> Result<(), CoreError> {
         let repository = target.repository().clone();
         let (parsed, digest, tags) = (Arc::clone(parsed), digest.clone(), tags.to_vec());
-        let required = self.inner.config.require_contents;
         let few = parsed.contents.len() <= 64;
         let check = move |tx: &mut Tx<'_>| {
             check_contents(tx, &repository, &parsed.contents, required)?;
@@ -223,6 +246,7 @@ struct Commit {
     tags: Vec<Tag>,
     stored: Stored,
     require_contents: bool,
+    origin: Origin,
     sealer: Arc<Sealer>,
     now_ms: i64,
 }
@@ -257,6 +281,9 @@ impl Commit {
         let mut changed = created;
         for tag in &self.tags {
             changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?;
+        }
+        if self.origin == Origin::Upstream {
+            note_tags(tx, &repository, &self.tags, &self.digest, self.now_ms)?;
         }
         Ok(Some(Committed { created, changed }))
     }

@@ -62,7 +62,7 @@ impl Trust {
         loaded.into_iter().filter_map(Certificate::from_der).collect()
     }
 
-    fn roots(&self) -> Result<RootCertStore, TlsError> {
+    pub(super) fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         if self.system {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -152,8 +152,14 @@ impl fmt::Display for ConnectionError {
 
 impl Error for ConnectionError {}
 
+impl ConnectionError {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// One line about a connection that failed.
-fn explain(url: &Uri, error: &(dyn Error + 'static)) -> String {
+pub(super) fn explain(url: &Uri, error: &(dyn Error + 'static)) -> String {
     let server = url.authority().map_or_else(|| url.to_string(), ToString::to_string);
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(problem)) => about_certificate(&server, problem),
