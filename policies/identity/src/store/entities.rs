@@ -5,7 +5,7 @@
 use registry_sql::{Error, Row, Tx, params};
 
 use super::Owner;
-use super::principals::{name_key, tags_text};
+use super::principals::{name_key, raise_generation, tags_text};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntityKind {
@@ -113,6 +113,7 @@ pub(crate) fn leave(tx: &Tx<'_>, user_uid: &str, group_uid: &str) -> Result<bool
     Ok(left > 0)
 }
 
+/// Gives another name or path. Sessions know their user by its ARN, which somebody else may have next: they end.
 pub(crate) fn rename(tx: &Tx<'_>, kind: EntityKind, uid: &str, name: &str, path: &str) -> Result<(), Error> {
     let sql = match kind {
         EntityKind::User => "UPDATE identity_users SET name = $2, name_key = $3, path = $4 WHERE uid = $1",
@@ -120,7 +121,7 @@ pub(crate) fn rename(tx: &Tx<'_>, kind: EntityKind, uid: &str, name: &str, path:
         EntityKind::Role => "UPDATE identity_roles SET name = $2, name_key = $3, path = $4 WHERE uid = $1",
     };
     tx.execute(sql, params![uid, name, name_key(name), path])?;
-    Ok(())
+    raise_generation(tx, uid)
 }
 
 /// Of a user or role.

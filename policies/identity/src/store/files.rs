@@ -361,7 +361,8 @@ fn apply(tx: &Tx<'_>, change: &Change, now_ms: i64) -> Result<(), Error> {
 
 fn update_user(tx: &Tx<'_>, user: &NewUser) -> Result<(), Error> {
     tx.execute(
-        "UPDATE identity_users SET name = $2, path = $3, boundary = $4, tags = $5 WHERE uid = $1",
+        "UPDATE identity_users SET generation = generation + CASE WHEN name = $2 AND path = $3 THEN 0 ELSE 1 END, \
+         name = $2, path = $3, boundary = $4, tags = $5 WHERE uid = $1",
         params![
             user.uid.as_str(),
             user.name.as_str(),
@@ -370,13 +371,15 @@ fn update_user(tx: &Tx<'_>, user: &NewUser) -> Result<(), Error> {
             principals::tags_text(&user.tags)
         ],
     )?;
+/// Sessions know their user or role by its ARN, which somebody else may have next: with another one they end.
     Ok(())
 }
 
 fn update_role(tx: &Tx<'_>, role: &NewRole, trust_changed: bool) -> Result<(), Error> {
     tx.execute(
         "UPDATE identity_roles SET name = $2, path = $3, description = $4, trust_policy = $5, \
-         max_session_s = $6, boundary = $7, tags = $8, generation = generation + $9 WHERE uid = $1",
+         max_session_s = $6, boundary = $7, tags = $8, \
+         generation = generation + CASE WHEN name = $2 AND path = $3 THEN CAST($9 AS BIGINT) ELSE 1 END WHERE uid = $1",
         params![
             role.uid.as_str(),
             role.name.as_str(),

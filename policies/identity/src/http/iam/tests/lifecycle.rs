@@ -37,9 +37,15 @@ async fn a_user_lives_from_its_making_to_its_end() {
     fixture.clock.advance(std::time::Duration::from_secs(1));
     fixture.identity.refresh().await.unwrap();
     assert_eq!(admin.refused("CreateAccessKey&UserName=alice").await, code("LimitExceeded", 409));
+    let made = fixture.identity.session_of_user(&caller, None).unwrap();
+    let session = fixture.session(&made).await;
+    assert!(fixture.allowed(&session, "ecr:PutImage", &repository("app")));
     admin.ask("UpdateUser&UserName=alice&NewUserName=alicia&NewPath=/").await;
     assert_eq!(admin.refused("GetUser&UserName=alice").await, code("NoSuchEntity", 404));
-    assert!(fixture.allowed(&caller, "ecr:PutImage", &repository("app")), "a name is no identity");
+    assert!(!fixture.allowed(&session, "ecr:PutImage", &repository("app")), "it knows the old name");
+    let caller = fixture.authenticate(&key).await.unwrap();
+    assert_eq!(caller.arn(), format!("{ACCOUNT_ARN}:user/alicia"));
+    assert!(fixture.allowed(&caller, "ecr:PutImage", &repository("app")), "the key stays the user's");
     assert_eq!(admin.refused("DeleteUser&UserName=alicia").await, code("DeleteConflict", 409));
     let disable =
         format!("UpdateAccessKey&UserName=alicia&AccessKeyId={}&Status=Inactive", key.access_key_id);
