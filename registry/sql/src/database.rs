@@ -21,6 +21,8 @@ pub struct Database {
 struct Shared {
     engine: Engine,
     closed: AtomicBool,
+    /// For tests: whether every transaction lets other work go first.
+    yielding: bool,
 }
 
 enum Engine {
@@ -46,16 +48,20 @@ impl Database {
     /// Opens the SQLite file at `path` (its folder must exist), creating it with mode 0600. Runs the recovery
     /// of SQLite's log, so it may take a moment after a crash.
     pub async fn open_sqlite(path: &Path) -> Result<Database, Error> {
-        Database::sqlite(path, Rerun::default()).await
+        Database::sqlite(path, None).await
     }
 
     /// For tests: a PostgreSQL by its URL, or the SQLite file of this path. About every second closure is run
-    /// twice, the first time without effect. The same seed gives the same choice.
+    /// twice, the first time without effect; the same seed gives the same choice. Before each transaction other
+    /// work of the caller's executor has its turn.
     pub async fn open_rerunning(place: &str, seed: u64) -> Result<Database, Error> {
-        if place.starts_with("postgres://") {
-            return Database::postgres(place, Rerun::seeded(seed)).await;
-        }
-        Database::sqlite(Path::new(place), Rerun::seeded(seed)).await
+        let engine = if place.starts_with("postgres://") {
+            Engine::Postgres(Postgres::open(Address::parse(place)?, Rerun::seeded(seed)).await?)
+        } else {
+            let path = Path::new(place).to_owned();
+            Engine::Sqlite(blocking(move || Sqlite::open(path, Rerun::seeded(seed), None)).await?)
+        };
+        Ok(Database { shared: Arc::new(Shared { engine, closed: AtomicBool::new(false), yielding: true }) })
     }
 
     /// The same, with every change on the replicas before it is acknowledged. Waits until the quorum of them
@@ -65,16 +71,12 @@ impl Database {
     /// [`Error::LogNewer`] when an older copy was put in the place of the database, [`Error::NotReplicated`] when
     /// the quorum cannot be had.
     pub async fn open_sqlite_logged(path: &Path, log: ChangeLogConfig) -> Result<Database, Error> {
-        Database::sqlite_with(path, Rerun::default(), Some(log)).await
+        Database::sqlite(path, Some(log)).await
     }
 
-    async fn sqlite(path: &Path, rerun: Rerun) -> Result<Database, Error> {
-        Database::sqlite_with(path, rerun, None).await
-    }
-
-    async fn sqlite_with(path: &Path, rerun: Rerun, log: Option<ChangeLogConfig>) -> Result<Database, Error> {
+    async fn sqlite(path: &Path, log: Option<ChangeLogConfig>) -> Result<Database, Error> {
         let path = path.to_owned();
-        let engine = blocking(move || Sqlite::open(path, rerun, log)).await?;
+        let engine = blocking(move || Sqlite::open(path, Rerun::default(), log)).await?;
         Ok(Database::over(Engine::Sqlite(engine)))
     }
 
@@ -85,15 +87,12 @@ impl Database {
     /// [`Error::Address`] for what cannot be used, [`Error::Unavailable`] when the server does not answer within
     /// a few seconds.
     pub async fn open_postgres(url: &str) -> Result<Database, Error> {
-        Database::postgres(url, Rerun::default()).await
-    }
-
-    async fn postgres(url: &str, rerun: Rerun) -> Result<Database, Error> {
-        Ok(Database::over(Engine::Postgres(Postgres::open(Address::parse(url)?, rerun).await?)))
+        let engine = Postgres::open(Address::parse(url)?, Rerun::default()).await?;
+        Ok(Database::over(Engine::Postgres(engine)))
     }
 
     fn over(engine: Engine) -> Database {
-        Database { shared: Arc::new(Shared { engine, closed: AtomicBool::new(false) }) }
+        Database { shared: Arc::new(Shared { engine, closed: AtomicBool::new(false), yielding: false }) }
     }
 
     /// Brings the tables of `namespace` to the last of `migrations`, which are numbered 1, 2, 3 … and are only
@@ -124,6 +123,7 @@ impl Database {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        self.let_others_go_first().await;
         let Some(companion) = companion::pending() else { return self.shared.engine.write(body).await };
         let (mut body, riding) = (body, Arc::clone(&companion));
         let result = self
@@ -148,6 +148,7 @@ impl Database {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        self.let_others_go_first().await;
         self.refuse_when_closed()?;
         match &self.shared.engine {
             Engine::Sqlite(sqlite) => sqlite.read(body).await,
@@ -163,10 +164,17 @@ impl Database {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        self.let_others_go_first().await;
         self.refuse_when_closed()?;
         match &self.shared.engine {
             Engine::Sqlite(sqlite) => sqlite.point(body),
             Engine::Postgres(postgres) => postgres.point(body).await,
+        }
+    }
+
+    async fn let_others_go_first(&self) {
+        if self.shared.yielding {
+            tokio::task::yield_now().await;
         }
     }
 

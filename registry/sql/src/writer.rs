@@ -130,6 +130,8 @@ pub(crate) fn start(
 
 impl Writer {
     fn run(mut self) {
+        // A server that is killed again and again comes to no other checkpoint, and its log would only grow.
+        self.checkpoint("PRAGMA wal_checkpoint(PASSIVE)");
         let closing = loop {
             match self.put_back.take().or_else(|| self.queue.blocking_recv()) {
                 Some(Message::Write(job)) => self.write(job),

@@ -228,3 +228,24 @@ async fn a_failed_sync_ends_all_writing() {
     assert!(!database.is_healthy());
     assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(1));
 }
+
+#[tokio::test]
+async fn the_log_of_a_server_that_is_killed_again_and_again_stays_small() {
+    let (mut folder, mut database) = open().await;
+    let mut lens = Vec::new();
+    for _ in 0..6 {
+        for _ in 0..100 {
+            database.write(|tx| add(tx, "n", 1)).await.unwrap();
+        }
+        lens.push(std::fs::metadata(folder.path().join("test.db-wal")).unwrap().len());
+        // What a killed server leaves: nobody closed the database.
+        let next = tempfile::tempdir().unwrap();
+        for file in ["test.db", "test.db-wal"] {
+            std::fs::copy(folder.path().join(file), next.path().join(file)).unwrap();
+        }
+        database = Database::open_sqlite(&next.path().join("test.db")).await.unwrap();
+        folder = next;
+    }
+    assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(600));
+    assert!(lens[5] <= 2 * lens[0], "bytes of the log before each end: {lens:?}");
+}
