@@ -14,6 +14,7 @@ use registry_sql::{Database, Tx};
 use registry_types::Arn;
 
 use crate::credentials::{AccessKey, TemporaryCredentials};
+use crate::first_start::seal_key;
 use crate::store::principals::{NewRole, NewUser};
 use crate::store::{self, Owner};
 use crate::{Bootstrap, Caller, Check, Identity, IdentityConfig, RequestContext, unique_id};
@@ -98,12 +99,29 @@ impl Fixture {
             foreign: None,
         };
         let policy = policy.to_owned();
+        let key = AccessKey {
+            access_key_id: unique_id::access_key_id(),
+            secret_access_key: unique_id::secret_access_key(),
+        };
+        let sealed = seal_key(&sealer(), &key, &user.uid, Owner::Api);
         self.write(move |tx| {
             store::principals::insert_user(tx, &user, START_MS)?;
-            store::policies::put_inline(tx, &user.uid, "inline", &policy, Owner::Api)
+            store::policies::put_inline(tx, &user.uid, "inline", &policy, Owner::Api)?;
+            store::keys::insert(tx, &sealed, START_MS)
         })
         .await;
-        self.identity.create_access_key(name).await.unwrap()
+        key
+    }
+
+    /// Enables or disables an access key.
+    pub(crate) async fn set_key_active(&self, key: &AccessKey, active: bool) {
+        let id = key.access_key_id.clone();
+        self.write(move |tx| store::keys::set_active(tx, &id, active).map(drop)).await;
+    }
+
+    pub(crate) async fn delete_key(&self, key: &AccessKey) {
+        let id = key.access_key_id.clone();
+        self.write(move |tx| store::keys::delete(tx, &id).map(drop)).await;
     }
 
     /// A role with one inline policy.

@@ -261,7 +261,7 @@ async fn a_refresh_token_ends_with_its_key_or_its_time() {
     let key = fixture.user("alice", ALLOW_ALL).await;
     let caller = fixture.caller(&key).await;
     let token = identity.mint_refresh_token(&caller).await.unwrap();
-    identity.set_access_key_active(&key.access_key_id, false).await.unwrap();
+    fixture.set_key_active(&key, false).await;
     assert!(identity.exchange_refresh_token(token.token.expose(), &ctx).await.is_err());
 
     let admin = fixture.caller(&fixture.administrator).await;

@@ -87,10 +87,10 @@ async fn a_disabled_key_ends_everything_made_with_it_and_stays_dead_when_enabled
     let key = fixture.user("alice", ALLOW_ALL).await;
     let made = fixture.make(&key).await;
     assert_eq!(fixture.works(&fixture.identity, &made), [true; 3]);
-    fixture.identity.set_access_key_active(&key.access_key_id, false).await.unwrap();
+    fixture.set_key_active(&key, false).await;
     assert_eq!(fixture.works(&fixture.identity, &made), [false; 3]);
     assert!(matches!(fixture.authenticate(&signing(&key)).await, Err(AuthenticationError::InvalidToken)));
-    fixture.identity.set_access_key_active(&key.access_key_id, true).await.unwrap();
+    fixture.set_key_active(&key, true).await;
     assert_eq!(fixture.works(&fixture.identity, &made), [false; 3]);
     assert!(fixture.authenticate(&signing(&key)).await.is_ok());
 }
@@ -102,7 +102,7 @@ async fn another_server_notices_a_revocation_by_itself() {
     let made = fixture.make(&key).await;
     let other = fixture.another_server().await;
     assert_eq!(fixture.works(&other, &made), [true; 3], "a token of one server works on the other");
-    fixture.identity.delete_access_key(&key.access_key_id).await.unwrap();
+    fixture.delete_key(&key).await;
     within_deadline(|| fixture.works(&other, &made) == [false; 3]).await;
 }
 

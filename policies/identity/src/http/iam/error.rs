@@ -1,6 +1,7 @@
 //! What IAM answers instead of a result, with AWS's codes and states.
 
 use registry_aws::AwsError;
+use registry_sql::ConstraintKind;
 use thiserror::Error;
 
 /// Why an operation was not done. The text is for the caller.
@@ -50,6 +51,10 @@ impl From<IamError> for AwsError {
             IamError::InvalidInput(message) => AwsError::client("InvalidInput", message),
             IamError::Validation(message) => AwsError::client("ValidationError", message),
             IamError::Unmodifiable(message) => AwsError::client("UnmodifiableEntity", message),
+            // Another server was faster.
+            IamError::Database(registry_sql::Error::Constraint { kind: ConstraintKind::Unique, .. }) => {
+                AwsError::new(409, "EntityAlreadyExists", "An entity of this name already exists.")
+            }
             IamError::Database(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "an operation of IAM failed");
                 AwsError::server()

@@ -30,6 +30,8 @@ const MOST_QUESTIONS: usize = 1000;
 struct Simulated {
     identity: Vec<Named>,
     boundary: Vec<Named>,
+    /// Whether the control policies of the account bound it.
+    in_account: bool,
     kind: EntityKind,
     arn: String,
 }
@@ -41,6 +43,7 @@ fn simulate_custom_policy(call: &Call, _: &Tx<'_>) -> Result<Value, IamError> {
     let simulated = Simulated {
         identity: passed(call, "PolicyInputList", PolicyKind::Identity)?,
         boundary: passed(call, "PermissionsBoundaryPolicyInputList", PolicyKind::Boundary)?,
+        in_account: false,
         kind: EntityKind::User,
         arn: call.arn("user", "/", "simulated").to_string(),
     };
@@ -58,7 +61,7 @@ fn simulate_principal_policy(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError
         boundary = vec![Named::new(arn.as_str(), document::parse(&text, PolicyKind::Boundary)?)];
     }
     let arn = call.arn(word(kind), &entity.path, &entity.name).to_string();
-    simulate(call, Simulated { identity, boundary, kind, arn })
+    simulate(call, Simulated { identity, boundary, in_account: true, kind, arn })
 }
 
 const DENY_ALL: &str =
@@ -138,6 +141,8 @@ fn simulate(call: &Call, mut simulated: Simulated) -> Result<Value, IamError> {
             "A simulation asks at most {MOST_QUESTIONS} questions: actions times resources."
         )));
     }
+    let controls: &[Vec<Named>] =
+        if simulated.in_account { call.directory.levels.service_control(&call.account) } else { &[] };
     let mut results = Vec::new();
     for action in &actions {
         if !action.contains(':') {
@@ -145,7 +150,7 @@ fn simulate(call: &Call, mut simulated: Simulated) -> Result<Value, IamError> {
         }
         for resource in &resources {
             let key = format!("{:04}", results.len());
-            let asked = Asked { action, resource, owner: &owner, context: &context };
+            let asked = Asked { action, resource, owner: &owner, context: &context, controls };
             results.push((key, asked.of(&simulated, &resource_policy)));
         }
     }
@@ -159,6 +164,8 @@ struct Asked<'a> {
     resource: &'a str,
     owner: &'a str,
     context: &'a Context,
+    /// Service control policies, level by level.
+    controls: &'a [Vec<Named>],
 }
 
 impl Asked<'_> {
@@ -186,6 +193,7 @@ impl Asked<'_> {
             identity: &simulated.identity,
             boundary: &simulated.boundary,
             resource: resource_policy,
+            service_control: self.controls,
             ..PolicySet::default()
         };
         let (decision, grounds) = decide_with_grounds(&request, &set);
@@ -206,13 +214,13 @@ impl Asked<'_> {
                 })
             })
             .collect();
-        let bounded = (!simulated.boundary.is_empty()).then(|| {
-            let within = !matches!(
-                decision.reason,
-                Reason::ImplicitDeny(PolicyKind::Boundary) | Reason::ExplicitDeny(PolicyKind::Boundary)
-            );
-            json!({ "AllowedByPermissionsBoundary": within })
-        });
+        let within = |bound: PolicyKind| {
+            decision.reason != Reason::ImplicitDeny(bound) && decision.reason != Reason::ExplicitDeny(bound)
+        };
+        let bounded = (!simulated.boundary.is_empty())
+            .then(|| json!({ "AllowedByPermissionsBoundary": within(PolicyKind::Boundary) }));
+        let controlled = (!self.controls.is_empty())
+            .then(|| json!({ "AllowedByOrganizations": within(PolicyKind::ServiceControl) }));
         json!({
             "EvalActionName": self.action,
             "EvalResourceName": self.resource,
@@ -220,6 +228,7 @@ impl Asked<'_> {
             "MatchedStatements": statements,
             "MissingContextValues": [],
             "PermissionsBoundaryDecisionDetail": bounded,
+            "OrganizationsDecisionDetail": controlled,
         })
     }
 }

