@@ -6,9 +6,9 @@
 //! count from when this process first saw the candidate, by the monotonic clock: neither a jump of the wall
 //! clock nor a restart can shorten them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use registry_blob::FileId;
 use registry_metadata::liveness::{self, LinkKey, ObjectKey};
@@ -39,27 +39,35 @@ pub(crate) struct Collector {
     waiting_objects: Waiting<[u8; 16]>,
 }
 
-/// When this process first saw each candidate.
+/// When this process first saw each candidate, by its monotonic clock.
 struct Waiting<K> {
-    first_seen: HashMap<K, Instant>,
+    first_seen: HashMap<K, Duration>,
+    /// Those that the walk under way has met: the others went without this process.
+    met: HashSet<K>,
 }
 
 impl<K> Default for Waiting<K> {
     fn default() -> Self {
-        Self { first_seen: HashMap::new() }
+        Self { first_seen: HashMap::new(), met: HashSet::new() }
     }
 }
 
 impl<K: Clone + Eq + Hash> Waiting<K> {
-    /// Those of a page that have waited for the whole period; they are forgotten here.
-    fn ripe(&mut self, page: &[K], period: Duration, now: Instant) -> Vec<K> {
+    /// Those of a page that have waited for the whole period. With the last page of a walk, whatever the walk did
+    /// not meet is forgotten, so that its wait begins anew should it come again.
+    fn ripe(&mut self, page: &[K], is_last: bool, period: Duration, now: Duration) -> Vec<K> {
         let mut ripe = Vec::new();
         for key in page {
             let first = *self.first_seen.entry(key.clone()).or_insert(now);
-            if now.duration_since(first) >= period {
+            if now.saturating_sub(first) >= period {
                 self.first_seen.remove(key);
                 ripe.push(key.clone());
             }
+            self.met.insert(key.clone());
+        }
+        if is_last {
+            let met = std::mem::take(&mut self.met);
+            self.first_seen.retain(|key, _| met.contains(key));
         }
         ripe
     }
@@ -213,7 +221,8 @@ impl Registry {
         let page = self.page(move |tx| liveness::condemned_after(tx, after.as_ref(), BATCH)).await?;
         let next = next(&page);
         let period = Duration::from_millis(self.inner.config.gc_grace_ms);
-        let ripe = self.inner.collector.lock().waiting_keys.ripe(&page, period, Instant::now());
+        let (is_last, now) = (next.is_none(), self.inner.clock.monotonic());
+        let ripe = self.inner.collector.lock().waiting_keys.ripe(&page, is_last, period, now);
         if !ripe.is_empty() {
             let now_ms = self.now_ms();
             self.inner
@@ -238,13 +247,14 @@ impl Registry {
         let after = self.inner.collector.lock().garbage.clone();
         let page = self.page(move |tx| garbage::condemned_after(tx, &after, BATCH)).await?;
         let period = Duration::from_millis(self.inner.config.garbage_drain_ms);
-        let ripe = self.inner.collector.lock().waiting_objects.ripe(&page, period, Instant::now());
+        let next = next(&page);
+        let (is_last, now) = (next.is_none(), self.inner.clock.monotonic());
+        let ripe = self.inner.collector.lock().waiting_objects.ripe(&page, is_last, period, now);
         for file_id in &ripe {
             self.inner.content.delete(FileId::from_bytes(*file_id)).await?;
             let file_id = *file_id;
             self.inner.metadata.write(move |tx| Ok::<_, CoreError>(garbage::forget(tx, &file_id)?)).await?;
         }
-        let next = next(&page);
         let more = next.is_some();
         self.inner.collector.lock().garbage = next.map(|last| last.to_vec()).unwrap_or_default();
         Ok((ripe.len(), more))

@@ -5,6 +5,7 @@ mod healing;
 mod keys;
 mod lifecycle;
 mod races;
+mod simulation;
 mod support;
 mod upkeep;
 mod uploads;

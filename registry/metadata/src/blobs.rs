@@ -119,7 +119,7 @@ pub fn put_link(
         quotas::add(tx, repository, stored(size), 0)?;
     } else {
         tx.execute(
-            "UPDATE blob_links SET noted_at = $3 WHERE repository_uid = $1 AND digest = $2",
+            "UPDATE blob_links SET noted_at = $3 WHERE repository_uid = $1 AND digest = $2 AND noted_at < $3",
             params![repository.as_str(), digest.as_str(), now_ms],
         )?;
     }
