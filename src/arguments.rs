@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::{admin, agent, audit, policy, recovery, serve, up};
+use crate::{admin, agent, audit, policy, recovery, secret, serve, up};
 
 /// A container registry and orchestrator that you run yourself, compatible with Amazon ECR and ECS
 #[derive(Debug, Parser)]
@@ -49,9 +49,13 @@ enum Command {
     /// Check, publish and try out policy files
     #[command(subcommand)]
     Policy(Policy),
+    #[command(subcommand)]
+    Secret(secret::Secret),
     Deploy(registry_cli::Deploy),
     #[command(subcommand)]
     Quota(registry_cli::Quota),
+    #[command(subcommand)]
+    Upstream(registry_cli::Upstream),
     #[command(subcommand)]
     Session(registry_cli::Session),
     Trust(registry_cli::Trust),
@@ -162,6 +166,7 @@ impl Arguments {
             Command::Key(Key::Served(key)) => block_on(key.run()),
             Command::Deploy(deploy) => block_on(deploy.run()),
             Command::Quota(quota) => block_on(quota.run()),
+            Command::Upstream(upstream) => block_on(upstream.run()),
             Command::Session(session) => block_on(session.run()),
             Command::Trust(trust) => block_on(trust.run()),
             Command::Profile(profile) => block_on(profile.run()),

@@ -43,6 +43,11 @@ pub(crate) struct Config {
     /// Other registries that clients may take this one for, as `?ns=`, each with the prefix of the repositories
     /// that are theirs here.
     pub(crate) mirrors: BTreeMap<String, String>,
+    /// `HOST` or `HOST:PORT` of upstreams that may lie at addresses which are not public, with `http://` before it
+    /// where they speak plain HTTP.
+    pub(crate) pull_through_private_hosts: Vec<String>,
+    /// Seconds for which a tag that came from an upstream is served without asking there again.
+    pub(crate) pull_through_revalidate: u64,
     /// `postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full` for several servers; the default is a file,
     /// `DIR/berth.db`.
     pub(crate) database: Option<SecretString>,
@@ -122,6 +127,8 @@ impl Default for Config {
             lifecycle_interval: 3600,
             sparse_manifests: false,
             mirrors: BTreeMap::new(),
+            pull_through_private_hosts: Vec::new(),
+            pull_through_revalidate: 3600,
             requests_per_address: 1000,
             requests_per_principal: 2000,
             access_log: AccessLogSetting::Stderr,

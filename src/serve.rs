@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail};
 use policies_identity::files::PolicyWatch;
 use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, Sts};
 use registry::{
-    Access, BerthQuotas, BerthRecovery, BerthStatus, BerthStore, Ecr, Facts, Lifecycle, Oci, Tokens,
+    Access, BerthQuotas, BerthRecovery, BerthStatus, BerthStore, BerthUpstreams, Ecr, Facts, Lifecycle, Oci,
+    PullThrough, PullThroughConfig, Tokens,
 };
 use registry_blob::Domain;
 use registry_core::Registry;
@@ -140,12 +141,30 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     health::report(&mut ready, &settings, &registry, &database, &shutdown);
     let access = Arc::new(Access::new(settings.account_id.clone(), settings.region.clone()));
     let advertise = settings.config.advertise.clone();
+    let pull_through = PullThrough::new(
+        registry.clone(),
+        identity.clone(),
+        Arc::clone(&access),
+        PullThroughConfig {
+            private_hosts: settings.config.pull_through_private_hosts.clone(),
+            revalidate: Duration::from_secs(settings.config.pull_through_revalidate),
+        },
+    );
+    pull_through.refresh().await.context("cannot read the pull-through cache rules")?;
     let ecr = Ecr::new(registry.clone(), identity.clone(), Arc::clone(&access), advertise.clone());
+    let ecr = ecr.with_pull_through(pull_through.clone());
     access.refresh(&registry).await.context("cannot read the registry policy")?;
     let own = settings.config.registry_names.iter().cloned().chain(advertise.clone()).collect();
     let mirrors = settings.config.mirrors.clone();
-    let oci =
-        Oci::with_mirrors(registry.clone(), identity.clone(), Arc::clone(&access), advertise, own, mirrors);
+    let oci = Oci::with_upstreams(
+        registry.clone(),
+        identity.clone(),
+        Arc::clone(&access),
+        advertise,
+        own,
+        mirrors,
+        pull_through.clone(),
+    );
     let tokens = Tokens::new(identity.clone());
     let mut berth_identity = BerthIdentity::new(identity.clone());
     if let Some(directory) = settings.watched_policy_dir() {
@@ -162,6 +181,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
             Arc::new(BerthQuotas::new(registry.clone())),
             Arc::new(BerthRecovery::new(registry.clone())),
             Arc::new(BerthStore::new(registry.clone(), upkeep.clone())),
+            Arc::new(BerthUpstreams::new(registry.clone(), pull_through.clone())),
             Arc::new(BerthStatus::new(
                 registry.clone(),
                 upkeep.clone(),
@@ -231,6 +251,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     if let Some(certificate) = &certificate {
         certificate::watch(certificate, &shutdown);
     }
+    follow_pull_through(&pull_through, &shutdown);
     registry.connect_pins(Arc::new(RunningImages(scheduler.clone())));
     spawn_workers(&registry, Arc::clone(&access), &shutdown);
     spawn_lifecycle(Lifecycle::new(registry.clone(), identity.clone(), access), &shutdown);
@@ -317,6 +338,15 @@ fn spawn_workers(registry: &Registry, access: Arc<Access>, shutdown: &Shutdown) 
     worker::spawn("collect_garbage", Duration::from_secs(60), shutdown, move || {
         let registry = collecting.clone();
         async move { registry.collect_garbage().await.map(drop) }
+    });
+}
+
+/// Follows the rules that other servers change.
+fn follow_pull_through(pull_through: &PullThrough, shutdown: &Shutdown) {
+    let pull_through = pull_through.clone();
+    worker::spawn("refresh_pull_through_rules", Duration::from_millis(500), shutdown, move || {
+        let pull_through = pull_through.clone();
+        async move { pull_through.refresh().await }
     });
 }
 

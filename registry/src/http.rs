@@ -7,6 +7,7 @@ mod quotas;
 mod recovery;
 mod status;
 mod token;
+mod upstreams;
 
 pub use berth::BerthStore;
 pub use ecr::Ecr;
@@ -15,3 +16,4 @@ pub use quotas::BerthQuotas;
 pub use recovery::BerthRecovery;
 pub use status::{BerthStatus, Facts};
 pub use token::Tokens;
+pub use upstreams::BerthUpstreams;

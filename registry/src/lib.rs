@@ -6,8 +6,10 @@
 mod access;
 pub mod backup;
 mod http;
+mod pull_through;
 mod workers;
 
 pub use access::Access;
-pub use http::{BerthQuotas, BerthRecovery, BerthStatus, BerthStore, Ecr, Facts, Oci, Tokens};
+pub use http::{BerthQuotas, BerthRecovery, BerthStatus, BerthStore, BerthUpstreams, Ecr, Facts, Oci, Tokens};
+pub use pull_through::{PullThrough, PullThroughConfig};
 pub use workers::Lifecycle;

@@ -2,7 +2,7 @@
 //! rights, and by one who may log in and nothing else (S4).
 
 use policies_identity::{AwsApi, BerthIdentity, Iam, Sts};
-use registry::{BerthQuotas, BerthRecovery, BerthStatus, BerthStore, Ecr, Oci};
+use registry::{BerthQuotas, BerthRecovery, BerthStatus, BerthStore, BerthUpstreams, Ecr, Oci};
 use scheduler::Scheduler;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -126,6 +126,7 @@ fn json_operations() -> Vec<(&'static Service, &'static str)> {
         of(&BERTH, BerthRecovery::OPERATIONS),
         of(&BERTH, BerthStore::OPERATIONS),
         of(&BERTH, BerthStatus::OPERATIONS),
+        of(&BERTH, BerthUpstreams::OPERATIONS),
     ];
     all.concat()
 }

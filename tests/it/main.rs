@@ -26,6 +26,7 @@ mod observe;
 mod oci;
 mod policies;
 mod policy_files;
+mod pull_through;
 mod quotas;
 mod release;
 mod scale_out;

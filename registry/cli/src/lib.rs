@@ -18,6 +18,7 @@ mod status;
 mod store;
 mod table;
 mod trust;
+mod upstream;
 
 pub use adopt::Adopt;
 pub use cluster::{JoinToken, JoinTokens};
@@ -32,3 +33,4 @@ pub use session::Session;
 pub use status::Status;
 pub use store::Store;
 pub use trust::Trust;
+pub use upstream::Upstream;

@@ -4,7 +4,7 @@
 
 use registry_metadata::pull_through::{self, RuleRow};
 use registry_metadata::{Repository, Tx};
-use registry_runtime::{Sealer, SecretString};
+use registry_runtime::{Clock, Sealer, SecretString};
 use registry_types::{Digest, Tag};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,11 @@ struct Plain<'a> {
 }
 
 impl Registry {
+    /// What all times of this registry are read from.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
     /// Every rule, in the order of their prefixes.
     pub async fn pull_through_rules(&self) -> Result<Vec<PullThroughRule>, CoreError> {
         let rows = self.inner.metadata.read(|tx| Ok::<_, CoreError>(pull_through::all(tx)?)).await?;

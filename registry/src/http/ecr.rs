@@ -12,6 +12,7 @@ mod layers;
 mod lifecycle_policies;
 mod manifests;
 mod operation;
+mod pull_through;
 mod registry_policies;
 mod registry_settings;
 mod repositories;
@@ -35,6 +36,7 @@ use serde_json::Value;
 use self::error::{Subject, invalid, repository_not_found};
 use self::operation::{Operation, Target};
 use crate::access::Access;
+use crate::pull_through::{PullThrough, PullThroughConfig};
 
 /// The API and what it stands on.
 pub struct Ecr {
@@ -43,6 +45,7 @@ pub struct Ecr {
     access: Arc<Access>,
     /// `HOST[:PORT]` under which clients reach this registry; without it the request's own host stands in.
     advertise: Option<String>,
+    pull_through: PullThrough,
 }
 
 impl Ecr {
@@ -55,7 +58,15 @@ impl Ecr {
         access: Arc<Access>,
         advertise: Option<String>,
     ) -> Self {
-        Self { registry, identity, access, advertise }
+        let config = PullThroughConfig::default();
+        let pull_through = PullThrough::new(registry.clone(), identity.clone(), Arc::clone(&access), config);
+        Self { registry, identity, access, advertise, pull_through }
+    }
+
+    /// The same, over rules that others act by.
+    #[must_use]
+    pub fn with_pull_through(self, pull_through: PullThrough) -> Self {
+        Self { pull_through, ..self }
     }
 
     /// The one host name that every `repositoryUri` begins with.
@@ -241,16 +252,19 @@ impl AwsApi for Ecr {
             }
             Operation::PutImageScanningConfiguration => self.put_image_scanning_configuration(input).await,
 
-            Operation::CreatePullThroughCacheRule
-            | Operation::CreateRepositoryCreationTemplate
-            | Operation::DeletePullThroughCacheRule
+            Operation::CreatePullThroughCacheRule => self.create_pull_through_cache_rule(input).await,
+            Operation::DescribePullThroughCacheRules => self.describe_pull_through_cache_rules(input).await,
+            Operation::DeletePullThroughCacheRule => self.delete_pull_through_cache_rule(input).await,
+            Operation::UpdatePullThroughCacheRule => self.update_pull_through_cache_rule(input).await,
+            Operation::ValidatePullThroughCacheRule => self.validate_pull_through_cache_rule(input).await,
+
+            Operation::CreateRepositoryCreationTemplate
             | Operation::DeleteRepositoryCreationTemplate
             | Operation::DeleteSigningConfiguration
             | Operation::DeregisterPullTimeUpdateExclusion
             | Operation::DescribeImageReplicationStatus
             | Operation::DescribeImageScanFindings
             | Operation::DescribeImageSigningStatus
-            | Operation::DescribePullThroughCacheRules
             | Operation::DescribeReplicationBackfillResults
             | Operation::DescribeRepositoryCreationTemplates
             | Operation::GetSigningConfiguration
@@ -264,9 +278,7 @@ impl AwsApi for Ecr {
             | Operation::StartReplicationBackfill
             | Operation::StopReplicationBackfill
             | Operation::UpdateImageStorageClass
-            | Operation::UpdatePullThroughCacheRule
-            | Operation::UpdateRepositoryCreationTemplate
-            | Operation::ValidatePullThroughCacheRule => {
+            | Operation::UpdateRepositoryCreationTemplate => {
                 Err(AwsError::unsupported(format_args!("the operation {} of Amazon ECR", operation.name())))
             }
         }

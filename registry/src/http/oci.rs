@@ -17,6 +17,7 @@ mod query;
 mod referrers;
 mod route;
 mod tags;
+mod through;
 pub(in crate::http) mod ticket;
 mod uploads;
 
@@ -45,6 +46,7 @@ use self::operation::Operation;
 use self::query::Query;
 use self::route::{Route, Target};
 use crate::access::Access;
+use crate::pull_through::{PullThrough, PullThroughConfig};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -62,6 +64,7 @@ struct Service {
     /// HOST[:PORT] that clients reach this registry by; the request's own host where none is set.
     advertise: Option<String>,
     namespaces: Namespaces,
+    pull_through: PullThrough,
 }
 
 impl Oci {
@@ -76,30 +79,25 @@ impl Oci {
         access: Arc<Access>,
         advertise: Option<String>,
     ) -> Self {
-        Self::serving(registry, identity, access, advertise, Namespaces::default())
+        let config = PullThroughConfig::default();
+        let pull_through = PullThrough::new(registry.clone(), identity.clone(), Arc::clone(&access), config);
+        let namespaces = Namespaces::default();
+        Self { inner: Arc::new(Service { registry, identity, access, advertise, namespaces, pull_through }) }
     }
 
     /// The same, as the mirror of other registries too: `own` are the names that stand for this one, `mirrors`
-    /// those of others with the prefix of the repositories that are theirs here.
-    pub fn with_mirrors(
+    /// those of others with the prefix of the repositories that are theirs here. `pull_through` fills repositories.
+    pub fn with_upstreams(
         registry: Registry,
         identity: Identity,
         access: Arc<Access>,
         advertise: Option<String>,
         own: Vec<String>,
         mirrors: BTreeMap<String, String>,
+        pull_through: PullThrough,
     ) -> Self {
-        Self::serving(registry, identity, access, advertise, Namespaces::new(own, mirrors))
-    }
-
-    fn serving(
-        registry: Registry,
-        identity: Identity,
-        access: Arc<Access>,
-        advertise: Option<String>,
-        namespaces: Namespaces,
-    ) -> Self {
-        Self { inner: Arc::new(Service { registry, identity, access, advertise, namespaces }) }
+        let namespaces = Namespaces::new(own, mirrors);
+        Self { inner: Arc::new(Service { registry, identity, access, advertise, namespaces, pull_through }) }
     }
 
     /// `/v2` and everything below it, to be merged into the front door's router.

@@ -12,6 +12,7 @@ use super::content_range::{Part, of_download};
 use super::error::OciError;
 use super::gate::{Gate, Guard};
 use super::operation::Operation;
+use super::through::Read;
 use super::{CONTENT_DIGEST, Service, etag, is_unchanged, plain};
 
 /// Content never changes under its digest.
@@ -40,7 +41,7 @@ impl Service {
         digest: &Digest,
         headers: &HeaderMap,
     ) -> Result<Response, OciError> {
-        let repository = gate.repository(name).await?;
+        let repository = self.readable(gate, name, Read::Blob(digest)).await?.repository;
         let info = self.registry.blob_info(&repository, digest).await?;
         if is_unchanged(headers, digest) {
             return Ok(not_modified(digest));
@@ -55,7 +56,7 @@ impl Service {
         digest: &Digest,
         headers: &HeaderMap,
     ) -> Result<Response, OciError> {
-        let repository = gate.repository(name).await?;
+        let repository = self.readable(gate, name, Read::Blob(digest)).await?.repository;
         if is_unchanged(headers, digest) {
             self.registry.blob_info(&repository, digest).await?;
             return Ok(not_modified(digest));

@@ -92,6 +92,11 @@ impl<'a> Gate<'a> {
         self.caller.shared_arn()
     }
 
+    /// Who asks, and how: for what is done on the caller's behalf after the answer's head.
+    pub(super) fn asker(&self) -> (&Caller, &RequestContext) {
+        (&self.caller, &self.context)
+    }
+
     /// Refuses what the caller's token does not reach, whatever the policies say.
     pub(super) fn check_scope(&self, route: &Route) -> Result<(), OciError> {
         let Some((kind, name)) = route.scope_resource() else { return Ok(()) };

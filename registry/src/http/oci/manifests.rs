@@ -9,6 +9,7 @@ use registry_types::{Digest, MediaType, Reference, RepositoryName, Tag};
 use super::error::OciError;
 use super::gate::Gate;
 use super::operation::Operation;
+use super::through::Read;
 use super::uploads::stream;
 use super::{Asked, CONTENT_DIGEST, Service, content_length, etag, is_unchanged, plain};
 
@@ -38,12 +39,15 @@ impl Service {
         reference: &Reference,
         headers: &HeaderMap,
     ) -> Result<Response, OciError> {
-        let repository = gate.repository(name).await?;
-        let info = self.registry.manifest_info(&repository, reference).await?;
-        if is_unchanged(headers, &info.digest) {
-            return Ok(not_modified(&info.digest, reference));
-        }
-        Ok(described(&info.digest, &info.media_type, info.size, reference, Body::empty()))
+        let readable = self.readable(gate, name, Read::Manifest(reference)).await?;
+        let info = self.registry.manifest_info(&readable.repository, reference).await?;
+        let mut response = if is_unchanged(headers, &info.digest) {
+            not_modified(&info.digest, reference)
+        } else {
+            described(&info.digest, &info.media_type, info.size, reference, Body::empty())
+        };
+        readable.warn(&mut response);
+        Ok(response)
     }
 
     async fn get_manifest(
@@ -53,14 +57,18 @@ impl Service {
         reference: &Reference,
         headers: &HeaderMap,
     ) -> Result<Response, OciError> {
-        let repository = gate.repository(name).await?;
-        let manifest = self.registry.manifest(&repository, reference).await?;
-        if is_unchanged(headers, &manifest.digest) {
-            return Ok(not_modified(&manifest.digest, reference));
-        }
-        self.registry.note_pull(&repository, &manifest);
-        let size = manifest.bytes.len() as u64;
-        Ok(described(&manifest.digest, &manifest.media_type, size, reference, Body::from(manifest.bytes)))
+        let readable = self.readable(gate, name, Read::Manifest(reference)).await?;
+        let manifest = self.registry.manifest(&readable.repository, reference).await?;
+        let mut response = if is_unchanged(headers, &manifest.digest) {
+            not_modified(&manifest.digest, reference)
+        } else {
+            self.registry.note_pull(&readable.repository, &manifest);
+            let size = manifest.bytes.len() as u64;
+            let body = Body::from(manifest.bytes);
+            described(&manifest.digest, &manifest.media_type, size, reference, body)
+        };
+        readable.warn(&mut response);
+        Ok(response)
     }
 
     async fn put_manifest(

@@ -1,0 +1,139 @@
+//! Reads of repositories that are filled from an upstream: what they lack is fetched first.
+//!
+//! What is here and may be old is served with a warning when the upstream cannot be asked.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use registry_core::{PullThroughRule, Repository};
+use registry_types::{Digest, Reference, RepositoryName};
+
+use super::error::OciError;
+use super::gate::Gate;
+use super::{Service, plain};
+use crate::pull_through::{CREATE, Held, IMPORT, Part, UpstreamError, Wanted};
+
+/// What a read is of.
+#[derive(Clone, Copy)]
+pub(super) enum Read<'a> {
+    Manifest(&'a Reference),
+    Blob(&'a Digest),
+}
+
+impl Read<'_> {
+    fn part(self) -> Part {
+        match self {
+            Self::Manifest(reference) => Part::Manifest(reference.clone()),
+            Self::Blob(digest) => Part::Blob(digest.clone()),
+        }
+    }
+}
+
+/// The repository of a read, and what its answer is to warn of.
+pub(super) struct Readable {
+    pub(super) repository: Repository,
+    warning: Option<HeaderValue>,
+}
+
+impl Readable {
+    pub(super) fn warn(&self, response: &mut Response) {
+        if let Some(warning) = &self.warning {
+            response.headers_mut().insert(header::WARNING, warning.clone());
+        }
+    }
+}
+
+impl Service {
+    /// The repository of a name, once the operation is allowed on it, and what is read was fetched where it has an
+    /// upstream.
+    ///
+    /// # Errors
+    /// As [`Gate::repository`]; why nothing came from the upstream.
+    pub(super) async fn readable(
+        &self,
+        gate: &Gate<'_>,
+        name: &RepositoryName,
+        read: Read<'_>,
+    ) -> Result<Readable, OciError> {
+        match self.pull_through.rule(name) {
+            None => Ok(Readable { repository: gate.repository(name).await?, warning: None }),
+            // Boxed: fetching needs room that every other read would have to hold too.
+            Some(rule) => Box::pin(self.read_through(gate, name, read.part(), rule)).await,
+        }
+    }
+
+    async fn read_through(
+        &self,
+        gate: &Gate<'_>,
+        name: &RepositoryName,
+        part: Part,
+        rule: Arc<PullThroughRule>,
+    ) -> Result<Readable, OciError> {
+        let existing = self.registry.repository(name).await?;
+        gate.allow(name, existing.as_ref())?;
+        let held = self.pull_through.held(&rule, existing.as_ref(), &part).await?;
+        let stale = |repository, why: &str| {
+            let upstream = rule.upstream_url.as_str();
+            let text = format!("299 - \"this may be older than at {upstream}: {why}\"");
+            let text: String =
+                text.chars().filter(|letter| (' '..='~').contains(letter)).take(1000).collect();
+            Ok(Readable { repository, warning: Some(plain(&text)) })
+        };
+        match (held, existing) {
+            (Held::Fresh, Some(repository)) => Ok(Readable { repository, warning: None }),
+            (Held::Stale, Some(repository)) => stale(repository, "it could not be asked"),
+            (Held::Due, Some(repository)) => {
+                // Whoever may not import reads what is here.
+                if gate.allow_action(IMPORT, name, Some(&repository)).is_err() {
+                    return Ok(Readable { repository, warning: None });
+                }
+                let wanted = Wanted { name: name.clone(), part };
+                let (caller, context) = gate.asker();
+                match self.pull_through.fetch(&rule, wanted, caller, context).await {
+                    Ok(()) => Ok(Readable { repository, warning: None }),
+                    Err(error) => stale(repository, &error.to_string().replace('"', "'")),
+                }
+            }
+            (_, existing) => {
+                gate.allow_action(IMPORT, name, existing.as_ref())?;
+                if existing.is_none() {
+                    gate.allow_action(CREATE, name, None)?;
+                }
+                let wanted = Wanted { name: name.clone(), part: part.clone() };
+                let (caller, context) = gate.asker();
+                let fetched = self.pull_through.fetch(&rule, wanted, caller, context).await;
+                fetched.map_err(|error| refusal(error, &part, &rule))?;
+                match existing {
+                    Some(repository) => Ok(Readable { repository, warning: None }),
+                    None => Ok(Readable { repository: gate.repository(name).await?, warning: None }),
+                }
+            }
+        }
+    }
+}
+
+/// Why there is no answer, as the protocol says it.
+fn refusal(error: UpstreamError, part: &Part, rule: &PullThroughRule) -> OciError {
+    let code = match part {
+        Part::Manifest(_) => "MANIFEST_UNKNOWN",
+        Part::Blob(_) => "BLOB_UNKNOWN",
+    };
+    let upstream = &rule.upstream_url;
+    let message = format!("{upstream}: {error}");
+    match error {
+        UpstreamError::Missing | UpstreamError::Refused(_) => {
+            OciError::new(StatusCode::NOT_FOUND, code, message)
+        }
+        UpstreamError::TooMany { retry_after } => {
+            OciError::too_many_requests(retry_after.unwrap_or_default()).because(message)
+        }
+        UpstreamError::Away(_) | UpstreamError::Wrong(_) => {
+            OciError::new(StatusCode::BAD_GATEWAY, code, message)
+        }
+        UpstreamError::Denied(why) | UpstreamError::Bounded(why) => {
+            OciError::new(StatusCode::FORBIDDEN, "DENIED", why)
+        }
+        UpstreamError::Own => OciError::unavailable(),
+    }
+}
