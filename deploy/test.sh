@@ -33,7 +33,7 @@ summary() {
 
 tools() {
     install_packages build-essential ca-certificates curl git python3-venv busybox-static docker.io \
-        podman buildah skopeo fuse-overlayfs crun iptables iproute2
+        podman buildah skopeo fuse-overlayfs crun iptables iproute2 e2fsprogs mount
     # The tests start PostgreSQL themselves: Debian's own server is neither made nor started.
     if [ ! -d /usr/lib/postgresql ]; then
         mkdir -p /etc/postgresql-common/createcluster.d
@@ -42,7 +42,7 @@ tools() {
     install_packages postgresql
     if [ -n "$all" ]; then
         # The benchmarks start it themselves; Debian's service would take Berth's port.
-        install_packages docker-registry debootstrap binutils
+        install_packages docker-registry debootstrap binutils xfsprogs
         ! systemd_runs || systemctl disable --now --quiet docker-registry
     fi
     ensure_rust

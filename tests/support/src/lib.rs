@@ -10,6 +10,7 @@
 )]
 
 mod command;
+mod disk;
 mod engine;
 mod http;
 mod image;
@@ -20,6 +21,7 @@ mod server;
 mod wait;
 
 pub use command::{aws, go_tool, run, run_with_input, try_run};
+pub use disk::{Disk, Picture};
 pub use engine::Engine;
 pub use http::{Http, Response};
 pub use image::{Layer, image_archive, sha256, sha512, static_image};

@@ -47,6 +47,20 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// SIGSTOP, and waits until every thread has come to rest.
+    pub fn pause(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).unwrap();
+        let threads = format!("/proc/{}/task", self.id());
+        eventually_within(Duration::from_secs(30), "the process is at rest", || {
+            let mut threads = std::fs::read_dir(&threads).unwrap();
+            let resting = threads.all(|thread| {
+                let stat = std::fs::read_to_string(thread.unwrap().path().join("stat"));
+                stat.is_ok_and(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
+            });
+            resting.then_some(())
+        });
+    }
+
     /// SIGTERM, and waits up to 30 s for the end.
     pub fn terminate(&mut self) -> ExitStatus {
         let pid = Pid::from_child(&self.child);
