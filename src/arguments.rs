@@ -164,6 +164,7 @@ impl Arguments {
             Command::Instance(instance) => block_on(instance.run()),
             Command::Store(Store::Served(store)) => block_on(store.run()),
             Command::Key(Key::Served(key)) => block_on(key.run()),
+            Command::Secret(secret) => secret.run().map(|()| ExitCode::SUCCESS),
             Command::Deploy(deploy) => block_on(deploy.run()),
             Command::Quota(quota) => block_on(quota.run()),
             Command::Upstream(upstream) => block_on(upstream.run()),

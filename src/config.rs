@@ -61,6 +61,11 @@ pub(crate) struct Config {
     pub(crate) key_dir: Option<PathBuf>,
     /// Folder of policy files to publish and to watch.
     pub(crate) policy_dir: Option<PathBuf>,
+    /// PEM file of CAs that issuers of OIDC tokens may have their certificates from, beside those that this machine
+    /// trusts.
+    pub(crate) oidc_ca_file: Option<PathBuf>,
+    /// `HOST` or `HOST:PORT` of issuers that may lie at private addresses.
+    pub(crate) oidc_private_hosts: Vec<String>,
     /// Places that each hold a whole copy of the content; the default is one, `DIR/content`.
     pub(crate) replicas: Vec<Replica>,
     /// The S3 service of replicas `s3://BUCKET/PREFIX` that name none of their own.
@@ -117,6 +122,8 @@ impl Default for Config {
             peer_advertise: None,
             key_dir: None,
             policy_dir: None,
+            oidc_ca_file: None,
+            oidc_private_hosts: Vec::new(),
             replicas: Vec::new(),
             s3: S3Settings::default(),
             s3_access_key_id: None,

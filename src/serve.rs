@@ -36,6 +36,7 @@ use crate::content;
 use crate::dispatch::{self, Front, Ready, Services};
 use crate::health;
 use crate::images::{RegistryImages, RunningImages};
+use crate::issuers;
 use crate::listen::{self, Bound};
 use crate::names::Names;
 use crate::observe::{self, AccessLog, Exposition, Observer, Requests, Samples};
@@ -96,6 +97,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let certificate = certificate::open(&settings, &database, &sealer, &clock).await?;
     let transport = certificate::transport(certificate.as_ref(), settings.config.plain_http)?;
     let identity = identity(&settings, &database, &sealer, &clock).await?;
+    issuers::reach(&settings.config, &identity)?;
     let (registry, upkeep) = insist(&settings, async || {
         content::open(&settings, &database, Arc::clone(&places), Arc::clone(&keys), &sealer, &clock).await
     })

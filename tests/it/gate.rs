@@ -1,7 +1,7 @@
 //! Nothing is answered but through the gate: every operation of every API, asked by nobody, by a user without
 //! rights, and by one who may log in and nothing else (S4).
 
-use policies_identity::{AwsApi, BerthIdentity, Iam, Sts};
+use policies_identity::{BerthIdentity, Iam, Sts};
 use registry::{BerthQuotas, BerthRecovery, BerthStatus, BerthStore, BerthUpstreams, Ecr, Oci};
 use scheduler::Scheduler;
 use serde_json::{Value, json};
@@ -165,14 +165,19 @@ fn every_operation_of_the_query_services_refuses_nobody_and_the_powerless() {
     let members = "RoleArn=arn:aws:iam::000000000000:role/ecsTaskExecutionRole&RoleSessionName=s\
                    &UserName=powerless&GroupName=g&RoleName=r&PolicyName=p&InstanceProfileName=i&AccessKeyId=k\
                    &PolicyArn=arn:aws:iam::aws:policy/BerthPullOnly\
-                   &PolicySourceArn=arn:aws:iam::000000000000:user/powerless";
+                   &PolicySourceArn=arn:aws:iam::000000000000:user/powerless\
+                   &Url=https://token.example&ClientID=c&WebIdentityToken=a.b.c\
+                   &OpenIDConnectProviderArn=arn:aws:iam::000000000000:oidc-provider/token.example";
     let sts = Sts::OPERATIONS.iter().map(|name| ("sts", "2011-06-15", *name, "AccessDenied"));
     let iam = Iam::operation_names().iter().map(|name| ("iam", "2010-05-08", *name, "AccessDenied"));
     let mut asked = 0;
     for (service, version, operation, refusal) in sts.chain(iam) {
         let form = format!("{operation}&{members}");
         let answer = nobody.query(service, version, &form);
-        assert_eq!(exception(&answer), "MissingAuthenticationToken", "{operation}: {answer:?}");
+        // A token stands in for the signature there.
+        let unsigned = operation == "AssumeRoleWithWebIdentity";
+        let expected = if unsigned { "InvalidIdentityToken" } else { "MissingAuthenticationToken" };
+        assert_eq!(exception(&answer), expected, "{operation}: {answer:?}");
         let answer = powerless.query(service, version, &form);
         // Whoever has a key may ask who he is, and for a session of himself.
         if matches!(operation, "GetCallerIdentity" | "GetSessionToken") {

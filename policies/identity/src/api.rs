@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::Method;
 use http::request::Parts;
+use registry_aws::sigv4::Signed;
 use registry_aws::{AwsError, json, query, sigv4, target};
 use registry_runtime::{OperationName, Served};
 use serde_json::Value;
@@ -57,6 +58,24 @@ pub trait AwsApi: Send + Sync {
         &[]
     }
 
+    /// Operations whose requests bear a proof of their own in place of a signature.
+    fn unsigned_operations(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Who proves to be whom by the request to such an operation.
+    ///
+    /// # Errors
+    /// When the proof does not hold.
+    async fn authenticate_unsigned(
+        &self,
+        _ctx: &RequestContext,
+        _operation: &str,
+        _input: &Value,
+    ) -> Result<Caller, AwsError> {
+        Err(AwsError::missing_token())
+    }
+
     /// Whether a request may be received only once: its replay is refused.
     fn single_use(&self, _operation: &str) -> bool {
         false
@@ -93,6 +112,9 @@ pub trait AwsApi: Send + Sync {
     ) -> Result<Value, AwsError>;
 }
 
+/// A token of 16 KiB and session policies, encoded as a form.
+const LARGEST_UNSIGNED: usize = 64 * 1024;
+
 /// What a request asks for, as far as headers or form say.
 struct Asked {
     operation: String,
@@ -125,18 +147,16 @@ async fn serve(
     body: Body,
     served: &mut Served,
 ) -> Result<(String, Value), AwsError> {
-    // Nobody's body is read who does not even claim to be somebody.
-    let body = match sigv4::parse(parts) {
-        Ok(Some(signed)) => {
-            let keep = identity.knows_key(&signed);
-            identity.inner().bodies.receive(body, api.body_limit(), keep).await?
+    let (caller, signed, Asked { operation, input }) = match unsigned(identity, api, ctx, parts, body).await?
+    {
+        Unsigned::Proven(caller, asked) => (caller, None, asked),
+        Unsigned::Signed(body) => {
+            let (caller, signed) = signer(identity, api, ctx, parts, body).await?;
+            (caller, Some(signed.0), signed.1)
         }
-        Ok(None) | Err(_) => Received::nothing(),
     };
-    let (caller, signed) = identity.authenticate_signature(parts, &body.bytes, &[api.signing_name()], ctx)?;
     served.principal = Some(caller.shared_arn());
     identity.admit(ctx, &caller).map_err(|_| AwsError::throttling())?;
-    let Asked { operation, input } = asked(api, parts, &body.bytes)?;
     let known = api.operations().iter().find(|known| **known == operation);
     served.operation.name = known.ok_or_else(AwsError::unknown_operation)?;
     let checks = api.checks(ctx, &caller, &operation, &input).await?;
@@ -155,11 +175,59 @@ async fn serve(
         identity.authorize(ctx, &caller, &operation, check)?;
     }
     // Last, so that only those who may call it fill the memory of signatures.
-    if api.single_use(&operation) {
+    if let Some(signed) = signed.filter(|_| api.single_use(&operation)) {
         identity.refuse_replay(ctx, &signed)?;
     }
     let result = api.call(ctx, &caller, &operation, input).await?;
     Ok((operation, result))
+}
+
+/// What a request turned out to be.
+enum Unsigned {
+    Proven(Caller, Asked),
+    /// Signed, or claims to be nobody.
+    Signed(Body),
+}
+
+/// A request without a signature, if it is one of the few that need none.
+async fn unsigned(
+    identity: &Identity,
+    api: &dyn AwsApi,
+    ctx: &RequestContext,
+    parts: &Parts,
+    body: Body,
+) -> Result<Unsigned, AwsError> {
+    if api.unsigned_operations().is_empty() || !matches!(sigv4::parse(parts), Ok(None)) {
+        return Ok(Unsigned::Signed(body));
+    }
+    let received = identity.inner().bodies.receive(body, LARGEST_UNSIGNED, true).await?;
+    match asked(api, parts, &received.bytes) {
+        Ok(asked) if api.unsigned_operations().contains(&asked.operation.as_str()) => {
+            let caller = api.authenticate_unsigned(ctx, &asked.operation, &asked.input).await?;
+            Ok(Unsigned::Proven(caller, asked))
+        }
+        Ok(_) | Err(_) => Ok(Unsigned::Signed(Body::empty())),
+    }
+}
+
+async fn signer(
+    identity: &Identity,
+    api: &dyn AwsApi,
+    ctx: &RequestContext,
+    parts: &Parts,
+    body: Body,
+) -> Result<(Caller, (Signed, Asked)), AwsError> {
+    // Nobody's body is read who does not even claim to be somebody.
+    let body = match sigv4::parse(parts) {
+        Ok(Some(signed)) => {
+            let keep = identity.knows_key(&signed);
+            identity.inner().bodies.receive(body, api.body_limit(), keep).await?
+        }
+        Ok(None) | Err(_) => Received::nothing(),
+    };
+    let (caller, signed) = identity.authenticate_signature(parts, &body.bytes, &[api.signing_name()], ctx)?;
+    let asked = asked(api, parts, &body.bytes)?;
+    Ok((caller, (signed, asked)))
 }
 
 fn asked(api: &dyn AwsApi, parts: &Parts, body: &[u8]) -> Result<Asked, AwsError> {

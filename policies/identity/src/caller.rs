@@ -8,6 +8,7 @@ use std::sync::Arc;
 use registry_types::{AccountId, Arn};
 use serde::{Deserialize, Serialize};
 
+use crate::oidc::WebIdentity;
 use crate::session::{Link, Session};
 
 /// What kind of principal a caller is.
@@ -22,6 +23,9 @@ pub enum CallerKind {
     /// A session of a role.
     #[serde(rename = "r")]
     RoleSession,
+    /// The bearer of a token of an OIDC provider, who may at most assume a role.
+    #[serde(rename = "w")]
+    WebIdentity,
 }
 
 /// Who asks. Cheap to clone.
@@ -32,6 +36,8 @@ pub struct Caller {
     pub(crate) scope: Option<Arc<Scope>>,
     /// When the token of this request ends, if it came with one; milliseconds since the Unix epoch.
     pub(crate) token_expires_ms: Option<i64>,
+    /// What the token of an OIDC provider says.
+    pub(crate) web_identity: Option<Arc<WebIdentity>>,
 }
 
 /// The part of a caller that is the same for every request with the same credential.
@@ -73,7 +79,7 @@ impl Caller {
     }
 
     pub(crate) fn new(principal: Arc<Principal>) -> Self {
-        Self { principal, scope: None, token_expires_ms: None }
+        Self { principal, scope: None, token_expires_ms: None, web_identity: None }
     }
 
     pub fn kind(&self) -> CallerKind {
@@ -159,6 +165,7 @@ impl Caller {
                 session_arn: &principal.arn,
                 service_linked: false,
             },
+            (CallerKind::WebIdentity, _) => policies::Principal::WebIdentity { provider_arn: &principal.arn },
             (CallerKind::RoleSession, None) | (CallerKind::Anonymous, _) => policies::Principal::Anonymous,
         }
     }

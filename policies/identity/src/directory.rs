@@ -19,6 +19,7 @@ use registry_runtime::SecretString;
 use registry_types::AccountId;
 
 use crate::caller::{CallerKind, Principal};
+use crate::oidc::Provider;
 use crate::session::Link;
 use crate::tokens::TokenKeys;
 
@@ -42,6 +43,8 @@ pub(crate) struct Directory {
     /// Policies of files, by the ARN of their resource.
     resource: HashMap<Box<str>, Vec<Named>>,
     pub(crate) levels: Levels,
+    /// OIDC providers by the URL of their issuer.
+    providers: HashMap<Box<str>, Arc<Provider>>,
     revoked_sessions: HashSet<Box<str>>,
     pub(crate) token_keys: TokenKeys,
     token_key_ids: HashMap<i64, Arc<crate::tokens::TokenKey>>,
@@ -131,10 +134,23 @@ impl Directory {
             Link::Role(uid, generation) => {
                 self.entity(CallerKind::RoleSession, uid).is_some_and(|role| role.generation == *generation)
             }
+            Link::Provider(uid, generation) => {
+                let known = self.providers.values().find(|provider| provider.uid == *uid);
+                known.is_some_and(|provider| provider.generation == *generation)
+            }
             Link::Session(uid) => !self.revoked_sessions.contains(&**uid),
             // For the scheduler to say: see `Identity::holds`.
             Link::Task(_) => true,
         })
+    }
+
+    /// The OIDC provider of an issuer.
+    pub(crate) fn provider(&self, issuer: &str) -> Option<&Arc<Provider>> {
+        self.providers.get(issuer)
+    }
+
+    pub(crate) fn has_provider(&self, uid: &str) -> bool {
+        self.providers.values().any(|provider| *provider.uid == *uid)
     }
 
     /// The policies that files give to a resource.

@@ -21,9 +21,11 @@ mod watch;
 pub use check::{check, check_texts};
 pub use finding::FileFinding;
 pub use model::{
-    GroupFile, InlinePolicy, KeyFile, ManagedFile, PolicyFiles, RepositoryFile, RoleFile, UserFile,
+    GroupFile, InlinePolicy, KeyFile, KeySecret, ManagedFile, PolicyFiles, ProviderFile, RepositoryFile,
+    RoleFile, UserFile,
 };
 pub use publish::{Generation, PublishError};
+pub use secrets::{SealedSecret, seal_secret};
 pub use simulate::{
     BatchSummary, Circumstances, Difference, Permitted, Question, SimulateError, Simulation, StatementReport,
     diff, simulate, simulate_batch, simulate_case, who_can,

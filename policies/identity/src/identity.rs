@@ -23,6 +23,7 @@ use crate::context::RequestContext;
 use crate::directory::{Directory, FRESH_FOR, milliseconds, spawn_refresher};
 use crate::error::IdentityError;
 use crate::first_start::Bootstrap;
+use crate::oidc::{Issuers, KeyCache};
 use crate::roles::LiveTasks;
 use crate::store;
 
@@ -57,6 +58,9 @@ pub(crate) struct Inner {
     pub(crate) bearers: Cache<Box<str>, Caller>,
     pub(crate) replays: Mutex<ReplayGuard>,
     pub(crate) bodies: BodyBudget,
+    /// The way to issuers of OIDC tokens, and their keys.
+    pub(crate) issuers: OnceLock<Issuers>,
+    pub(crate) oidc_keys: KeyCache,
     /// Who knows which tasks are over.
     pub(crate) tasks: OnceLock<Arc<dyn LiveTasks>>,
     /// Requests of each principal, by its unique id; unlimited until it is set.
@@ -96,6 +100,8 @@ impl Identity {
             anonymous: Caller::anonymous(&config.account_id),
             replays: Mutex::new(ReplayGuard::new(REMEMBERED_SIGNATURES, config.clock_skew_ms)),
             bodies: BodyBudget::default(),
+            issuers: OnceLock::new(),
+            oidc_keys: KeyCache::default(),
             tasks: OnceLock::new(),
             throttle: OnceLock::new(),
             config,

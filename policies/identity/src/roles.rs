@@ -4,6 +4,7 @@ mod assume;
 mod pass;
 mod session_token;
 mod task;
+mod web_identity;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use crate::unique_id;
 
 pub use assume::{AssumeRole, AssumeRoleError};
 pub use task::{LiveTasks, TaskRole, TaskRoleError};
+pub(crate) use web_identity::AssumeWithWebIdentity;
 
 /// Longest content of a session token; tokens made with the session must stay below 16 KiB.
 const LARGEST_SESSION: usize = 6 * 1024;
@@ -38,6 +40,8 @@ struct NewSession {
     tags: Vec<(String, String)>,
     transitive_tag_keys: Vec<String>,
     source_identity: Option<String>,
+    /// ARN of the provider of the token that it was made for.
+    federated_provider: Option<Arc<str>>,
     expires_ms: i64,
     /// ARN of the task that the session ends with.
     task: Option<Arc<str>>,
@@ -79,6 +83,7 @@ impl Identity {
             tags: new.tags,
             transitive_tag_keys: new.transitive_tag_keys,
             source_identity: new.source_identity,
+            federated_provider: new.federated_provider,
             issued_ms: now_ms,
             expires_ms: new.expires_ms,
         };

@@ -23,6 +23,9 @@ pub(crate) enum Link {
     /// A role's uid and generation.
     #[serde(rename = "r")]
     Role(Arc<str>, i64),
+    /// An OIDC provider's uid and generation.
+    #[serde(rename = "o")]
+    Provider(Arc<str>, i64),
     /// A session's uid.
     #[serde(rename = "s")]
     Session(Arc<str>),
@@ -63,6 +66,9 @@ pub(crate) struct Claims {
     pub(crate) transitive_tag_keys: Vec<String>,
     #[serde(rename = "si", default, skip_serializing_if = "Option::is_none")]
     pub(crate) source_identity: Option<String>,
+    /// ARN of the OIDC provider whose token opened it.
+    #[serde(rename = "fp", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) federated_provider: Option<Arc<str>>,
     #[serde(rename = "i")]
     pub(crate) issued_ms: i64,
     #[serde(rename = "e")]
@@ -82,6 +88,7 @@ pub(crate) struct Session {
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) transitive_tag_keys: Vec<String>,
     pub(crate) source_identity: Option<String>,
+    pub(crate) federated_provider: Option<Arc<str>>,
     pub(crate) issued_ms: i64,
     pub(crate) expires_ms: i64,
 }
@@ -106,7 +113,7 @@ impl Claims {
                 format!("{}:{}", self.principal_uid, self.name).into(),
             ),
             CallerKind::User => (Arc::clone(&self.principal_arn), Arc::clone(&self.principal_uid)),
-            CallerKind::Anonymous => return None,
+            CallerKind::Anonymous | CallerKind::WebIdentity => return None,
         };
         let session = Session {
             uid: self.uid.into(),
@@ -117,6 +124,7 @@ impl Claims {
             tags: self.tags,
             transitive_tag_keys: self.transitive_tag_keys,
             source_identity: self.source_identity,
+            federated_provider: self.federated_provider,
             issued_ms: self.issued_ms,
             expires_ms: self.expires_ms,
         };

@@ -16,6 +16,7 @@ pub(crate) mod load;
 mod migrations;
 pub(crate) mod policies;
 pub(crate) mod principals;
+pub(crate) mod providers;
 pub(crate) mod refresh;
 pub(crate) mod sessions;
 

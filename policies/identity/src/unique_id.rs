@@ -36,6 +36,11 @@ pub(crate) fn managed_policy() -> String {
     with_prefix::<17>("ANPA")
 }
 
+/// `OIDC…`, 21 characters.
+pub(crate) fn oidc_provider() -> String {
+    with_prefix::<17>("OIDC")
+}
+
 /// 17 letters and digits: what follows the prefix in the id of anything that is no key.
 pub(crate) fn letters() -> String {
     with_prefix::<17>("")

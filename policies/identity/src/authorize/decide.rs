@@ -9,7 +9,7 @@ use registry_types::AccountId;
 
 use super::{Allowed, Denied, globals};
 use crate::audit::{Full, Line, Outcome};
-use crate::caller::Caller;
+use crate::caller::{Caller, CallerKind};
 use crate::check::{Check, Resource};
 use crate::context::RequestContext;
 use crate::directory::{Directory, Entity};
@@ -114,6 +114,10 @@ impl Identity {
         let principal = &caller.principal;
         if !self.holds(directory, &principal.chain) {
             return Err(Denied::revoked());
+        }
+        // Who has no role yet has no policies either: the role's trust alone decides.
+        if caller.kind() == CallerKind::WebIdentity {
+            return Ok(None);
         }
         directory.entity(principal.kind, &principal.uid).map(Some).ok_or_else(Denied::revoked)
     }

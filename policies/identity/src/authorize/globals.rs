@@ -36,6 +36,10 @@ pub(super) fn fill(
             context.set("aws:username", caller.name());
         }
         CallerKind::RoleSession => context.set("aws:PrincipalType", "AssumedRole"),
+        CallerKind::WebIdentity => context.set("aws:PrincipalType", "WebIdentityUser"),
+    }
+    if let Some(identity) = &caller.web_identity {
+        context.set("aws:FederatedProvider", &*identity.provider.arn);
     }
     let Some(entity) = entity else { return };
     context.set("aws:PrincipalArn", caller.principal_arn());
@@ -46,6 +50,9 @@ pub(super) fn fill(
     let Some(session) = &caller.principal.session else { return };
     context.set("aws:TokenIssueTime", iso8601(session.issued_ms));
     context.set("aws:MultiFactorAuthPresent", false);
+    if let Some(provider) = &session.federated_provider {
+        context.set("aws:FederatedProvider", &**provider);
+    }
     if let Some(source_identity) = &session.source_identity {
         context.set("aws:SourceIdentity", source_identity.as_str());
     }

@@ -13,6 +13,7 @@ use registry_types::AccountId;
 use super::{Directory, Entity, Key, Managed};
 use crate::caller::{CallerKind, Principal};
 use crate::error::IdentityError;
+use crate::oidc::Provider;
 use crate::session::Link;
 use crate::store::keys;
 use crate::store::load::{AccessKeyRow, RoleRow, Tables, TokenKeyRow, UserRow};
@@ -97,6 +98,16 @@ impl Builder {
             }
             let policy = self.compile(&mut directory, PolicyKind::RepositoryPolicy, document.into(), &name);
             directory.resource.entry(resource.into()).or_default().push(Named { name: name.into(), policy });
+        }
+        for row in tables.providers {
+            let provider = Provider {
+                uid: row.uid.into(),
+                generation: row.generation,
+                arn: format!("arn:aws:iam::{}:oidc-provider/{}", self.account, row.name).into(),
+                name: row.name.into(),
+                client_ids: row.client_ids,
+            };
+            directory.providers.insert(provider.url().into(), Arc::new(provider));
         }
         for row in tables.access_keys {
             self.access_key(&mut directory, row);

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::fields::Fields;
 use super::finding::{FileFinding, about};
-use super::model::{ControlFile, ManagedFile, PolicyFiles, RepositoryFile};
+use super::model::{ControlFile, ManagedFile, PolicyFiles, ProviderFile, RepositoryFile};
 use super::read::{self, RawRole, RawUser, Rights, Source};
 use super::resolve::{self, Resolver};
 use super::scan::{self, MARKER, Texts};
@@ -37,6 +37,7 @@ pub(super) struct RawSet<'t> {
     pub(super) repositories: Vec<RepositoryFile>,
     pub(super) service_control: Vec<ControlFile>,
     pub(super) resource_control: Vec<ControlFile>,
+    pub(super) providers: Vec<ProviderFile>,
 }
 
 /// Checks a directory. Blocks on the disk; reads no secret.
@@ -90,6 +91,7 @@ fn check_set(texts: &Texts, root: Option<&Path>) -> Result<PolicyFiles, Vec<File
                 repositories: set.repositories,
                 service_control: set.service_control,
                 resource_control: set.resource_control,
+                providers: set.providers,
                 warnings: findings,
                 content_sha256: content_sha256(texts),
                 texts: serde_json::to_string(texts).expect("texts are strings under strings"),
@@ -185,6 +187,18 @@ impl<'t> Checker<'t, '_> {
                 let control = control(&source, place, PolicyKind::ServiceControl, node, findings);
                 self.set.service_control.extend(control);
             }
+            Folder::OidcProviders => {
+                if let Some(provider) = read::provider(&source, node, findings) {
+                    let other = self.set.providers.iter().find(|other| other.name == provider.name);
+                    if let Some(other) = other {
+                        findings.error(
+                            node.start,
+                            format!("the provider of {} stands in {} already", other.name, other.file),
+                        );
+                    }
+                    self.set.providers.push(provider);
+                }
+            }
             Folder::ResourceControl => {
                 let control = control(&source, place, PolicyKind::ResourceControl, node, findings);
                 self.set.resource_control.extend(control);
@@ -252,6 +266,7 @@ enum Folder {
     Repositories,
     ServiceControl,
     ResourceControl,
+    OidcProviders,
 }
 
 struct Place<'t> {
@@ -287,15 +302,16 @@ impl<'t> Place<'t> {
             "roles" => Folder::Roles,
             "policies" => Folder::Policies,
             "serviceControlPolicies" => Folder::ServiceControl,
-            "repositories" | "resourceControlPolicies" if foreign => {
+            "repositories" | "resourceControlPolicies" | "oidcProviders" if foreign => {
                 return Err("another account owns nothing here that such a policy could be about".to_owned());
             }
             "repositories" => Folder::Repositories,
             "resourceControlPolicies" => Folder::ResourceControl,
+            "oidcProviders" => Folder::OidcProviders,
             _ => {
                 return Err(
                     "belongs to no folder that Berth knows: users, groups, roles, policies, repositories, \
-                            serviceControlPolicies, resourceControlPolicies, accounts"
+                            serviceControlPolicies, resourceControlPolicies, oidcProviders, accounts"
                         .to_owned(),
                 );
             }

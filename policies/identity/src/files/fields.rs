@@ -104,8 +104,8 @@ impl<'n, 'f, 't> Fields<'n, 'f, 't> {
             }
             if ["secret", "secretaccesskey", "secretkey", "password"].contains(&name.to_lowercase().as_str())
             {
-                let message =
-                    "a secret never stands in a policy file: name a file outside with \"secretFile\"";
+                let message = "a secret never stands in a policy file: name a file outside with \"secretFile\", or seal it \
+                     with `berth secret seal` for \"sealedSecret\"";
                 self.findings.error(member.key_at, message);
                 continue;
             }

@@ -7,6 +7,7 @@ use policies::Policy;
 use registry_types::{AccountId, RepositoryName};
 
 use super::finding::FileFinding;
+use super::secrets::SealedSecret;
 use crate::store::principals::name_key_in;
 
 /// A set of policy files that passed the check.
@@ -23,6 +24,8 @@ pub struct PolicyFiles {
     pub service_control: Vec<ControlFile>,
     /// Resource control policies of this account, by level.
     pub resource_control: Vec<ControlFile>,
+    /// OIDC providers of this account.
+    pub providers: Vec<ProviderFile>,
     /// What is questionable and nevertheless in use.
     pub warnings: Vec<FileFinding>,
     /// SHA-256 over names and contents of all files, in hex.
@@ -109,6 +112,19 @@ pub struct ControlFile {
     pub policy: Arc<Policy>,
 }
 
+/// `oidcProviders/NAME.json`, under any name.
+#[derive(Debug)]
+pub struct ProviderFile {
+    pub file: String,
+    /// The issuer's URL without `https://`.
+    pub name: String,
+    /// Audiences that its tokens may be for.
+    pub client_ids: Vec<String>,
+    /// SHA-1 of certificates, in hex.
+    pub thumbprints: Vec<String>,
+    pub tags: Vec<(String, String)>,
+}
+
 /// A document inside another file. Lines of its statements count in that file.
 #[derive(Debug)]
 pub struct InlinePolicy {
@@ -117,13 +133,22 @@ pub struct InlinePolicy {
     pub policy: Arc<Policy>,
 }
 
-/// An access key. Its secret lies in a file outside the directory, and is read when the set is published.
+/// Where the secret of an access key is.
+#[derive(Debug, Clone)]
+pub enum KeySecret {
+    /// In a file outside the directory, read when the set is published.
+    File(PathBuf),
+    /// In the directory, sealed by the installation that it is for.
+    Sealed(SealedSecret),
+}
+
+/// An access key.
 #[derive(Debug)]
 pub struct KeyFile {
     pub access_key_id: String,
-    pub secret_file: PathBuf,
+    pub secret: KeySecret,
     pub active: bool,
-    /// Where the directory names the secret's file: line and column.
+    /// Where the directory names the secret: line and column.
     pub(super) place: (u32, u32),
 }
 

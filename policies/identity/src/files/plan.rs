@@ -15,6 +15,7 @@ use crate::first_start::seal_key;
 use crate::store::files::{Change, Stored, StoredKey, StoredPrincipal};
 use crate::store::policies::NewManagedPolicy;
 use crate::store::principals::{NewGroup, NewRole, NewUser, tags_text};
+use crate::store::providers::ProviderRow;
 use crate::store::{Level, Owner, keys};
 use crate::unique_id;
 
@@ -58,6 +59,7 @@ pub(super) fn plan(
     planner.users();
     planner.roles();
     planner.resources();
+    planner.providers();
     if !planner.findings.is_empty() {
         return Err(planner.findings);
     }
@@ -377,6 +379,43 @@ impl Planner<'_> {
                 self.deletes.push(Change::DeleteResource { resource, name });
             }
         }
+    }
+
+    /// OIDC providers. Less trust ends what was made with it.
+    fn providers(&mut self) {
+        for file in &self.files.providers {
+            let known = match self.stored.providers.get(&file.name) {
+                Some(stored) if stored.owner != Owner::Files => {
+                    self.taken(&file.file, "OIDC provider", &stored.name);
+                    continue;
+                }
+                known => known,
+            };
+            let less =
+                known.is_some_and(|known| known.client_ids.iter().any(|id| !file.client_ids.contains(id)));
+            let row = ProviderRow {
+                name: file.name.clone(),
+                uid: known.map_or_else(unique_id::oidc_provider, |known| known.uid.clone()),
+                client_ids: file.client_ids.clone(),
+                thumbprints: file.thumbprints.clone(),
+                tags: file.tags.clone(),
+                created_ms: known.map_or(0, |known| known.created_ms),
+                generation: known.map_or(1, |known| known.generation + i64::from(less)),
+                owner: Owner::Files,
+            };
+            let same = known.is_some_and(|known| {
+                known.client_ids == row.client_ids
+                    && known.thumbprints == row.thumbprints
+                    && tags_text(&known.tags) == tags_text(&row.tags)
+            });
+            if !same {
+                self.changes.push(Change::PutProvider(row));
+            }
+        }
+        let wanted: HashSet<&str> = self.files.providers.iter().map(|file| file.name.as_str()).collect();
+        let gone = self.stored.providers.values();
+        let gone = gone.filter(|row| row.owner == Owner::Files && !wanted.contains(row.name.as_str()));
+        self.deletes.extend(gone.map(|row| Change::DeleteProvider(row.name.clone())));
     }
 
     fn taken(&mut self, file: &str, kind: &str, name: &str) {

@@ -62,8 +62,8 @@ impl Identity {
                 format!("written for the account {}; this Berth is {}", files.account, self.account_id());
             return Err(PublishError::Findings(vec![FileFinding::whole(MARKER, message)]));
         }
-        let read = Arc::clone(&files);
-        let secrets = tokio::task::spawn_blocking(move || secrets::read(&read)).await;
+        let (read, sealer) = (Arc::clone(&files), Arc::clone(&self.inner().sealer));
+        let secrets = tokio::task::spawn_blocking(move || secrets::read(&read, &sealer)).await;
         let secrets = secrets.map_err(|_| PublishError::Busy)?.map_err(PublishError::Findings)?;
         for _ in 0..ATTEMPTS {
             let stored =

@@ -7,7 +7,11 @@ use policies::json::Node;
 use policies::{Findings, Outline, Policy, PolicyKind};
 
 use super::fields::{Fields, Placed};
-use super::model::{InlinePolicy, place};
+use super::model::{InlinePolicy, KeySecret, ProviderFile, place};
+use super::secrets::SealedSecret;
+use crate::oidc::{
+    MOST_CLIENT_IDS, MOST_THUMBPRINTS, ProviderError, check_client_id, check_thumbprint, issuer_name,
+};
 
 /// A file on its way through the check.
 pub(super) struct Source<'t> {
@@ -34,7 +38,7 @@ pub(super) struct RawUser {
 
 pub(super) struct RawKey {
     pub(super) access_key_id: Placed,
-    pub(super) secret_file: PathBuf,
+    pub(super) secret: KeySecret,
     pub(super) active: bool,
     pub(super) place: (u32, u32),
 }
@@ -106,6 +110,50 @@ pub(super) fn role(source: &Source<'_>, node: &Node, findings: &mut Findings<'_>
     fields.finish();
     let description = description.map(|placed| placed.text).unwrap_or_default();
     Some(RawRole { rights, description, trust_policy: trust_policy?, max_session_s, boundary, tags })
+}
+
+pub(super) fn provider(
+    source: &Source<'_>,
+    node: &Node,
+    findings: &mut Findings<'_>,
+) -> Option<ProviderFile> {
+    let mut fields = Fields::of(node, "an OIDC provider", findings)?;
+    let url = fields.required_string("url");
+    let name = url.and_then(|url| match issuer_name(&url.text) {
+        Ok(name) => Some(name.to_owned()),
+        Err(error) => {
+            fields.findings.error(url.at, error.to_string());
+            None
+        }
+    });
+    let client_ids = checked_list(&mut fields, "clientIds", MOST_CLIENT_IDS, check_client_id);
+    if client_ids.is_empty() {
+        fields
+            .findings
+            .error(node.start, "\"clientIds\" names the audiences of tokens that count; it is empty");
+    }
+    let thumbprints = checked_list(&mut fields, "thumbprints", MOST_THUMBPRINTS, check_thumbprint);
+    let tags = tags(&mut fields);
+    fields.finish();
+    Some(ProviderFile { file: source.file.to_owned(), name: name?, client_ids, thumbprints, tags })
+}
+
+fn checked_list(
+    fields: &mut Fields<'_, '_, '_>,
+    name: &'static str,
+    most: usize,
+    check: fn(&str) -> Result<(), ProviderError>,
+) -> Vec<String> {
+    let texts = fields.strings(name);
+    if texts.len() > most {
+        fields.findings.error(texts[most].at, format!("{name:?} has at most {most} entries"));
+    }
+    for text in &texts {
+        if let Err(error) = check(&text.text) {
+            fields.findings.error(text.at, error.to_string());
+        }
+    }
+    texts.into_iter().map(|text| text.text).collect()
 }
 
 /// A policy document inside the text of a file; None, with findings, when it has an error.
@@ -211,7 +259,8 @@ fn keys(source: &Source<'_>, root: Option<&Path>, fields: &mut Fields<'_, '_, '_
 fn key(source: &Source<'_>, root: Option<&Path>, node: &Node, findings: &mut Findings<'_>) -> Option<RawKey> {
     let mut fields = Fields::of(node, "an access key", findings)?;
     let access_key_id = fields.required_string("accessKeyId");
-    let secret_file = fields.required_string("secretFile");
+    let secret_file = fields.string("secretFile");
+    let sealed = fields.string("sealedSecret");
     let active = fields.boolean("active").unwrap_or(true);
     if let Some(id) = &access_key_id {
         let good = (16..=128).contains(&id.text.len())
@@ -222,7 +271,19 @@ fn key(source: &Source<'_>, root: Option<&Path>, node: &Node, findings: &mut Fin
             fields.findings.error(id.at, "ASIA begins the access keys of sessions; choose another");
         }
     }
-    let secret_file = secret_file.map(|named| {
+    if secret_file.is_some() == sealed.is_some() {
+        let message =
+            "an access key has \"secretFile\", or \"sealedSecret\" as `berth secret seal` prints it";
+        fields.findings.error(node.start, message);
+    }
+    let sealed = sealed.and_then(|sealed| match SealedSecret::parse(&sealed.text) {
+        Some(secret) => Some((KeySecret::Sealed(secret), place(source.text, sealed.at))),
+        None => {
+            fields.findings.error(sealed.at, "this is not what `berth secret seal` prints");
+            None
+        }
+    });
+    let in_file = secret_file.map(|named| {
         let path = root.map_or_else(|| PathBuf::from(&named.text), |root| root.join(&named.text));
         if let Err((error, message)) = super::secrets::look(root, &path) {
             if error {
@@ -231,11 +292,11 @@ fn key(source: &Source<'_>, root: Option<&Path>, node: &Node, findings: &mut Fin
                 fields.findings.warning(named.at, message);
             }
         }
-        (path, place(source.text, named.at))
+        (KeySecret::File(path), place(source.text, named.at))
     });
     fields.finish();
-    let (secret_file, place) = secret_file?;
-    Some(RawKey { access_key_id: access_key_id?, secret_file, active, place })
+    let (secret, place) = in_file.or(sealed)?;
+    Some(RawKey { access_key_id: access_key_id?, secret, active, place })
 }
 
 pub(super) const BAD_NAME: &str = "is not a name: letters, digits and any of _+=,.@- are";

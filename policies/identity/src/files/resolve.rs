@@ -223,7 +223,7 @@ pub(super) fn finish_users(resolved: Vec<Resolved>, raw: Vec<Raw<'_, RawUser>>) 
             .into_iter()
             .map(|key| KeyFile {
                 access_key_id: key.access_key_id.text,
-                secret_file: key.secret_file,
+                secret: key.secret,
                 active: key.active,
                 place: key.place,
             })

@@ -1,14 +1,18 @@
-//! The files that secrets of access keys lie in: outside the policy directory, readable by their owner alone.
+//! Secrets of access keys: in files outside the policy directory, readable by their owner alone, or sealed in it.
+//!
+//! What is sealed opens with the keys of the installation that sealed it, and nowhere else.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use registry_runtime::SecretString;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use registry_runtime::{Sealer, SecretString};
 
 use super::finding::FileFinding;
-use super::model::PolicyFiles;
+use super::model::{KeySecret, PolicyFiles};
 use policies::{Finding, Severity};
 
 const LARGEST: u64 = 4096;
@@ -39,13 +43,53 @@ pub(super) fn look(root: Option<&Path>, path: &Path) -> Result<(), (bool, String
     }
 }
 
+/// A secret that only one installation can open.
+#[derive(Debug, Clone)]
+pub struct SealedSecret(Vec<u8>);
+
+const SEALED: &str = "berth-sealed:";
+const SEALED_COLUMN: &str = "policy_files.secret";
+const LONGEST_SEALED: usize = 512;
+
+/// Seals a secret for the policy files of the installation whose keys these are.
+///
+/// # Errors
+/// When it could not be the secret of an access key.
+pub fn seal_secret(sealer: &Sealer, secret: &SecretString) -> Result<String, String> {
+    let secret = secret.expose().trim_end_matches(['\r', '\n']);
+    if !is_secret(secret) {
+        return Err(format!("this is no secret: {SECRET_FORM}"));
+    }
+    let sealed = sealer.seal(SEALED_COLUMN, &[], secret.as_bytes());
+    Ok(format!("{SEALED}{}", URL_SAFE_NO_PAD.encode(sealed)))
+}
+
+impl SealedSecret {
+    pub(super) fn parse(text: &str) -> Option<SealedSecret> {
+        let encoded = text.strip_prefix(SEALED).filter(|text| text.len() <= LONGEST_SEALED)?;
+        URL_SAFE_NO_PAD.decode(encoded).ok().filter(|bytes| bytes.len() > 48).map(SealedSecret)
+    }
+
+    fn open(&self, sealer: &Sealer) -> Option<SecretString> {
+        sealer.open(SEALED_COLUMN, &[], &self.0).ok()?.to_secret_string()
+    }
+}
+
 /// The secret of every access key, in the order of the users and their keys.
-pub(super) fn read(files: &PolicyFiles) -> Result<Vec<SecretString>, Vec<FileFinding>> {
+pub(super) fn read(files: &PolicyFiles, sealer: &Sealer) -> Result<Vec<SecretString>, Vec<FileFinding>> {
     let mut secrets = Vec::new();
     let mut findings = Vec::new();
     for user in &files.users {
         for key in &user.access_keys {
-            match read_one(&key.secret_file) {
+            let secret = match &key.secret {
+                KeySecret::File(path) => read_one(path),
+                KeySecret::Sealed(sealed) => sealed.open(sealer).ok_or_else(|| {
+                    "this secret was sealed for another installation, or changed: seal it again with `berth secret \
+                     seal` on this server's machine"
+                        .to_owned()
+                }),
+            };
+            match secret {
                 Ok(secret) => secrets.push(secret),
                 Err(message) => {
                     let (line, column) = key.place;
@@ -73,11 +117,16 @@ fn read_one(path: &Path) -> Result<SecretString, String> {
     let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
     let text = SecretString::new(text);
     let secret = text.expose().trim_end_matches(['\r', '\n']);
-    let good = (32..=128).contains(&secret.len()) && secret.bytes().all(|byte| byte.is_ascii_graphic());
-    if !good {
-        return Err(format!("{shown} does not hold a secret: 32 to 128 printable characters in one line"));
+    if !is_secret(secret) {
+        return Err(format!("{shown} does not hold a secret: {SECRET_FORM}"));
     }
     Ok(SecretString::new(secret.to_owned()))
+}
+
+const SECRET_FORM: &str = "32 to 128 printable characters in one line";
+
+fn is_secret(text: &str) -> bool {
+    (32..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> String {

@@ -115,7 +115,7 @@ fn every_error_of_every_file_is_reported() {
     ]);
     let expected = [
         "groups/dev.json:1:14: error: \"policies\" is a list of strings, not a string",
-        "notes/x.json:1:1: error: belongs to no folder that Berth knows: users, groups, roles, policies, repositories, serviceControlPolicies, resourceControlPolicies, accounts",
+        "notes/x.json:1:1: error: belongs to no folder that Berth knows: users, groups, roles, policies, repositories, serviceControlPolicies, resourceControlPolicies, oidcProviders, accounts",
         "policies/push.json:2:15: error: the statement has neither Action nor NotAction",
         "policies/push.json:2:15: error: the statement has neither Resource nor NotResource",
         "policies/push.json:2:26: error: Effect is \"Allow\" or \"Deny\"",
@@ -129,7 +129,7 @@ fn every_error_of_every_file_is_reported() {
         "users/alice.json:3:24: error: the policy is written \"BerthPullOnly\"",
         "users/alice.json:3:41: error: there is no policies/…/no.json, and Berth ships no policy of that name",
         "users/alice.json:4:3: error: \"extra\" means nothing here (groups, policies, inlinePolicies, permissionsBoundary, tags, accessKeys)",
-        "x.json:1:1: error: belongs to no folder that Berth knows: users, groups, roles, policies, repositories, serviceControlPolicies, resourceControlPolicies, accounts",
+        "x.json:1:1: error: belongs to no folder that Berth knows: users, groups, roles, policies, repositories, serviceControlPolicies, resourceControlPolicies, oidcProviders, accounts",
     ];
     assert_eq!(found, expected);
 }
@@ -254,8 +254,53 @@ fn a_secret_never_stands_in_a_policy_file() {
         let text = format!(r#"{{"accessKeys": [{{"accessKeyId": "AKIAALICE0000000", "{member}": "x"}}]}}"#);
         let found = complaints(&[("users/a.json", &text)]).join("\n");
         assert!(found.contains("a secret never stands in a policy file"), "{found}");
-        assert!(found.contains("\"secretFile\" is missing"), "{found}");
+        assert!(found.contains("an access key has \"secretFile\", or \"sealedSecret\""), "{found}");
     }
+}
+
+#[test]
+fn what_is_not_sealed_is_no_sealed_secret() {
+    let user =
+        |members: &str| format!(r#"{{"accessKeys": [{{"accessKeyId": "AKIAALICE0000000", {members}}}]}}"#);
+    for (members, expected) in [
+        (
+            r#""sealedSecret": "0123456789012345678901234567890123456789""#,
+            "not what `berth secret seal` prints",
+        ),
+        (r#""sealedSecret": "berth-sealed:AAAA""#, "not what `berth secret seal` prints"),
+        (r#""sealedSecret": "berth-sealed:AAAA", "secretFile": "/s""#, "an access key has"),
+        (r#""active": true"#, "an access key has"),
+    ] {
+        let found = complaints(&[("users/a.json", &user(members))]).join("\n");
+        assert!(found.contains(expected), "{members}: {found}");
+    }
+}
+
+#[test]
+fn providers_are_well_formed_and_unique() {
+    let good = r#"{"url": "https://token.example/path", "clientIds": ["berth"], "tags": {"a": "b"}}"#;
+    assert_eq!(complaints(&[("oidcProviders/ci.json", good)]), [""; 0]);
+    let twice = complaints(&[("oidcProviders/a.json", good), ("oidcProviders/b.json", good)]);
+    assert_eq!(
+        twice,
+        [
+            "oidcProviders/b.json:1:1: error: the provider of token.example/path stands in oidcProviders/a.json already"
+        ]
+    );
+    for text in [
+        "{}",
+        r#"{"url": "http://token.example", "clientIds": ["berth"]}"#,
+        r#"{"url": "https://token.example?x", "clientIds": ["berth"]}"#,
+        r#"{"url": "https://user@token.example", "clientIds": ["berth"]}"#,
+        r#"{"url": "https://", "clientIds": ["berth"]}"#,
+        r#"{"url": "https://token.example", "clientIds": []}"#,
+        r#"{"url": "https://token.example", "clientIds": ["a b"]}"#,
+        r#"{"url": "https://token.example", "clientIds": ["a"], "thumbprints": ["x"]}"#,
+        r#"{"url": "https://token.example", "clientIds": ["a"], "audience": "x"}"#,
+    ] {
+        assert!(!complaints(&[("oidcProviders/ci.json", text)]).is_empty(), "{text}");
+    }
+    assert!(!complaints(&[("accounts/111122223333/oidcProviders/ci.json", good)]).is_empty());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use super::check::check;
 use super::finding::FileFinding;
-use super::model::PolicyFiles;
+use super::model::{KeySecret, PolicyFiles};
 use super::publish::{Generation, PublishError};
 use super::scan::{self, Stamp};
 use crate::directory::milliseconds;
@@ -236,7 +236,11 @@ impl Watcher {
         let checked = check(&root);
         if let Ok(files) = &checked {
             let keys = files.users.iter().flat_map(|user| &user.access_keys);
-            self.secrets = keys.map(|key| key.secret_file.clone()).collect();
+            let named = keys.filter_map(|key| match &key.secret {
+                KeySecret::File(path) => Some(path.clone()),
+                KeySecret::Sealed(_) => None,
+            });
+            self.secrets = named.collect();
         }
         // What changed while it was read is read again. Which secrets there are is known only now.
         let after = self.glance();

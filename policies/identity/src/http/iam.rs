@@ -17,6 +17,7 @@ mod inline;
 mod input;
 mod instance_profiles;
 mod managed;
+mod oidc_providers;
 mod operation;
 mod page;
 mod render;

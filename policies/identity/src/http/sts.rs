@@ -57,6 +57,20 @@ impl AwsApi for Sts {
         &["GetCallerIdentity", "GetSessionToken"]
     }
 
+    fn unsigned_operations(&self) -> &'static [&'static str] {
+        &["AssumeRoleWithWebIdentity"]
+    }
+
+    async fn authenticate_unsigned(
+        &self,
+        ctx: &RequestContext,
+        _operation: &str,
+        input: &Value,
+    ) -> Result<Caller, AwsError> {
+        let request = input::assume_role_with_web_identity(input)?;
+        self.identity.web_identity(ctx, request.token.expose()).await
+    }
+
     fn single_use(&self, operation: &str) -> bool {
         matches!(operation, "AssumeRole" | "GetSessionToken")
     }
@@ -64,12 +78,16 @@ impl AwsApi for Sts {
     async fn checks(
         &self,
         _ctx: &RequestContext,
-        _caller: &Caller,
+        caller: &Caller,
         operation: &str,
         input: &Value,
     ) -> Result<Vec<Check>, AwsError> {
         match Operation::parse(operation)? {
             Operation::AssumeRole => Ok(self.identity.assume_role_checks(&input::assume_role(input)?)),
+            Operation::AssumeRoleWithWebIdentity => {
+                let request = input::assume_role_with_web_identity(input)?;
+                Ok(self.identity.web_identity_checks(caller, &request))
+            }
             Operation::GetCallerIdentity | Operation::GetSessionToken => Ok(Vec::new()),
             Operation::Unsupported(action) => Ok(vec![Check::any(action)]),
         }
@@ -84,6 +102,7 @@ impl AwsApi for Sts {
     ) -> Result<Value, AwsError> {
         match Operation::parse(operation)? {
             Operation::AssumeRole => self.assume_role(caller, &input),
+            Operation::AssumeRoleWithWebIdentity => self.assume_role_with_web_identity(caller, &input),
             Operation::GetCallerIdentity => Ok(get_caller_identity(caller)),
             Operation::GetSessionToken => self.get_session_token(caller, &input),
             Operation::Unsupported(_) => Err(AwsError::unsupported(format_args!("STS's {operation}"))),
@@ -102,6 +121,25 @@ impl Sts {
             },
             "Credentials": render(&credentials),
             "SourceIdentity": request.source_identity,
+        }))
+    }
+
+    fn assume_role_with_web_identity(&self, caller: &Caller, input: &Value) -> Result<Value, AwsError> {
+        // Whoever signs such a request has no token that was looked at.
+        let identity = caller.web_identity.as_ref().ok_or_else(|| {
+            AwsError::client("ValidationError", "AssumeRoleWithWebIdentity is called without a signature.")
+        })?;
+        let request = input::assume_role_with_web_identity(input)?;
+        let credentials = self.identity.session_of_role(caller, &request.role)?;
+        Ok(json!({
+            "SubjectFromWebIdentityToken": identity.subject,
+            "AssumedRoleUser": {
+                "AssumedRoleId": credentials.assumed_role_id,
+                "Arn": credentials.assumed_role_arn,
+            },
+            "Credentials": render(&credentials),
+            "Provider": &*identity.provider.arn,
+            "Audience": identity.audience,
         }))
     }
 

@@ -1,5 +1,7 @@
 //! AssumeRole: what must hold of the request, what the gate is asked, and the session that comes of it.
 
+use std::sync::Arc;
+
 use policies::{Policy, PolicyKind};
 use registry_aws::AwsError;
 use registry_types::Arn;
@@ -148,6 +150,10 @@ impl Identity {
             source_identity: parent
                 .and_then(|parent| parent.source_identity.clone())
                 .or_else(|| request.source_identity.clone()),
+            federated_provider: match &caller.web_identity {
+                Some(identity) => Some(Arc::clone(&identity.provider.arn)),
+                None => parent.and_then(|parent| parent.federated_provider.clone()),
+            },
             expires_ms: self.now_ms() + duration_s * 1000,
             task: None,
         };

@@ -9,6 +9,7 @@ use registry_sql::{Error, Tx, params};
 
 use super::policies::NewManagedPolicy;
 use super::principals::{self, NewGroup, NewRole, NewUser};
+use super::providers::{self, ProviderRow};
 use super::{Owner, keys, policies};
 
 /// How many published sets are kept.
@@ -66,6 +67,8 @@ pub(crate) struct Stored {
     pub(crate) attachments: Vec<(String, String)>,
     /// By resource ARN and name.
     pub(crate) resources: HashMap<(String, String), String>,
+    /// OIDC providers by name.
+    pub(crate) providers: HashMap<String, ProviderRow>,
 }
 
 /// One change to the tables.
@@ -136,6 +139,8 @@ pub(crate) enum Change {
         resource: String,
         name: String,
     },
+    PutProvider(ProviderRow),
+    DeleteProvider(String),
 }
 
 /// A published set.
@@ -200,6 +205,7 @@ pub(crate) fn load(tx: &Tx<'_>) -> Result<Stored, Error> {
     for row in tx.query("SELECT resource, name, document FROM identity_resource_policies", &[])? {
         stored.resources.insert((row.get(0)?, row.get(1)?), row.get(2)?);
     }
+    stored.providers = providers::all(tx)?.into_iter().map(|row| (row.name.clone(), row)).collect();
     Ok(stored)
 }
 
@@ -355,10 +361,16 @@ fn apply(tx: &Tx<'_>, change: &Change, now_ms: i64) -> Result<(), Error> {
             policies::insert_resource_policy(tx, resource, name, document)?;
         }
         Change::DeleteResource { resource, name } => delete_resource(tx, resource, name)?,
+        Change::PutProvider(row) => {
+            let created_ms = if row.created_ms == 0 { now_ms } else { row.created_ms };
+            providers::put(tx, &ProviderRow { created_ms, ..row.clone() })?;
+        }
+        Change::DeleteProvider(name) => providers::delete(tx, name)?,
     }
     Ok(())
 }
 
+/// Sessions know their user or role by its ARN, which somebody else may have next: with another one they end.
 fn update_user(tx: &Tx<'_>, user: &NewUser) -> Result<(), Error> {
     tx.execute(
         "UPDATE identity_users SET generation = generation + CASE WHEN name = $2 AND path = $3 THEN 0 ELSE 1 END, \
@@ -371,7 +383,6 @@ fn update_user(tx: &Tx<'_>, user: &NewUser) -> Result<(), Error> {
             principals::tags_text(&user.tags)
         ],
     )?;
-/// Sessions know their user or role by its ARN, which somebody else may have next: with another one they end.
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 
 use registry_sql::{Error, Tx};
 
+use super::providers::ProviderRow;
+
 /// The tables as they are at one security generation.
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
@@ -21,6 +23,7 @@ pub(crate) struct Tables {
     pub(crate) attachments: Vec<(String, String)>,
     /// (resource, name, document)
     pub(crate) resource: Vec<(String, String, String)>,
+    pub(crate) providers: Vec<ProviderRow>,
     pub(crate) revoked_sessions: Vec<String>,
     pub(crate) token_keys: Vec<TokenKeyRow>,
 }
@@ -100,6 +103,7 @@ pub(crate) fn tables(tx: &Tx<'_>) -> Result<Tables, Error> {
             tx,
             "SELECT resource, name, document FROM identity_resource_policies ORDER BY resource, name",
         )?,
+        providers: super::providers::all(tx)?,
         revoked_sessions: tx
             .query("SELECT session_uid FROM identity_revoked_sessions", &[])?
             .iter()

@@ -8,6 +8,7 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "principals, policies, credentials", sql: PRINCIPALS },
     Migration { version: 2, name: "chains of the audit log", sql: AUDIT },
     Migration { version: 3, name: "policy versions, instance profiles, last use of keys", sql: VERSIONS },
+    Migration { version: 4, name: "OIDC providers", sql: PROVIDERS },
 ];
 
 const PRINCIPALS: &str = "
@@ -180,4 +181,17 @@ CREATE TABLE identity_instance_profiles (
 CREATE INDEX identity_instance_profiles_by_role ON identity_instance_profiles (role_uid);
 CREATE INDEX identity_users_by_boundary ON identity_users (boundary);
 CREATE INDEX identity_roles_by_boundary ON identity_roles (boundary);
+";
+
+const PROVIDERS: &str = "
+CREATE TABLE identity_oidc_providers (
+    name TEXT PRIMARY KEY,
+    uid TEXT NOT NULL UNIQUE,
+    client_ids TEXT NOT NULL,
+    thumbprints TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    created_ms BIGINT NOT NULL,
+    generation BIGINT NOT NULL,
+    owner TEXT NOT NULL
+);
 ";

@@ -226,3 +226,50 @@ async fn trust_from_files_decides_who_takes_a_role() {
     publish(&fixture, folder.path()).await.unwrap();
     assert!(assume().await.is_err());
 }
+
+#[tokio::test]
+async fn a_sealed_secret_opens_where_it_was_sealed_and_nowhere_else() {
+    let fixture = Fixture::new().await;
+    let secret = registry_runtime::SecretString::from(SECRET);
+    let user = |sealed: &str| {
+        format!(r#"{{"accessKeys": [{{"accessKeyId": "{ALICE_KEY}", "sealedSecret": "{sealed}"}}]}}"#)
+    };
+    let sealed = crate::files::seal_secret(&crate::testing::sealer(), &secret).unwrap();
+    assert!(sealed.starts_with("berth-sealed:"));
+    let folder = directory(&[("users/alice.json", &user(&sealed))]);
+    publish(&fixture, folder.path()).await.unwrap();
+    assert!(fixture.authenticate(&credentials(SECRET)).await.is_ok());
+    assert!(!publish(&fixture, folder.path()).await.unwrap().changed);
+
+    let elsewhere = registry_runtime::Sealer::new(&registry_runtime::Secret::new(vec![9; 32]), 1);
+    let foreign = crate::files::seal_secret(&elsewhere, &secret).unwrap();
+    write(folder.path(), "users/alice.json", &user(&foreign));
+    let error = publish(&fixture, folder.path()).await.unwrap_err().to_string();
+    assert!(error.contains("users/alice.json:1:69: error: this secret was sealed for another"), "{error}");
+    assert!(fixture.authenticate(&credentials(SECRET)).await.is_ok(), "the last good set stays");
+    assert!(crate::files::seal_secret(&crate::testing::sealer(), &"short".into()).is_err());
+}
+
+#[tokio::test]
+async fn providers_of_files_come_change_and_go() {
+    let fixture = Fixture::new().await;
+    let provider = |ids: &str| format!(r#"{{"url": "https://token.example", "clientIds": [{ids}]}}"#);
+    let folder = directory(&[("oidcProviders/ci.json", &provider(r#""a", "b""#))]);
+    publish(&fixture, folder.path()).await.unwrap();
+    let known = || fixture.identity.inner().directory.load().provider("https://token.example").cloned();
+    let first = known().unwrap();
+    assert_eq!(&*first.arn, format!("arn:aws:iam::{ACCOUNT}:oidc-provider/token.example"));
+    assert!(!publish(&fixture, folder.path()).await.unwrap().changed);
+
+    write(folder.path(), "oidcProviders/ci.json", &provider(r#""a", "b", "c""#));
+    publish(&fixture, folder.path()).await.unwrap();
+    let more = known().unwrap();
+    assert_eq!((&more.uid, more.generation), (&first.uid, first.generation), "more trust ends nothing");
+    write(folder.path(), "oidcProviders/ci.json", &provider(r#""a""#));
+    publish(&fixture, folder.path()).await.unwrap();
+    assert!(known().unwrap().generation > more.generation);
+
+    fs::remove_dir_all(folder.path().join("oidcProviders")).unwrap();
+    publish(&fixture, folder.path()).await.unwrap();
+    assert!(known().is_none());
+}

@@ -110,7 +110,16 @@ pub(super) fn modifiable(owner: Owner, kind: &str, path: &str, name: &str) -> Re
     match owner {
         Owner::Api => Ok(()),
         Owner::Files => {
-            let folder = if kind == "policy" { "policies".to_owned() } else { format!("{kind}s") };
+            let folder = match kind {
+                "policy" => "policies".to_owned(),
+                "OIDC provider" => {
+                    return Err(IamError::Unmodifiable(format!(
+                        "The {kind} {name} is read-only here, because a policy file in oidcProviders/ defines it. \
+                         Change it there."
+                    )));
+                }
+                _ => format!("{kind}s"),
+            };
             Err(IamError::Unmodifiable(format!(
                 "The {kind} {name} is read-only here, because the policy file {folder}{path}{name}.json defines it. \
                  Change it there."

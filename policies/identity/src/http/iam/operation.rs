@@ -12,7 +12,7 @@ use super::call::Call;
 use super::error::IamError;
 use super::{
     access_keys, account, attachments, boundaries, details, groups, inline, instance_profiles, managed,
-    roles, simulate, tags, users, versions,
+    oidc_providers, roles, simulate, tags, users, versions,
 };
 
 /// A row.
@@ -55,6 +55,8 @@ pub(super) enum On {
     Policy,
     NewInstanceProfile,
     InstanceProfile,
+    NewOidcProvider,
+    OidcProvider,
     /// The user, group or role whose policies are simulated.
     PolicySource,
 }
@@ -105,6 +107,7 @@ const SERVED: &[&[Operation]] = &[
     boundaries::OPERATIONS,
     access_keys::OPERATIONS,
     instance_profiles::OPERATIONS,
+    oidc_providers::OPERATIONS,
     tags::OPERATIONS,
     simulate::OPERATIONS,
     account::OPERATIONS,

@@ -9,12 +9,14 @@ use registry_types::Arn;
 use super::call::{Call, find, name_of, word};
 use super::error::IamError;
 use super::input::{LONGEST_LONG_NAME, LONGEST_NAME, Tags, check_name};
+use super::oidc_providers;
 use super::operation::{Key, On, Operation};
 use crate::check::Check;
 use crate::identity::Identity;
 use crate::store::entities::{self, Entity, EntityKind};
 use crate::store::instance_profiles;
 use crate::store::policies as managed;
+use crate::store::providers;
 
 /// The service that roles in instance profiles are for.
 const EC2: &str = "ec2.amazonaws.com";
@@ -116,6 +118,18 @@ fn target(call: &Call, tx: &Tx<'_>, on: On) -> Result<Option<Target>, IamError> 
                 arn,
                 shown: format!("instance profile {name}"),
                 tags,
+                boundary: None,
+                is_principal: false,
+            }
+        }
+        On::NewOidcProvider | On::OidcProvider => {
+            let new = on == On::NewOidcProvider;
+            let name = if new { oidc_providers::new_name(call)? } else { oidc_providers::name(call)? };
+            let found = if new { None } else { providers::find(tx, name)? };
+            Target {
+                arn: oidc_providers::arn(call, name),
+                shown: format!("OIDC provider {name}"),
+                tags: found.map(|found| found.tags).unwrap_or_default(),
                 boundary: None,
                 is_principal: false,
             }

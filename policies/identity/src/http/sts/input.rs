@@ -4,7 +4,7 @@ use registry_aws::AwsError;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::roles::AssumeRole;
+use crate::roles::{AssumeRole, AssumeWithWebIdentity};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -56,6 +56,17 @@ pub(super) fn assume_role(input: &Value) -> Result<AssumeRole, AwsError> {
         transitive_tag_keys: input.transitive_tag_keys,
         source_identity: input.source_identity,
     })
+}
+
+/// Tags, source identity and external id are no members of this request; what a token says of them is not looked at.
+pub(super) fn assume_role_with_web_identity(input: &Value) -> Result<AssumeWithWebIdentity, AwsError> {
+    let token = input.get("WebIdentityToken").and_then(Value::as_str);
+    let token = token.ok_or_else(|| missing("webIdentityToken"))?.into();
+    let mut role = assume_role(input)?;
+    (role.external_id, role.source_identity) = (None, None);
+    role.tags.clear();
+    role.transitive_tag_keys.clear();
+    Ok(AssumeWithWebIdentity { role, token })
 }
 
 /// The duration that is asked for, in seconds.

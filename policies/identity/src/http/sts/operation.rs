@@ -5,6 +5,7 @@ use registry_aws::AwsError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     AssumeRole,
+    AssumeRoleWithWebIdentity,
     GetCallerIdentity,
     GetSessionToken,
     /// Known and not offered; its IAM action, which is asked for first.
@@ -32,7 +33,7 @@ impl Operation {
             "GetCallerIdentity" => Ok(Self::GetCallerIdentity),
             "GetSessionToken" => Ok(Self::GetSessionToken),
             "AssumeRoleWithSAML" => Ok(Self::Unsupported("sts:AssumeRoleWithSAML")),
-            "AssumeRoleWithWebIdentity" => Ok(Self::Unsupported("sts:AssumeRoleWithWebIdentity")),
+            "AssumeRoleWithWebIdentity" => Ok(Self::AssumeRoleWithWebIdentity),
             "AssumeRoot" => Ok(Self::Unsupported("sts:AssumeRoot")),
             "DecodeAuthorizationMessage" => Ok(Self::Unsupported("sts:DecodeAuthorizationMessage")),
             "GetAccessKeyInfo" => Ok(Self::Unsupported("sts:GetAccessKeyInfo")),

@@ -30,6 +30,10 @@ fn members() -> Vec<(String, String)> {
         ("PolicyInputList.member.1", ALLOW_ALL.to_owned()),
         ("ActionNames.member.1", "ecr:PutImage".to_owned()),
         ("VersionId", "v1".to_owned()),
+        ("Url", "https://token.example.org".to_owned()),
+        ("OpenIDConnectProviderArn", format!("{ACCOUNT_ARN}:oidc-provider/token.example.org")),
+        ("ClientID", "berth".to_owned()),
+        ("ThumbprintList.member.1", "0".repeat(40)),
         ("Status", "Active".to_owned()),
         ("Description", "words".to_owned()),
         ("Tags.member.1.Key", "team".to_owned()),
@@ -50,6 +54,8 @@ async fn house() -> (Fixture, String) {
     }
     admin.ask("CreateGroup&GroupName=team").await;
     admin.ask("CreateInstanceProfile&InstanceProfileName=hosts").await;
+    let url = encoded("https://token.example.org");
+    admin.ask(&format!("CreateOpenIDConnectProvider&Url={url}&ClientIDList.member.1=berth")).await;
     let bound = encoded(&format!("{ACCOUNT_ARN}:policy/path/bound"));
     admin.ask(&format!("PutUserPermissionsBoundary&UserName=alice&PermissionsBoundary={bound}")).await;
     admin.ask(&format!("PutRolePermissionsBoundary&RoleName=web&PermissionsBoundary={bound}")).await;
