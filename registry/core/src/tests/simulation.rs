@@ -127,7 +127,7 @@ struct Model {
     images: BTreeMap<(usize, usize), Fate>,
     /// Deletions of blobs, by repository and layer.
     links: BTreeMap<(usize, usize), Fate>,
-    /// The turn at which the wall clock last jumped.
+    /// The turn at which the wall clock last jumped, or at which a collection ended that had read it before.
     jumped: u64,
     collecting: [bool; SERVERS],
     /// What happened, for whoever looks into a failure.
@@ -368,8 +368,15 @@ impl Actor {
     }
 
     async fn collect(self, server: usize) {
+        let began = self.model.borrow().turn;
         self.model.borrow_mut().collecting[server] = true;
-        let _ended = self.ending(move |model| model.collecting[server] = false);
+        let _ended = self.ending(move |model| {
+            model.collecting[server] = false;
+            // What the wall clock said before a jump is believed until the collection ends.
+            if model.jumped >= began {
+                model.jumped = model.turn;
+            }
+        });
         self.note(format!("server {server} collects"));
         let deleted = self.registry.collect_garbage().await.unwrap();
         self.note(format!("server {server} has collected {deleted}"));

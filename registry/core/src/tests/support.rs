@@ -20,7 +20,7 @@ pub(super) struct World {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
     pub(super) store: Arc<MemoryStore>,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl World {
@@ -36,7 +36,12 @@ impl World {
         let clock = Clock::manual(1_000_000);
         let metadata = Metadata::open(database).await.unwrap();
         let registry = Registry::open(metadata, content, sealer, clock.clone(), config).await.unwrap();
-        Self { registry, clock, store, _folder: folder }
+        Self { registry, clock, store, _folder: Some(folder) }
+    }
+
+    /// A server whose database and store are elsewhere.
+    pub(super) fn of(registry: Registry, clock: &Clock) -> Self {
+        Self { registry, clock: clock.clone(), store: Arc::default(), _folder: None }
     }
 
     pub(super) async fn repository(&self, name: &str) -> Repository {
