@@ -29,6 +29,10 @@ pub(crate) struct OpenedSession {
     pub(crate) secret: SecretString,
 }
 
+/// What logging in at the registry needs. It is asked in the account of the caller, whose it is to give: the token or
+/// the login names the caller and carries no right.
+pub(crate) const LOG_IN: &str = "ecr:GetAuthorizationToken";
+
 /// What unknown access keys are checked against. Nothing verifies with it: see the callers.
 const DUMMY_SECRET: &str = "a secret that belongs to no access key!!";
 

@@ -10,7 +10,7 @@ use registry_aws::AwsError;
 use registry_runtime::SecretString;
 use subtle::ConstantTimeEq;
 
-use super::{DUMMY_SECRET, confidential};
+use super::{DUMMY_SECRET, LOG_IN, confidential};
 use crate::caller::{Caller, Scope};
 use crate::check::Check;
 use crate::context::RequestContext;
@@ -99,7 +99,7 @@ impl Identity {
         }
         attempt.access_key_id = Some(user.chars().take(128).collect());
         let caller = self.access_key(&directory, &user, &password)?;
-        self.authorize(ctx, &caller, "GetAuthorizationToken", &Check::any("ecr:GetAuthorizationToken"))
+        self.authorize(ctx, &caller, "GetAuthorizationToken", &Check::any(LOG_IN))
             .map_err(AuthenticationError::Denied)?;
         Ok(caller)
     }

@@ -9,6 +9,7 @@ use registry_types::AccountId;
 
 use super::{Allowed, Denied, globals};
 use crate::audit::{Full, Line, Outcome};
+use crate::authenticate::LOG_IN;
 use crate::caller::{Caller, CallerKind};
 use crate::check::{Check, Resource};
 use crate::context::RequestContext;
@@ -78,7 +79,7 @@ impl Identity {
         let request = Request {
             action: check.action,
             resource: check.resource.as_str(),
-            resource_account: owner_of(&check.resource).unwrap_or_else(|| self.account_id().as_str()),
+            resource_account: self.asked_account(caller, check),
             principal: &principal,
             context: &context,
         };
@@ -97,6 +98,12 @@ impl Identity {
         }
         let shown = check.shown.as_deref().unwrap_or_else(|| check.resource.as_str());
         Err(Denied::by_policy(caller.arn(), check.action, shown, decision.reason))
+    }
+
+    /// The account that has to allow what is done to its resource.
+    fn asked_account<'a>(&'a self, caller: &'a Caller, check: &'a Check) -> &'a str {
+        let home = if check.action == LOG_IN { caller.account_id() } else { self.account_id() };
+        owner_of(&check.resource).unwrap_or_else(|| home.as_str())
     }
 
     /// The caller's entry, when every link of its credential's chain is as it was; None for nobody.

@@ -10,7 +10,7 @@ use registry_types::Arn;
 use super::tests::{directory, write};
 use super::{Question, check, simulate};
 use crate::testing::{Fixture, policy, repository};
-use crate::{AssumeRole, Caller};
+use crate::{AssumeRole, Caller, Check};
 
 const SECRET: &str = "0123456789012345678901234567890123456789";
 const FOREIGN: &str = "111122223333";
@@ -92,6 +92,13 @@ async fn a_user_of_another_account_needs_the_repository_and_her_own_policies() {
     assert!(world.allowed(&foreign, "ecr:BatchGetImage", "shared"));
     assert!(world.simulated(foreign.arn(), "ecr:BatchGetImage", "shared"));
     assert!(!world.simulated(foreign.arn(), "ecr:BatchGetImage", "private"));
+
+    let login = Check::any("ecr:GetAuthorizationToken");
+    let may_log_in = |caller: &Caller| {
+        world.fixture.identity.authorize(&world.fixture.ctx(), caller, "Test", &login).is_ok()
+    };
+    assert!(may_log_in(&foreign), "that is her own account's to give");
+    assert!(!world.allowed(&foreign, "ecr:CreateRepository", "new"));
 
     let own = r#"{"policies": ["BerthPullOnly"], "accessKeys": []}"#;
     world.write("accounts/111122223333/users/team/alice.json", own).await;

@@ -19,6 +19,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::model::{ControlFile, GroupFile, InlinePolicy, PolicyFiles};
+use crate::authenticate::LOG_IN;
 pub use batch::{BatchSummary, simulate_batch};
 pub use compare::{Circumstances, Difference, Permitted, diff, who_can};
 use question::Who;
@@ -111,7 +112,7 @@ pub fn simulate(files: &PolicyFiles, question: &Question<'_>) -> Result<Simulati
     let request = Request {
         action: question.action,
         resource: &resource,
-        resource_account: account_of(&resource).unwrap_or(files.account.as_str()),
+        resource_account: asked_account(files, &principal, question.action, &resource),
         principal: &principal,
         context: &context,
     };
@@ -196,6 +197,17 @@ fn shown_context(context: &Context) -> Vec<(String, Vec<String>)> {
     let mut shown: Vec<_> = context.iter().map(|(key, value)| (key.to_owned(), values(value))).collect();
     shown.sort();
     shown
+}
+
+/// The account that has to allow an action: logging in is its caller's own affair, as it is at the gate.
+fn asked_account<'a>(
+    files: &'a PolicyFiles,
+    principal: &'a Principal<'_>,
+    action: &str,
+    resource: &'a str,
+) -> &'a str {
+    let own = if action.eq_ignore_ascii_case(LOG_IN) { principal.account() } else { None };
+    account_of(resource).or(own).unwrap_or(files.account.as_str())
 }
 
 fn account_of(arn: &str) -> Option<&str> {

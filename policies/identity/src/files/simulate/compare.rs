@@ -10,7 +10,7 @@ use registry_types::{Region, RepositoryName};
 use serde::Serialize;
 
 use super::question::{self, Who};
-use super::{Places, Policies, Question, SimulateError, account_of, of_resource, shown_principal};
+use super::{Places, Policies, Question, SimulateError, asked_account, of_resource, shown_principal};
 use crate::files::model::PolicyFiles;
 
 /// Somebody who may do what was asked, or might.
@@ -97,7 +97,7 @@ impl<'f> Asking<'f> {
         let request = Request {
             action,
             resource,
-            resource_account: account_of(resource).unwrap_or(self.files.account.as_str()),
+            resource_account: asked_account(self.files, &principal, action, resource),
             principal: &principal,
             context,
         };
