@@ -212,6 +212,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
             scheduler.clone(),
             ready.clone(),
         ),
+        pull_through: pull_through.clone(),
     });
     let front = Front {
         identity: identity.clone(),

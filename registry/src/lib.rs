@@ -10,6 +10,8 @@ mod pull_through;
 mod workers;
 
 pub use access::Access;
-pub use http::{BerthQuotas, BerthRecovery, BerthStatus, BerthStore, BerthUpstreams, Ecr, Facts, Oci, Tokens};
-pub use pull_through::{PullThrough, PullThroughConfig};
+pub use http::{
+    BerthQuotas, BerthRecovery, BerthStatus, BerthStore, BerthUpstreams, Ecr, Facts, Oci, Tokens,
+};
+pub use pull_through::{PullThrough, PullThroughConfig, PullThroughCounts};
 pub use workers::Lifecycle;

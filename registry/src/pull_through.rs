@@ -12,6 +12,7 @@ mod import;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -53,6 +54,15 @@ impl Default for PullThroughConfig {
     }
 }
 
+/// What came of fetches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PullThroughCounts {
+    pub fetched: u64,
+    pub failed: u64,
+    /// Answers that may be older than what their upstream has.
+    pub stale: u64,
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct PullThrough {
@@ -69,6 +79,9 @@ struct Inner {
     rules: RwLock<Arc<[Arc<PullThroughRule>]>>,
     under_way: Mutex<HashMap<Wanted, watch::Receiver<Option<Outcome>>>>,
     slots: Semaphore,
+    fetched: AtomicU64,
+    failed: AtomicU64,
+    stale: AtomicU64,
     /// Rules whose upstream could not be asked, and when.
     silent: Mutex<HashMap<String, Instant>>,
 }
@@ -120,9 +133,27 @@ impl PullThrough {
                 rules: RwLock::new(Arc::new([])),
                 under_way: Mutex::default(),
                 slots: Semaphore::new(FETCHES),
+                fetched: AtomicU64::new(0),
+                failed: AtomicU64::new(0),
+                stale: AtomicU64::new(0),
                 silent: Mutex::default(),
             }),
         }
+    }
+
+    /// What came of fetches since the start.
+    pub fn counts(&self) -> PullThroughCounts {
+        let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        PullThroughCounts {
+            fetched: count(&self.inner.fetched),
+            failed: count(&self.inner.failed),
+            stale: count(&self.inner.stale),
+        }
+    }
+
+    /// Counts an answer that may be older than what its upstream has.
+    pub(crate) fn note_stale(&self) {
+        self.inner.stale.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reads the rules again. Done at the start, after every change through this server, and twice a second, so that
@@ -260,8 +291,12 @@ impl Inner {
         // The record of who made it be fetched commits with what came.
         let fetched = self.identity.recorded(Box::pin(self.import(rule, wanted, caller, context))).await;
         match &fetched {
-            Ok(()) => drop(self.silent.lock().remove(&rule.prefix)),
+            Ok(()) => {
+                self.fetched.fetch_add(1, Ordering::Relaxed);
+                self.silent.lock().remove(&rule.prefix);
+            }
             Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     repository.name = %wanted.name,
                     upstream.url = %rule.upstream_url,

@@ -17,6 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use registry::{PullThrough, PullThroughCounts};
 use registry_core::Activity;
 use registry_runtime::Served;
 
@@ -34,6 +35,7 @@ type Labels = Vec<(&'static str, String)>;
 pub(crate) struct Exposition {
     pub(crate) observer: Arc<Observer>,
     pub(crate) samples: Samples,
+    pub(crate) pull_through: PullThrough,
 }
 
 /// `/metrics` behind the gate.
@@ -117,6 +119,7 @@ impl Exposition {
         let mut registry = Registry::with_prefix("berth");
         self.observer.requests.register(&mut registry);
         counters(&mut registry, self.samples.activity(), self.observer.access.left_out());
+        upstreams(&mut registry, self.pull_through.counts());
         gauges(&mut registry, &sample);
         let mut text = String::new();
         match encode(&mut text, &registry) {
@@ -158,6 +161,17 @@ fn counters(registry: &mut Registry, activity: &Activity, left_out: u64) {
         ("failed", activity.repairs_failed.get()),
     ];
     add_each("repairs", "Repairs of copies that were tried", "result", &repairs);
+}
+
+fn upstreams(registry: &mut Registry, counts: PullThroughCounts) {
+    let fetches = Family::<Labels, Counter>::default();
+    for (result, count) in [("fetched", counts.fetched), ("failed", counts.failed)] {
+        fetches.get_or_create(&vec![("result", result.to_owned())]).inc_by(count);
+    }
+    registry.register("pull_through_fetches", "Fetches from upstreams", fetches);
+    let stale: Counter = Counter::default();
+    stale.inc_by(counts.stale);
+    registry.register("pull_through_stale_answers", "Answers that may be older than upstream", stale);
 }
 
 /// Gauges of one name, with the label that tells them apart.

@@ -1,6 +1,7 @@
 //! Repositories that are filled from another registry: a second server of this kind, and one that lies.
 
 mod hostile;
+mod interrupted;
 mod upstream;
 
 use std::process::Command;
@@ -77,7 +78,7 @@ fn answered(server: &Server, operation: &str) -> u64 {
 fn what_was_pulled_once_is_fetched_once_and_outlives_its_upstream() {
     let mut upstream = Server::start();
     let digest = push(&upstream.http(), "team/app", "1", "first");
-    let cache = cache_of(upstream.endpoint(), "");
+    let cache = cache_of(upstream.endpoint(), "mirrors = { \"docker.io\" = \"hub\" }");
     let http = cache.http();
     let validate = || {
         let validate = ["ecr", "validate-pull-through-cache-rule", "--ecr-repository-prefix", "hub"];
@@ -100,6 +101,8 @@ fn what_was_pulled_once_is_fetched_once_and_outlives_its_upstream() {
     let pulled = manifest(&http, "hub/team/app", "1");
     assert_eq!((pulled.status, pulled.header("warning")), (200, None), "{pulled:?}");
     assert_eq!(format!("sha256:{}", sha256(&pulled.body)), digest);
+    let mirrored = http.get("/v2/team/app/manifests/1?ns=docker.io");
+    assert_eq!((mirrored.status, mirrored.header("oci-namespace")), (200, Some("docker.io")), "{mirrored:?}");
     // A hundred clients are one fetch.
     let before = answered(&upstream, "oci:GetBlob");
     let blobs = blobs(&pulled);

@@ -89,9 +89,13 @@ impl Inner {
             && let Some(known) = self.registry.upstream_tag(repository, tag).await?
         {
             // Most upstreams count a HEAD for nothing.
-            let answer = self.client.manifest(source, Method::HEAD, &text).await?;
-            if claimed(answer.headers()).is_some_and(|digest| digest == known.digest) {
-                return Ok(self.registry.note_upstream_tag(repository, tag, &known.digest).await?);
+            match self.client.manifest(source, Method::HEAD, &text).await {
+                Ok(answer) if claimed(answer.headers()).is_some_and(|digest| digest == known.digest) => {
+                    return Ok(self.registry.note_upstream_tag(repository, tag, &known.digest).await?);
+                }
+                // It changed, or the upstream does not say what it has without sending it.
+                Ok(_) | Err(UpstreamError::Refused(_)) => {}
+                Err(error) => return Err(error),
             }
         }
         let answer = self.client.manifest(source, Method::GET, &text).await?;

@@ -1,7 +1,7 @@
 //! Every operation of every API with input of the wrong kind: an error of the protocol, never one of the server.
 
 use policies_identity::{BerthIdentity, Sts};
-use registry::{BerthStore, Ecr};
+use registry::{BerthStatus, BerthStore, BerthUpstreams, Ecr};
 use scheduler::Scheduler;
 use serde_json::{Value, json};
 use test_support::Server;
@@ -22,7 +22,7 @@ fn members(value: &Value) -> String {
         attributeName attributeValue include sort files availabilityZone expiresInSeconds containers executionStoppedAt \
         attachments clientToken enableExecuteCommand propagateTags platformVersion capacityProviderStrategy \
         schedulingStrategy forceNewDeployment taskRoleArn executionRoleArn versionInfo tagSpecifications \
-        kind locations replica dryRun domain";
+        kind locations replica dryRun domain ecrRepositoryPrefix ecrRepositoryPrefixes username password";
     let object: serde_json::Map<_, _> =
         MEMBERS.split_whitespace().map(|name| (name.to_owned(), value.clone())).collect();
     Value::Object(object).to_string()
@@ -65,6 +65,8 @@ fn no_operation_breaks_on_input_of_the_wrong_kind() {
         (&BERTH, Scheduler::BERTH_OPERATIONS),
         (&BERTH, BerthIdentity::OPERATIONS),
         (&BERTH, BerthStore::OPERATIONS),
+        (&BERTH, BerthStatus::OPERATIONS),
+        (&BERTH, BerthUpstreams::OPERATIONS),
     ];
     for (service, operations) in services {
         for operation in operations {

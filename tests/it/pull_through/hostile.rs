@@ -11,24 +11,24 @@ use super::{MANIFEST, blobs, cache_of, create_rule, manifest};
 const SECRET: &str = "CANARY-upstream-secret";
 
 /// The parts of an image as an honest upstream serves them.
-struct Image {
+pub(super) struct Image {
     config: Vec<u8>,
     layer: Vec<u8>,
-    manifest: Vec<u8>,
+    pub(super) manifest: Vec<u8>,
 }
 
 impl Image {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let (config, layer, manifest) =
             static_image("amd64", &[Layer { path: "marker", bytes: text.as_bytes() }]);
         Self { config, layer, manifest }
     }
 
-    fn layer_path(&self) -> String {
+    pub(super) fn layer_path(&self) -> String {
         format!("/blobs/sha256:{}", sha256(&self.layer))
     }
 
-    fn answer(&self, asked: &Asked) -> Answer {
+    pub(super) fn answer(&self, asked: &Asked) -> Answer {
         let digest = format!("sha256:{}", sha256(&self.manifest));
         if asked.path.contains("/manifests/") {
             let headers = [("content-type", MANIFEST), ("docker-content-digest", digest.as_str())];

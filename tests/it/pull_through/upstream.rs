@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use parking_lot::Mutex;
 
@@ -11,12 +12,14 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
+    /// Sends the second half of the body only when the other end of this is used or dropped.
+    pub(super) hold: Option<Arc<Mutex<Receiver<()>>>>,
 }
 
 impl Answer {
     pub(super) fn new(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { status, headers, body: body.to_vec() }
+        Self { status, headers, body: body.to_vec(), hold: None }
     }
 }
 
@@ -92,7 +95,13 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Asked>>, respond: &dyn Fn(&Asked) -
     let mut stream = reader.into_inner();
     // Whoever hangs up early has seen enough.
     let _ = stream.write_all(head.as_bytes());
-    if !is_head {
-        let _ = stream.write_all(&answer.body);
+    if is_head {
+        return;
     }
+    let (first, second) = answer.body.split_at(answer.body.len() / 2);
+    let _ = stream.write_all(first);
+    if let Some(hold) = &answer.hold {
+        let _ = hold.lock().recv();
+    }
+    let _ = stream.write_all(second);
 }

@@ -221,6 +221,12 @@ impl<'a> Gate<'a> {
         decided == [true, true]
     }
 
+    /// Whether the caller may do something beside what was asked for; leaves no audit line.
+    pub(super) fn may(&self, action: &'static str, name: &RepositoryName, repository: &Repository) -> bool {
+        let check = self.service.access.check(action, name, Some(repository));
+        self.service.identity.probe(&self.context, &self.caller, &check).is_ok()
+    }
+
     /// Whether a row of a listing may be shown; leaves no audit line.
     pub(super) fn may_list(&self, repository: &Repository) -> bool {
         let check = self.service.access.check(self.operation.action(), &repository.name, Some(repository));

@@ -74,10 +74,13 @@ impl Service {
         gate.allow(name, existing.as_ref())?;
         let held = self.pull_through.held(&rule, existing.as_ref(), &part).await?;
         let stale = |repository, why: &str| {
-            let upstream = rule.upstream_url.as_str();
-            let text = format!("299 - \"this may be older than at {upstream}: {why}\"");
-            let text: String =
-                text.chars().filter(|letter| (' '..='~').contains(letter)).take(1000).collect();
+            self.pull_through.note_stale();
+            let why: String = why
+                .chars()
+                .filter(|letter| (' '..='~').contains(letter) && *letter != '"')
+                .take(300)
+                .collect();
+            let text = format!("299 - \"this may be older than at {}: {why}\"", rule.upstream_url);
             Ok(Readable { repository, warning: Some(plain(&text)) })
         };
         match (held, existing) {
@@ -85,14 +88,14 @@ impl Service {
             (Held::Stale, Some(repository)) => stale(repository, "it could not be asked"),
             (Held::Due, Some(repository)) => {
                 // Whoever may not import reads what is here.
-                if gate.allow_action(IMPORT, name, Some(&repository)).is_err() {
+                if !gate.may(IMPORT, name, &repository) {
                     return Ok(Readable { repository, warning: None });
                 }
                 let wanted = Wanted { name: name.clone(), part };
                 let (caller, context) = gate.asker();
                 match self.pull_through.fetch(&rule, wanted, caller, context).await {
                     Ok(()) => Ok(Readable { repository, warning: None }),
-                    Err(error) => stale(repository, &error.to_string().replace('"', "'")),
+                    Err(error) => stale(repository, &error.to_string()),
                 }
             }
             (_, existing) => {
