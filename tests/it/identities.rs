@@ -1,16 +1,15 @@
-//! Who comes from elsewhere, and who is bounded: with docker and `aws`, end to end.
+//! Who has no key of their own: jobs of a CI system, tasks; and policy files as they change, end to end.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_support::{Engine, Server, eventually, run, run_with_input, try_run};
+use test_support::{Engine, Server, aws, eventually, eventually_within, run, run_with_input, try_run};
 
 use crate::issuer::Issuer;
 use crate::policy_files::{Files, SECRET};
 
-const ADMIN: &str = "AKIABOUNDED00000";
-const GUEST: &str = "AKIAGUEST0000000";
 const PUSH: [&str; 7] = [
     "ecr:BatchCheckLayerAvailability",
     "ecr:BatchGetImage",
@@ -106,68 +105,67 @@ fn a_job_of_a_ci_system_pushes_without_a_stored_secret() {
 }
 
 #[test]
-fn a_user_of_another_account_pulls_by_the_policy_of_a_repository() {
-    let engine = Engine::shared();
-    let builder = Server::builder();
+fn a_task_role_reaches_only_its_repository() {
+    let engine = Engine::start();
+    let builder = Server::builder().with_agent(&engine);
     let dir = builder.data().join("policies");
     let files = Files::new(&dir);
-    files.user_of("accounts/111122223333/users", "guest", GUEST, &json!([
-        {"Effect": "Allow", "Action": ["ecr:GetAuthorizationToken", "ecr:Batch*", "ecr:Get*"], "Resource": "*"},
-    ]));
     files.write(
-        "repositories/team/app.json",
-        &json!({"Version": "2012-10-17", "Statement": {
-            "Effect": "Allow",
-            "Principal": {"AWS": "arn:aws:iam::111122223333:user/guest"},
-            "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-        }}),
+        "roles/tasks/app.json",
+        &json!({
+            "trustPolicy": {"Version": "2012-10-17", "Statement": {
+                "Effect": "Allow",
+                "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+                "Condition": {"StringEquals": {"aws:SourceAccount": "000000000000"}},
+            }},
+            "inlinePolicies": {"push": {"Version": "2012-10-17", "Statement": [
+                {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
+                {"Effect": "Allow", "Action": PUSH, "Resource": "arn:aws:ecr:*:*:repository/team/own"},
+            ]}},
+        }),
     );
     let server = builder.start();
-    let (image, closed) = (server.image("team/app:1"), server.image("team/closed:1"));
-    engine.build_busybox(&image, &[("/guest", b"x")]);
-    run(engine.docker().args(["tag", &image, &closed]));
-    for image in [&image, &closed] {
-        run(server.docker(engine).args(["push", image]));
-        run(engine.docker().args(["rmi", image]));
-    }
-    eventually("the files are in effect", || {
-        try_run(server.aws_command_as(GUEST, SECRET).args(["sts", "get-caller-identity"])).ok()
+    let (image, own, other) =
+        (server.image("app:1"), server.image("team/own:1"), server.image("team/other:1"));
+    engine.build_busybox(&image, &[]);
+    run(server.docker(&engine).args(["push", &image]));
+    let containers = json!([{"name": "app", "image": image, "memory": 16, "command": ["sleep", "1000"]}]);
+    let role = |name: &str| format!("arn:aws:iam::000000000000:role/{name}");
+    eventually("the role is there", || {
+        let mut register = server.aws_command();
+        register.args(["ecs", "register-task-definition", "--family", "app", "--container-definitions"]);
+        register.arg(containers.to_string()).args(["--execution-role-arn", &role("ecsTaskExecutionRole")]);
+        try_run(register.args(["--task-role-arn", &role("tasks/app")])).ok()
     });
-    let guest = || server.docker_as(engine, GUEST, SECRET);
-    run(guest().args(["pull", &image]));
-    // Its own account allows it, the repository does not; and here it pulls and does not push.
-    assert!(try_run(guest().args(["pull", &closed])).is_err());
-    assert!(try_run(guest().args(["push", &image])).is_err());
-    run(engine.docker().args(["rmi", &image]));
-}
+    let task = eventually("the task is placed", || {
+        let ran = aws(&server, ["ecs", "run-task", "--task-definition", "app"]).ok()?;
+        ran["tasks"][0]["taskArn"].as_str().map(str::to_owned)
+    });
+    let container = eventually_within(Duration::from_secs(60), "the task runs", || {
+        let task = aws(&server, ["ecs", "describe-tasks", "--tasks", &task]).ok()?["tasks"][0].clone();
+        assert_ne!(task["lastStatus"], "STOPPED", "{task:#}");
+        let id = task["containers"][0]["runtimeId"].as_str().map(str::to_owned);
+        id.filter(|_| task["lastStatus"] == "RUNNING")
+    });
+    // What an SDK in the container does.
+    let ask = "(printf \"GET $AWS_CONTAINER_CREDENTIALS_RELATIVE_URI HTTP/1.0\\r\\nHost: 169.254.170.2\\r\\n\\r\\n\"; \
+               sleep 1) | nc -w 5 169.254.170.2 80";
+    let answer = run(engine.docker().args(["exec", &container, "/bin/busybox", "sh", "-c", ask]));
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    let mut credentials: Value = serde_json::from_str(body).unwrap();
+    credentials["SessionToken"] = credentials["Token"].take();
 
-#[test]
-fn a_boundary_caps_an_administrator() {
-    let engine = Engine::shared();
-    let builder = Server::builder();
-    let dir = builder.data().join("policies");
-    let files = Files::new(&dir);
-    files.user("root-ish", ADMIN, &json!([{"Effect": "Allow", "Action": "*", "Resource": "*"}]));
-    let path = dir.join("users/root-ish.json");
-    let mut user: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-    user["permissionsBoundary"] = "BerthPullOnly".into();
-    files.write("users/root-ish.json", &user);
-    let server = builder.start();
-    let image = server.image("team/app:1");
-    engine.build_busybox(&image, &[("/bounded", b"x")]);
-    run(server.docker(engine).args(["push", &image]));
-    eventually("the files are in effect", || {
-        try_run(server.aws_command_as(ADMIN, SECRET).args(["sts", "get-caller-identity"])).ok()
-    });
-    let bounded = || server.docker_as(engine, ADMIN, SECRET);
-    run(bounded().args(["pull", &image]));
-    assert!(try_run(bounded().args(["push", &image])).is_err());
-    let delete = ["ecr", "delete-repository", "--force", "--repository-name", "team/app"];
-    let refused = try_run(server.aws_command_as(ADMIN, SECRET).args(delete)).unwrap_err();
-    assert!(refused.contains("no permissions boundary allows the ecr:DeleteRepository action"), "{refused}");
-    let refused = try_run(server.aws_command_as(ADMIN, SECRET).args(["iam", "list-users"])).unwrap_err();
-    assert!(refused.contains("AccessDenied"), "{refused}");
-    run(engine.docker().args(["rmi", &image]));
+    let password = run(with_session(&server, &credentials).args(["ecr", "get-login-password"]));
+    let docker = || server.docker_as(&engine, "AWS", password.trim());
+    for name in [&own, &other] {
+        run(engine.docker().args(["tag", &image, name]));
+    }
+    run(docker().args(["push", &own]));
+    for refused in [["push", &other], ["pull", &image]] {
+        let refused = try_run(docker().args(refused)).unwrap_err();
+        assert!(refused.contains("denied") || refused.contains("not authorized"), "{refused}");
+    }
 }
 
 /// In each generation of 60 files every repository is open, or every one is closed.
@@ -204,31 +202,83 @@ fn a_checkout_of_sixty_files_is_seen_whole_or_not_at_all() {
     }
     let strangers = server.anonymous();
     let (first, last) = ("/v2/team/r0/tags/list", "/v2/team/r59/tags/list");
-    let open = |path: &str| strangers.get(path).status != 401 && strangers.get(path).status != 403;
+    let open = |path: &str| !matches!(strangers.get(path).status, 401 | 403);
 
-    let stop = AtomicBool::new(false);
+    let (stop, seen) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        // Whoever asks for one, the other and the first again sees a change in between, or none: with the first
-        // the same before and after, the other is too.
+        // Who asks for one, the other and the first again has seen at most one change, since the next one waits for
+        // it: with the first the same before and after, the other is too.
         let watcher = scope.spawn(|| {
-            let mut seen = 0;
             while !stop.load(Ordering::Relaxed) {
                 for (one, other) in [(first, last), (last, first)] {
                     let (before, between, after) = (open(one), open(other), open(one));
                     assert!(before != after || between == before, "half of a checkout was in effect");
-                    seen += 1;
+                    seen.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            seen
         });
         for round in 0..6 {
             let branch = if round % 2 == 0 { "open" } else { "closed" };
             git(&["checkout", "--quiet", branch]);
             eventually(branch, || (open(first) == (branch == "open")).then_some(()));
+            let so_far = seen.load(Ordering::Relaxed);
+            let looked = || watcher.is_finished() || seen.load(Ordering::Relaxed) >= so_far + 2;
+            eventually("the watcher has looked", || looked().then_some(()));
         }
         stop.store(true, Ordering::Relaxed);
-        assert!(watcher.join().unwrap() > 10);
+        watcher.join().unwrap();
     });
+}
+
+#[test]
+fn providers_are_administered_by_aws_iam() {
+    let builder = Server::builder();
+    let dir = builder.data().join("policies");
+    Files::new(&dir)
+        .write("oidcProviders/ci.json", &json!({"url": "https://ci.example", "clientIds": ["berth"]}));
+    let server = builder.start();
+    let iam = |args: &[&str]| {
+        let printed = try_run(server.aws_command().arg("iam").args(args))?;
+        Ok::<Value, String>(serde_json::from_str(&printed).unwrap_or_default())
+    };
+    let of = "--open-id-connect-provider-arn";
+    let made = iam(&[
+        "create-open-id-connect-provider",
+        "--url",
+        "https://token.example/path",
+        "--client-id-list",
+        "one",
+        "two",
+        "--thumbprint-list",
+        &"AB".repeat(20),
+        "--tags",
+        "Key=team,Value=red",
+    ])
+    .unwrap();
+    let arn = "arn:aws:iam::000000000000:oidc-provider/token.example/path";
+    assert_eq!(made["OpenIDConnectProviderArn"], arn);
+    iam(&["add-client-id-to-open-id-connect-provider", of, arn, "--client-id", "three"]).unwrap();
+    iam(&["remove-client-id-from-open-id-connect-provider", of, arn, "--client-id", "one"]).unwrap();
+    let thumbprint = "cd".repeat(20);
+    let update = ["update-open-id-connect-provider-thumbprint", of, arn, "--thumbprint-list", &thumbprint];
+    iam(&update).unwrap();
+    let known = iam(&["get-open-id-connect-provider", of, arn]).unwrap();
+    assert_eq!(known["Url"], "token.example/path");
+    assert_eq!(known["ClientIDList"], json!(["two", "three"]));
+    assert_eq!(known["ThumbprintList"], json!([thumbprint]));
+    assert_eq!(known["Tags"], json!([{"Key": "team", "Value": "red"}]));
+    let twice = iam(&["create-open-id-connect-provider", "--url", "https://token.example/path"]).unwrap_err();
+    assert!(twice.contains("EntityAlreadyExists"), "{twice}");
+
+    let of_files = "arn:aws:iam::000000000000:oidc-provider/ci.example";
+    eventually("the files are in effect", || iam(&["get-open-id-connect-provider", of, of_files]).ok());
+    let listed = iam(&["list-open-id-connect-providers"]).unwrap();
+    assert_eq!(listed["OpenIDConnectProviderList"], json!([{"Arn": of_files}, {"Arn": arn}]));
+    let refused = iam(&["delete-open-id-connect-provider", of, of_files]).unwrap_err();
+    assert!(refused.contains("UnmodifiableEntity") && refused.contains("oidcProviders/"), "{refused}");
+    iam(&["delete-open-id-connect-provider", of, arn]).unwrap();
+    let gone = iam(&["get-open-id-connect-provider", of, arn]).unwrap_err();
+    assert!(gone.contains("NoSuchEntity"), "{gone}");
 }
 
 #[test]

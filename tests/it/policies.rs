@@ -178,7 +178,7 @@ fn what_a_check_says_is_in_order() {
     let narrow = json!({"Effect": "Allow", "Action": "ecr:PutImage", "Resource": "*"});
     files.write("policies/p.json", &json!({"Version": "2012-10-17", "Statement": [wide, narrow]}));
     let printed = run(berth().args(["policy", "check"]).arg(dir.path()));
-    assert!(printed.contains("/policies/p.json:1:38: warning: this grants administration"), "{printed}");
+    assert!(printed.contains("/policies/p.json:1:25: warning: this grants administration"), "{printed}");
     assert!(printed.contains("1 policy, 0 repository policies; 2 warnings"), "{printed}");
     let printed = run(berth().args(["policy", "check", "--output", "json"]).arg(dir.path()));
     let printed: Value = serde_json::from_str(&printed).unwrap();

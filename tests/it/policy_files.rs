@@ -25,17 +25,12 @@ impl<'a> Files<'a> {
 
     /// A user with an access key whose secret is [`SECRET`], and one inline policy.
     pub(crate) fn user(&self, name: &str, key: &str, statements: &Value) {
-        self.user_of("users", name, key, statements);
-    }
-
-    /// The same, in another folder.
-    pub(crate) fn user_of(&self, folder: &str, name: &str, key: &str, statements: &Value) {
         use std::os::unix::fs::PermissionsExt;
         let secret = self.0.parent().unwrap().join(format!("{name}.secret"));
         std::fs::write(&secret, SECRET).unwrap();
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
         self.write(
-            &format!("{folder}/{name}.json"),
+            &format!("users/{name}.json"),
             &json!({
                 "accessKeys": [{"accessKeyId": key, "secretFile": secret}],
                 "inlinePolicies": {"own": {"Version": "2012-10-17", "Statement": statements}},

@@ -112,9 +112,6 @@ pub trait AwsApi: Send + Sync {
     ) -> Result<Value, AwsError>;
 }
 
-/// A token of 16 KiB and session policies, encoded as a form.
-const LARGEST_UNSIGNED: usize = 64 * 1024;
-
 /// What a request asks for, as far as headers or form say.
 struct Asked {
     operation: String,
@@ -200,7 +197,7 @@ async fn unsigned(
     if api.unsigned_operations().is_empty() || !matches!(sigv4::parse(parts), Ok(None)) {
         return Ok(Unsigned::Signed(body));
     }
-    let received = identity.inner().bodies.receive(body, LARGEST_UNSIGNED, true).await?;
+    let received = identity.inner().bodies.receive_unsigned(body).await?;
     match asked(api, parts, &received.bytes) {
         Ok(asked) if api.unsigned_operations().contains(&asked.operation.as_str()) => {
             let caller = api.authenticate_unsigned(ctx, &asked.operation, &asked.input).await?;

@@ -45,6 +45,8 @@ pub(crate) struct Directory {
     pub(crate) levels: Levels,
     /// OIDC providers by the URL of their issuer.
     providers: HashMap<Box<str>, Arc<Provider>>,
+    /// The generation of each, by its uid.
+    provider_generations: HashMap<Arc<str>, i64>,
     revoked_sessions: HashSet<Box<str>>,
     pub(crate) token_keys: TokenKeys,
     token_key_ids: HashMap<i64, Arc<crate::tokens::TokenKey>>,
@@ -134,10 +136,7 @@ impl Directory {
             Link::Role(uid, generation) => {
                 self.entity(CallerKind::RoleSession, uid).is_some_and(|role| role.generation == *generation)
             }
-            Link::Provider(uid, generation) => {
-                let known = self.providers.values().find(|provider| provider.uid == *uid);
-                known.is_some_and(|provider| provider.generation == *generation)
-            }
+            Link::Provider(uid, generation) => self.provider_generations.get(uid) == Some(generation),
             Link::Session(uid) => !self.revoked_sessions.contains(&**uid),
             // For the scheduler to say: see `Identity::holds`.
             Link::Task(_) => true,
@@ -150,7 +149,7 @@ impl Directory {
     }
 
     pub(crate) fn has_provider(&self, uid: &str) -> bool {
-        self.providers.values().any(|provider| *provider.uid == *uid)
+        self.provider_generations.contains_key(uid)
     }
 
     /// The policies that files give to a resource.

@@ -105,28 +105,46 @@ fn find<T: Unit>(codes: &[T], kinds: &[u8], text: &[T]) -> Option<usize> {
         return T::find_literal(text, codes);
     }
     let last = text.len().checked_sub(codes.len())?;
-    (0..=last).find(|place| equal(codes, kinds, &text[*place..*place + codes.len()]))
+    // What told one place from a match tells most of the next ones, too: a hostile text is passed over quickly.
+    let mut telling = 0..codes.len().min(BLOCK);
+    for place in 0..=last {
+        let window = &text[place..place + codes.len()];
+        if difference(&codes[telling.clone()], &kinds[telling.clone()], &window[telling.clone()]).is_some() {
+            continue;
+        }
+        match difference(codes, kinds, window) {
+            None => return Some(place),
+            Some(block) => telling = block..codes.len().min(block + BLOCK),
+        }
+    }
+    None
 }
 
-/// Compares texts of equal length, masking what may be any character.
+/// Blocks of a fixed size without an exit inside become vector instructions.
+const BLOCK: usize = 64;
+
 fn equal<T: Unit>(codes: &[T], kinds: &[u8], text: &[T]) -> bool {
-    // Blocks of a fixed size without an exit inside become vector instructions.
-    const BLOCK: usize = 64;
+    difference(codes, kinds, text).is_none()
+}
+
+/// Compares texts of equal length, masking what may be any character: where the first block begins that differs.
+fn difference<T: Unit>(codes: &[T], kinds: &[u8], text: &[T]) -> Option<usize> {
     let (code_blocks, last_codes) = codes.as_chunks::<BLOCK>();
     let (kind_blocks, last_kinds) = kinds.as_chunks::<BLOCK>();
     let (text_blocks, last_text) = text.as_chunks::<BLOCK>();
-    for ((codes, kinds), text) in code_blocks.iter().zip(kind_blocks).zip(text_blocks) {
+    for (number, ((codes, kinds), text)) in code_blocks.iter().zip(kind_blocks).zip(text_blocks).enumerate() {
         let mut difference = T::default();
         for index in 0..BLOCK {
             difference |= (codes[index] ^ text[index]) & T::mask(kinds[index]);
         }
         if difference != T::default() {
-            return false;
+            return Some(number * BLOCK);
         }
     }
     let last = last_codes.iter().zip(last_kinds).zip(last_text);
     let mut last = last.map(|((code, kind), unit)| (*code ^ *unit) & T::mask(*kind));
-    last.all(|difference| difference == T::default())
+    let same = last.all(|difference| difference == T::default());
+    (!same).then(|| code_blocks.len() * BLOCK)
 }
 
 /// What patterns are compared in: bytes, or code points where `?` meets text beyond ASCII.

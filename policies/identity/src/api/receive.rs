@@ -1,7 +1,7 @@
 //! Request bodies in memory before anybody has proven who sent them.
 //!
 //! A signature covers the body, so it has to be read first. What strangers can hold meanwhile is bounded:
-//! nothing of a request that is not signed, nothing of one that names no key of ours (it is read, hashed and
+//! little of a request that is not signed, in a budget of its own, nothing of one that names no key of ours (it is read, hashed and
 //! forgotten, so that it takes as long as one that does), and a fixed budget for all others together.
 
 use std::time::Duration;
@@ -20,6 +20,11 @@ const SMALL_BYTES: usize = 64 * 1024;
 /// What may be in memory of small bodies, and of large ones.
 const BUDGET_BYTES: usize = 64 * 1024 * 1024;
 
+/// A token of 16 KiB and session policies, encoded as a form; and what may be in memory of such requests. Who fills
+/// it holds up nobody who signs.
+const LARGEST_UNSIGNED: usize = SMALL_BYTES;
+const UNSIGNED_BUDGET_BYTES: usize = 8 * 1024 * 1024;
+
 /// How long a body may take to arrive, and to wait for its share of the budget.
 const SMALL_TIME: Duration = Duration::from_secs(10);
 const LARGE_TIME: Duration = Duration::from_secs(60);
@@ -29,11 +34,16 @@ const WAITING_TIME: Duration = Duration::from_secs(10);
 pub(crate) struct BodyBudget {
     small: Semaphore,
     large: Semaphore,
+    unsigned: Semaphore,
 }
 
 impl Default for BodyBudget {
     fn default() -> Self {
-        Self { small: Semaphore::new(BUDGET_BYTES), large: Semaphore::new(BUDGET_BYTES) }
+        Self {
+            small: Semaphore::new(BUDGET_BYTES),
+            large: Semaphore::new(BUDGET_BYTES),
+            unsigned: Semaphore::new(UNSIGNED_BUDGET_BYTES),
+        }
     }
 }
 
@@ -50,6 +60,25 @@ impl Received<'_> {
 }
 
 impl BodyBudget {
+    /// Reads the body of a request that bears its proof in it.
+    ///
+    /// # Errors
+    /// As [`BodyBudget::receive`].
+    pub(super) async fn receive_unsigned(&self, body: Body) -> Result<Received<'_>, AwsError> {
+        let limit = LARGEST_UNSIGNED;
+        let hint = body.size_hint();
+        if hint.lower() > limit as u64 {
+            return Err(AwsError::request_too_large(limit));
+        }
+        let announced =
+            hint.upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit).min(limit);
+        let _share = Some(share(&self.unsigned, announced).await?);
+        match tokio::time::timeout(SMALL_TIME, read(body, announced, limit, true)).await {
+            Ok(bytes) => Ok(Received { bytes: bytes?, _share }),
+            Err(_) => Err(too_slow()),
+        }
+    }
+
     /// Reads a body of at most `limit` bytes; of one that is not to be kept, only the time it takes.
     ///
     /// # Errors

@@ -107,6 +107,7 @@ impl Builder {
                 name: row.name.into(),
                 client_ids: row.client_ids,
             };
+            directory.provider_generations.insert(Arc::clone(&provider.uid), provider.generation);
             directory.providers.insert(provider.url().into(), Arc::new(provider));
         }
         for row in tables.access_keys {
