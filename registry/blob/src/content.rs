@@ -25,7 +25,7 @@ use crate::file_id::FileId;
 use crate::key_row::{Domain, KeyRow, SuspendedUpload};
 use crate::keys::KeyRing;
 use crate::keys::wrap::{Dek, Kek, Wrapped, blob_context};
-use crate::replicate::Replicated;
+use crate::replicate::{ReplicaId, Replicated};
 use opened::Opened;
 use state::State;
 
@@ -113,8 +113,9 @@ impl ContentStore {
         Ok(Blob::new(Arc::clone(&self.inner), opened))
     }
 
-    /// Removes an object from every replica. The caller has deleted the rows that name it before.
-    pub async fn delete(&self, file_id: FileId) -> Result<(), BlobError> {
+    /// Removes an object from every replica. The caller has deleted the rows that name it before. Gives the replicas
+    /// that could not be asked, and may hold it still; fails when that is all of them.
+    pub async fn delete(&self, file_id: FileId) -> Result<Vec<ReplicaId>, BlobError> {
         self.inner.opened.remove(&file_id);
         self.inner.replicas().delete(file_id).await
     }

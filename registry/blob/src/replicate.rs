@@ -218,19 +218,30 @@ impl Replicated {
         self.rejections.lock().drain(..).collect()
     }
 
-    /// Removes an object from every replica. Fails when one could not be asked: the object stays
-    /// registered, and the call is made again.
-    pub(crate) async fn delete(&self, file_id: FileId) -> Result<(), BlobError> {
-        let steps = self.replicas.iter().enumerate().map(|(index, replica)| {
+    /// Removes an object from every replica. Gives those that could not be asked, and may hold it still. Fails when
+    /// that is all of them: the object stays registered, and the call is made again.
+    pub(crate) async fn delete(&self, file_id: FileId) -> Result<Vec<ReplicaId>, BlobError> {
+        let leave_suspects = self.replicas.iter().any(|replica| !replica.is_suspect());
+        let is_left = |replica: &Replica| leave_suspects && replica.is_suspect();
+        let mut left: Vec<ReplicaId> = self
+            .replicas
+            .iter()
+            .filter(|replica| is_left(replica))
+            .map(|replica| replica.id.clone())
+            .collect();
+        let asked = self.replicas.iter().enumerate().filter(|(_, replica)| !left.contains(&replica.id));
+        let steps = asked.map(|(index, replica)| {
             let store = Arc::clone(&replica.store);
             (index, async move { store.delete(file_id).await })
         });
-        // A quorum of none: every replica is asked, whatever the others answer.
-        let (_, failed) = writers::gather(self, steps, 0, writers::STEP_LIMIT).await;
-        match failed.into_iter().next() {
-            None => Ok(()),
-            Some((_, error)) => Err(BlobError::Unavailable(error)),
+        let steps: Vec<_> = steps.collect();
+        let (done, failed) = writers::gather(self, steps.into_iter(), 1, writers::STEP_LIMIT).await;
+        if done.is_empty() {
+            let error = failed.into_iter().next().map_or(StoreError::TimedOut, |(_, error)| error);
+            return Err(BlobError::Unavailable(error));
         }
+        left.extend(failed.into_iter().map(|(index, _)| self.replicas[index].id.clone()));
+        Ok(left)
     }
 
     fn suspect(&self, index: usize) {

@@ -251,9 +251,14 @@ impl Registry {
         let (is_last, now) = (next.is_none(), self.inner.clock.monotonic());
         let ripe = self.inner.collector.lock().waiting_objects.ripe(&page, is_last, period, now);
         for file_id in &ripe {
-            self.inner.content.delete(FileId::from_bytes(*file_id)).await?;
-            let file_id = *file_id;
-            self.inner.metadata.write(move |tx| Ok::<_, CoreError>(garbage::forget(tx, &file_id)?)).await?;
+            // A replica that is away holds up nobody: it deletes its copy when it is back.
+            let left_on = self.inner.content.delete(FileId::from_bytes(*file_id)).await?;
+            let left_on: Vec<String> = left_on.iter().map(|id| id.as_str().to_owned()).collect();
+            let (file_id, now_ms) = (*file_id, self.now_ms());
+            self.inner
+                .metadata
+                .write(move |tx| Ok::<_, CoreError>(garbage::forget(tx, &file_id, &left_on, now_ms)?))
+                .await?;
         }
         let more = next.is_some();
         self.inner.collector.lock().garbage = next.map(|last| last.to_vec()).unwrap_or_default();

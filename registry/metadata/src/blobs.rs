@@ -165,13 +165,14 @@ pub fn object(tx: &Tx<'_>, file_id: &[u8; 16]) -> Result<Option<Object>, Error> 
     row.as_ref().map(object_from_row).transpose()
 }
 
-/// Whether any row names the object: a key, an upload, or one that is condemned and not yet deleted.
+/// Whether any row names the object: a key, an upload, or one that is condemned and not yet deleted everywhere.
 pub fn is_registered(tx: &Tx<'_>, file_id: &[u8; 16]) -> Result<bool, Error> {
     let file_id = params![file_id.to_vec()];
     let registers = [
         "SELECT 1 FROM blob_keys WHERE file_id = $1",
         "SELECT 1 FROM uploads WHERE file_id = $1",
         "SELECT 1 FROM garbage_objects WHERE file_id = $1",
+        "SELECT 1 FROM removals WHERE file_id = $1 LIMIT 1",
     ];
     for register in registers {
         if !tx.query(register, file_id)?.is_empty() {

@@ -25,12 +25,47 @@ pub fn condemned_after(tx: &Tx<'_>, after: &[u8], limit: u32) -> Result<Vec<[u8;
     rows.iter().map(|row| bytes(row, 0, "garbage_objects")).collect()
 }
 
-/// Forgets an object that the store has deleted, with the repairs it was owed.
-pub fn forget(tx: &Tx<'_>, file_id: &[u8; 16]) -> Result<(), Error> {
+/// Forgets an object that the store has deleted, with the repairs it was owed. Replicas of `left_on` could not be
+/// asked: they delete their copies later.
+pub fn forget(tx: &Tx<'_>, file_id: &[u8; 16], left_on: &[String], now_ms: i64) -> Result<(), Error> {
+    for replica in left_on {
+        tx.execute(
+            "INSERT INTO removals (replica, file_id, queued_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (replica, file_id) DO NOTHING",
+            params![replica.as_str(), file_id.to_vec(), now_ms],
+        )?;
+    }
     tx.execute("DELETE FROM garbage_objects WHERE file_id = $1", params![file_id.to_vec()])?;
     tx.execute("DELETE FROM repairs WHERE file_id = $1", params![file_id.to_vec()])?;
     tx.execute("DELETE FROM findings WHERE file_id = $1", params![file_id.to_vec()])?;
     Ok(())
+}
+
+/// Up to `limit` objects that went while a replica was away, in the order of their ids.
+pub fn removals(tx: &Tx<'_>, replica: &str, limit: u32) -> Result<Vec<[u8; 16]>, Error> {
+    let rows = tx.query(
+        "SELECT file_id FROM removals WHERE replica = $1 ORDER BY file_id LIMIT $2",
+        params![replica, i64::from(limit)],
+    )?;
+    rows.iter().map(|row| bytes(row, 0, "removals")).collect()
+}
+
+/// Notes that a replica holds an object no more.
+pub fn removed(tx: &Tx<'_>, replica: &str, file_id: &[u8; 16]) -> Result<(), Error> {
+    tx.execute(
+        "DELETE FROM removals WHERE replica = $1 AND file_id = $2",
+        params![replica, file_id.to_vec()],
+    )?;
+    Ok(())
+}
+
+/// Forgets up to `limit` removals of a replica that is gone. Gives how many.
+pub fn drop_removals(tx: &Tx<'_>, replica: &str, limit: u32) -> Result<u64, Error> {
+    Ok(tx.execute(
+        "DELETE FROM removals WHERE replica = $1 AND file_id IN \
+         (SELECT file_id FROM removals WHERE replica = $1 ORDER BY file_id LIMIT $2)",
+        params![replica, i64::from(limit)],
+    )?)
 }
 
 /// One repository whose rows are still to be removed.

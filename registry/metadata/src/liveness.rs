@@ -124,8 +124,10 @@ pub fn condemn_key(tx: &Tx<'_>, key: &ObjectKey, now_ms: i64) -> Result<bool, Er
         return Ok(false);
     }
     tx.execute(
+        // A condemnation of an object that was replaced since is no good for the one in its place.
         "INSERT INTO condemned_keys (domain, digest, file_id, condemned_at) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (domain, digest) DO NOTHING",
+         ON CONFLICT (domain, digest) DO UPDATE SET file_id = excluded.file_id, \
+         condemned_at = excluded.condemned_at WHERE condemned_keys.file_id <> excluded.file_id",
         params![key.domain.as_str(), key.digest.as_str(), key.file_id.to_vec(), now_ms],
     )?;
     Ok(true)

@@ -25,6 +25,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0005.sql"),
     },
     Migration { version: 6, name: "pull-through rules", sql: include_str!("../migrations/0006.sql") },
+    Migration { version: 7, name: "removals", sql: include_str!("../migrations/0007.sql") },
 ];
 
 /// What restores leave behind; a namespace of its own.

@@ -312,10 +312,13 @@ async fn deletion_reaches_every_replica_or_says_so() {
     let (stores, content_store) = three().await;
     let sealed = push(&content_store, &Bytes::from_static(b"bytes")).await.unwrap();
     stores[0].fail_after(0, Fault::Offline);
-    assert!(content_store.delete(sealed.row.file_id).await.is_err());
+    let left = content_store.delete(sealed.row.file_id).await.unwrap();
+    assert_eq!(left, content_store.replicas().replica_ids().take(1).cloned().collect::<Vec<_>>());
     assert!(stores[1..].iter().all(|store| store.memory.bytes(sealed.row.file_id).is_none()));
-    stores[0].fail_after(0, None);
-    content_store.delete(sealed.row.file_id).await.unwrap();
+    stores.iter().for_each(|store| store.fail_after(0, Fault::Offline));
+    assert!(content_store.delete(sealed.row.file_id).await.is_err(), "nobody could be asked");
+    stores.iter().for_each(|store| store.fail_after(0, None));
+    assert_eq!(content_store.delete(sealed.row.file_id).await.unwrap(), []);
     assert!(stores.iter().all(|store| store.memory.bytes(sealed.row.file_id).is_none()));
 }
 

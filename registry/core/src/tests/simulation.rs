@@ -22,7 +22,7 @@ use registry_blob::{
 };
 use registry_metadata::{Metadata, blobs};
 use registry_runtime::{Clock, KeyProvider, LocalKeys, Sealer};
-use registry_sql::Database;
+use registry_sql::{Database, params};
 use registry_types::{Algorithm, Digest, MediaType, Reference};
 use serde_json::json;
 use tempfile::TempDir;
@@ -129,7 +129,8 @@ struct Model {
     links: BTreeMap<(usize, usize), Fate>,
     /// The turn at which the wall clock last jumped, or at which a collection ended that had read it before.
     jumped: u64,
-    collecting: [bool; SERVERS],
+    /// The turns at which the collections under way began.
+    collecting: [Option<u64>; SERVERS],
     /// What happened, for whoever looks into a failure.
     history: Vec<String>,
     /// Work during which time does not pass by hours: no request takes so long.
@@ -191,6 +192,36 @@ impl Installation {
         let registry = Registry::open(metadata, content, sealer, self.clock.clone(), config).await.unwrap();
         registry.connect_pins(Arc::new(self.running.clone()));
         registry
+    }
+
+    /// What the rows say of every object in the store, for whoever looks into a failure.
+    async fn describe(&self) -> String {
+        let objects = self.store.list(None, 1000).await.unwrap();
+        let read = self.metadata.read(move |tx| {
+            let mut told = String::new();
+            for entry in &objects {
+                let id = params![entry.file_id.as_bytes().to_vec()];
+                let keys = tx.query("SELECT digest FROM blob_keys WHERE file_id = $1", id)?;
+                let uploads = tx.query("SELECT uid FROM uploads WHERE file_id = $1", id)?.len();
+                let garbage = tx.query("SELECT file_id FROM garbage_objects WHERE file_id = $1", id)?.len();
+                told += &format!("\n{}: uploads {uploads}, garbage {garbage}", entry.file_id);
+                for key in &keys {
+                    let digest: String = key.get(0)?;
+                    let named = params![digest.as_str()];
+                    let links = tx.query("SELECT noted_at FROM blob_links WHERE digest = $1", named)?.len();
+                    let manifests = tx.query("SELECT size FROM manifests WHERE digest = $1", named)?.len();
+                    let retired = tx.query("SELECT retired_at FROM retired_manifests WHERE digest = $1", named)?.len();
+                    let contents = tx.query("SELECT size FROM manifest_contents WHERE digest = $1", named)?.len();
+                    let condemned = tx.query("SELECT file_id FROM condemned_keys WHERE digest = $1", named)?.len();
+                    told += &format!(
+                        ", key of {digest}: links {links}, manifests {manifests}, retired {retired}, contents \
+                         {contents}, condemned {condemned}"
+                    );
+                }
+            }
+            Ok::<_, CoreError>(told)
+        });
+        read.await.unwrap()
     }
 
     /// Whether the content of a digest is in the store.
@@ -308,10 +339,15 @@ impl Actor {
     /// took longer than the grace.
     fn may_be_missing(&self, repository: usize, missing: &[Digest], relied: &BTreeMap<usize, (u64, i64)>) {
         let (model, now_ms) = (self.model.borrow(), self.clock.now_ms());
+        // What the wall clock said before a jump is believed until a collection ends that read it.
+        let is_mistaken = model.collecting.iter().flatten().any(|began| *began <= model.jumped);
         for (at, (turn, at_ms)) in relied.iter().filter(|(at, _)| missing.contains(&sha256(&layer(**at)))) {
             let link = model.links.get(&(repository, *at)).copied().unwrap_or_default();
             assert!(
-                !link.is_untouched_since(*turn) || model.jumped >= *turn || now_ms - at_ms >= RELIED_MS,
+                !link.is_untouched_since(*turn)
+                    || model.jumped >= *turn
+                    || is_mistaken
+                    || now_ms - at_ms >= RELIED_MS,
                 "a client was told to rely on layer {at} of repository {repository}, and it went"
             );
         }
@@ -369,10 +405,9 @@ impl Actor {
 
     async fn collect(self, server: usize) {
         let began = self.model.borrow().turn;
-        self.model.borrow_mut().collecting[server] = true;
+        self.model.borrow_mut().collecting[server] = Some(began);
         let _ended = self.ending(move |model| {
-            model.collecting[server] = false;
-            // What the wall clock said before a jump is believed until the collection ends.
+            model.collecting[server] = None;
             if model.jumped >= began {
                 model.jumped = model.turn;
             }
@@ -451,7 +486,7 @@ impl Simulation {
                 let stopped = running.iter().nth(self.draw.below(running.len().max(1))).cloned();
                 stopped.map(|stopped| running.remove(&stopped));
             }
-            12..=15 if !model.borrow().collecting[server] => {
+            12..=15 if model.borrow().collecting[server].is_none() => {
                 self.turns.begin(server, actor.collect(server));
             }
             16 | 17 if !is_hasty => {
@@ -517,7 +552,12 @@ impl Simulation {
         }
         assert!(holds_all(), "content that is referenced, or runs, was collected");
         let left = runtime.block_on(installation.store.list(None, 1000)).unwrap().len();
-        assert_eq!(left, needed.len(), "objects that nothing needs are left");
+        assert_eq!(
+            left,
+            needed.len(),
+            "objects that nothing needs are left: {}",
+            runtime.block_on(installation.describe())
+        );
         installation.running.0.lock().clear();
         for repository in repositories {
             runtime.block_on(server.delete_repository(&repository.uid, true)).unwrap();

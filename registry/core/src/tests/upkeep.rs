@@ -148,7 +148,7 @@ async fn open(
     let sealer = Arc::new(Sealer::new(&keys.create("system", 1).unwrap(), 1));
     let replicas = open_replicas(&metadata, &Folders, locations, write_quorum, clock.now_ms()).await?;
     let content = ContentStore::new(replicas, keys);
-    let config = RegistryConfig::default();
+    let config = RegistryConfig { garbage_drain_ms: 0, ..RegistryConfig::default() };
     let registry = Registry::open(metadata, content, sealer, clock.clone(), config).await.unwrap();
     let config = UpkeepConfig { write_quorum, scrub_rate: 0, scrub_interval_ms: 0 };
     let upkeep = Upkeep::new(registry.clone(), Arc::new(Folders), config);
@@ -465,4 +465,31 @@ async fn from_an_image_taken_before_the_shred_nothing_opens_without_the_keys_of_
     house.registry = registry;
     let read = house.read(&digest).await;
     assert!(read.is_err(), "an image of before gave {} bytes", read.unwrap().len());
+}
+
+#[tokio::test]
+async fn a_replica_that_is_away_holds_up_no_collection_and_deletes_its_copies_later() {
+    let mut house = House::new(3, None).await;
+    let digest = house.push(100_000).await;
+    let kept = house.push(1000).await;
+    let away = house.folder.path().join("away");
+    std::fs::rename(house.root(2), &away).unwrap();
+    house.registry.delete_blob(&house.repository, &digest).await.unwrap();
+    house.pushed.remove(&digest);
+    // The key is condemned, then has its grace.
+    assert_eq!(house.registry.collect_garbage().await.unwrap(), 0);
+    house.clock.advance(Duration::from_secs(25 * 3600));
+    house.registry.blob_info(&house.repository, &kept).await.unwrap();
+    assert_eq!(house.registry.collect_garbage().await.unwrap(), 1);
+    assert_eq!((house.objects(0).len(), house.objects(1).len()), (1, 1));
+    assert!(!house.upkeep.repair().await.unwrap(), "nothing can be done while it is away");
+
+    std::fs::rename(&away, house.root(2)).unwrap();
+    assert_eq!(house.objects(2).len(), 2);
+    house.scrub().await;
+    assert_eq!(house.open_findings().await, [0, 0, 0], "what waits for its removal is known");
+    house.upkeep.repair().await.unwrap();
+    assert_eq!(house.objects(2), house.objects(0));
+    house.everything_reads().await;
+    assert_eq!(house.registry.collect_garbage().await.unwrap(), 0);
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
-use registry_blob::{BlobError, Pace, Repaired, ReplicaId};
+use registry_blob::{BlobError, BlobStore, FileId, Pace, Repaired, ReplicaId};
 use registry_metadata::repairs::{self, Repair};
 use registry_metadata::scrubs::{self, Finding, FindingKind};
-use registry_metadata::{KeyRow, blobs};
+use registry_metadata::{KeyRow, blobs, garbage};
 
 use super::Upkeep;
 use crate::commit::blob_key;
@@ -15,6 +15,8 @@ use crate::error::CoreError;
 
 /// Repairs of one replica that are taken at a time.
 const TAKEN_AT_ONCE: u32 = 16;
+/// Copies that a replica deletes at a time, of objects that went while it was away.
+const REMOVED_AT_ONCE: u32 = 100;
 /// Repairs under way at a time.
 const AT_ONCE: usize = 4;
 /// How long a repair that was taken is left to whoever took it; the longest object may take hours.
@@ -36,8 +38,12 @@ impl Upkeep {
         let mut more = self.backfill().await?;
         let replicas = self.registry.inner.content.replicas();
         for id in replicas.replica_ids() {
-            let Some(store) = replicas.store(id).filter(|_| replicas.is_written(id)) else { continue };
+            let Some(store) = replicas.store(id) else { continue };
             if !matches!(tokio::time::timeout(PROBE, store.probe()).await, Ok(Ok(()))) {
+                continue;
+            }
+            more |= self.remove_left(id, store.as_ref()).await?;
+            if !replicas.is_written(id) {
                 continue;
             }
             let (name, now_ms) = (id.as_str().to_owned(), self.registry.now_ms());
@@ -61,6 +67,26 @@ impl Upkeep {
             }
         }
         Ok(more)
+    }
+
+    /// Deletes copies of objects that went while the replica was away. True while there are more.
+    async fn remove_left(&self, id: &ReplicaId, store: &dyn BlobStore) -> Result<bool, CoreError> {
+        let (metadata, name) = (&self.registry.inner.metadata, id.as_str().to_owned());
+        let left = metadata.point(move |tx| garbage::removals(tx, &name, REMOVED_AT_ONCE));
+        let left = left.await.map_err(CoreError::from)?;
+        if left.is_empty() || self.registry.waiting_for_adoption().await?.is_some() {
+            return Ok(false);
+        }
+        let Some(_may) = self.registry.may_delete()? else { return Ok(false) };
+        for file_id in &left {
+            let deleted = tokio::time::timeout(PROBE, store.delete(FileId::from_bytes(*file_id))).await;
+            if !matches!(deleted, Ok(Ok(()))) {
+                return Ok(false);
+            }
+            let (file_id, name) = (*file_id, id.as_str().to_owned());
+            metadata.write(move |tx| Ok::<_, CoreError>(garbage::removed(tx, &name, &file_id)?)).await?;
+        }
+        Ok(left.len() == REMOVED_AT_ONCE as usize)
     }
 
     /// Makes every repair due at once.
@@ -162,6 +188,6 @@ impl Upkeep {
     }
 }
 
-fn file_id(repair: &Repair) -> registry_blob::FileId {
-    registry_blob::FileId::from_bytes(repair.file_id)
+fn file_id(repair: &Repair) -> FileId {
+    FileId::from_bytes(repair.file_id)
 }

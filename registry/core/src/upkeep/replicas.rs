@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use registry_blob::{BlobStore, QuorumError, ReplicaId, Replicated, StoreError};
 use registry_metadata::replicas::{self, ReplicaRow, ReplicaState};
-use registry_metadata::{Metadata, blobs, repairs};
+use registry_metadata::{Metadata, blobs, garbage, repairs};
 use thiserror::Error;
 
 use super::{Places, Upkeep};
@@ -350,7 +350,11 @@ impl Upkeep {
             let id = row.id;
             if row.state == ReplicaState::Removed {
                 more |= metadata
-                    .write(move |tx| repairs::drop_of(tx, &id, BATCH))
+                    .write(move |tx| {
+                        Ok::<_, registry_metadata::Error>(
+                            repairs::drop_of(tx, &id, BATCH)? + garbage::drop_removals(tx, &id, BATCH)?,
+                        )
+                    })
                     .await
                     .map_err(CoreError::from)?
                     > 0;

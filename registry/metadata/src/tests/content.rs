@@ -162,7 +162,7 @@ async fn condemned_objects_are_listed_until_they_are_forgotten() {
         .await;
     let page = world.write(|tx| garbage::condemned_after(tx, &[1; 16], 10)).await;
     assert_eq!(page, [[2; 16], [3; 16]]);
-    world.write(|tx| garbage::forget(tx, &[2; 16])).await;
+    world.write(|tx| garbage::forget(tx, &[2; 16], &[], 9)).await;
     let page = world.write(|tx| garbage::condemned_after(tx, &[], 10)).await;
     assert_eq!(page, [[1; 16], [3; 16]]);
 }
