@@ -1,5 +1,6 @@
 //! IAM as people use it: `aws iam` and boto3 against the real binary.
 
+mod accounts;
 mod boundary;
 mod credentials;
 mod journey;
