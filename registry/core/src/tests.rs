@@ -4,6 +4,7 @@ mod collector;
 mod healing;
 mod keys;
 mod lifecycle;
+mod pull_through;
 mod races;
 mod simulation;
 mod support;

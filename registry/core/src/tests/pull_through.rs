@@ -1,0 +1,102 @@
+//! Rules of upstreams, and what comes by them.
+
+use bytes::Bytes;
+use registry_runtime::SecretString;
+use registry_types::{MediaType, Tag};
+use serde_json::json;
+
+use super::support::{ALICE, World, sha256};
+use crate::{
+    CoreError, ManifestPush, NewRule, PullThroughRule, PushTarget, RegistryConfig, Repository,
+    UpstreamCredentials,
+};
+
+fn rule(prefix: &str) -> PullThroughRule {
+    PullThroughRule {
+        prefix: prefix.to_owned(),
+        upstream_url: "registry.example".to_owned(),
+        upstream_registry: None,
+        upstream_prefix: String::new(),
+        credentials: None,
+        created_at_ms: 0,
+        updated_at_ms: 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_one_a_prefix_and_their_credentials_open_for_them_alone() {
+    let world = World::new(RegistryConfig::default()).await;
+    let registry = &world.registry;
+    assert!(matches!(registry.create_pull_through_rule(rule("hub")).await.unwrap(), NewRule::Made(made)
+        if made.created_at_ms == 1_000_000));
+    assert!(matches!(registry.create_pull_through_rule(rule("hub")).await.unwrap(), NewRule::Exists));
+    let password = || SecretString::new("a secret".to_owned());
+    let credentials = UpstreamCredentials { username: "me".to_owned(), password: password() };
+    assert!(registry.set_upstream_credentials("other", Some(credentials.clone())).await.unwrap().is_none());
+    registry.set_upstream_credentials("hub", Some(credentials)).await.unwrap().unwrap();
+    let rules = registry.pull_through_rules().await.unwrap();
+    let stored = rules[0].credentials.as_ref().unwrap();
+    assert_eq!((stored.username.as_str(), stored.password.expose()), ("me", "a secret"));
+    assert!(!format!("{rules:?}").contains("a secret"), "{rules:?}");
+    assert!(registry.set_upstream_credentials("hub", None).await.unwrap().unwrap().credentials.is_none());
+    for number in 1..50 {
+        let made = registry.create_pull_through_rule(rule(&format!("hub{number:02}"))).await.unwrap();
+        assert!(matches!(made, NewRule::Made(_)), "{number}");
+    }
+    let one_more = registry.create_pull_through_rule(rule("more")).await.unwrap();
+    assert!(matches!(one_more, NewRule::TooMany { limit: 50 }));
+    assert!(registry.delete_pull_through_rule("hub").await.unwrap().is_some());
+    assert!(registry.delete_pull_through_rule("hub").await.unwrap().is_none());
+}
+
+async fn put(world: &World, repository: &Repository, layer: &[u8], upstream: bool) -> Result<(), CoreError> {
+    let manifest = json!({
+        "schemaVersion": 2,
+        "config": { "mediaType": "application/x", "digest": sha256(b"{}"), "size": 2 },
+        "layers": [{ "mediaType": "application/x", "digest": sha256(layer), "size": layer.len() }],
+    });
+    let push = ManifestPush {
+        target: &PushTarget::Existing(repository.clone()),
+        principal: ALICE,
+        reference: "latest".parse().unwrap(),
+        tags: Vec::new(),
+        content_type: MediaType::OCI_MANIFEST,
+        bytes: Bytes::from(manifest.to_string()),
+    };
+    match upstream {
+        true => world.registry.put_upstream_manifest(push).await.map(drop),
+        false => world.registry.put_manifest(push).await.map(drop),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_of_an_upstream_comes_before_its_blobs_and_its_tag_is_known() {
+    let world = World::new(RegistryConfig::default()).await;
+    let repository = world.repository("hub/app").await;
+    let latest: Tag = "latest".parse().unwrap();
+    let checked = async || {
+        let known = world.registry.upstream_tag(&repository, &latest).await.unwrap();
+        known.and_then(|known| known.checked_at_ms)
+    };
+    let missing = put(&world, &repository, b"layer", false).await;
+    assert!(matches!(missing, Err(CoreError::ContentsMissing(_))), "{missing:?}");
+    put(&world, &repository, b"layer", true).await.unwrap();
+    assert_eq!(checked().await, Some(1_000_000));
+    let layer = sha256(b"layer");
+    assert_eq!(world.registry.stated_size(&repository, &layer).await.unwrap(), Some(5));
+    assert_eq!(world.registry.stated_size(&repository, &sha256(b"other")).await.unwrap(), None);
+    // Named, and yet not visible before it came.
+    assert!(matches!(world.registry.blob_info(&repository, &layer).await, Err(CoreError::BlobNotFound)));
+    world.push(&repository, b"layer").await.unwrap();
+    assert_eq!(world.read(&repository, &layer).await.unwrap(), b"layer");
+    // The same tag, pushed by somebody: it is no upstream's any more.
+    world.push(&repository, b"{}").await.unwrap();
+    world.push(&repository, b"own layer").await.unwrap();
+    put(&world, &repository, b"own layer", false).await.unwrap();
+    assert_eq!(checked().await, None);
+    let digest = world.registry.upstream_tag(&repository, &latest).await.unwrap().unwrap().digest;
+    world.registry.note_upstream_tag(&repository, &latest, &layer).await.unwrap();
+    assert_eq!(checked().await, None, "another digest than that of the tag");
+    world.registry.note_upstream_tag(&repository, &latest, &digest).await.unwrap();
+    assert_eq!(checked().await, Some(1_000_000));
+}
