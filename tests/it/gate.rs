@@ -155,6 +155,10 @@ fn every_operation_of_the_json_services_refuses_nobody_and_the_powerless() {
     let names: Vec<&str> = operations.iter().map(|(_, operation)| *operation).collect();
     let audit = house.audit(POWERLESS, &names);
     assert!(audit.iter().all(|line| line["decision"] == "deny"), "{audit:?}");
+    // What a policy can name is known to `berth policy check`: policies/actions/berth.txt.
+    for action in audit.iter().filter_map(|line| line["action"].as_str()?.strip_prefix("berth:")) {
+        assert!(policies::actions_of("berth").any(|known| known == action), "berth:{action} is not listed");
+    }
     assert_eq!(house.everything(), before);
 }
 

@@ -78,7 +78,8 @@ fn of_a_repository(known: &[About<'_>], findings: &mut Findings<'_>) {
 /// The ARNs that an action, or those that a pattern matches, can be about; None when that is not known.
 fn arns_of(text: &str) -> Option<Vec<&'static str>> {
     let pattern = ActionPattern::compile(text).ok()?;
-    let service = pattern.service()?;
+    // Where Berth's own actions have resources is for their operations to say.
+    let service = pattern.service().filter(|service| *service != actions::OWN)?;
     let matching = |known: &Known| pattern.matches_operation(&known.name.to_ascii_lowercase());
     let found: Vec<Known> = actions::known(service).filter(matching).collect();
     if found.is_empty() {
