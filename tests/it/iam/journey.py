@@ -181,6 +181,14 @@ assert "push" in policies and len(policies) == len(set(policies)), policies
 only = iam.get_account_authorization_details(Filter=["Group"])
 assert only["GroupDetailList"] and not only["UserDetailList"] and not only["Policies"], only
 
+# What nobody has here.
+assert iam.list_mfa_devices(UserName="alice")["MFADevices"] == []
+assert iam.list_ssh_public_keys(UserName="alice")["SSHPublicKeys"] == []
+assert iam.list_signing_certificates(UserName="alice")["Certificates"] == []
+assert iam.list_service_specific_credentials(UserName="alice")["ServiceSpecificCredentials"] == []
+refused("NoSuchEntityException", iam.get_login_profile, UserName="alice")
+assert iam.list_account_aliases()["AccountAliases"] == []
+
 # Everything goes, in the order that IAM demands.
 refused("DeleteConflictException", iam.delete_user, UserName="alice")
 iam.delete_access_key(UserName="alice", AccessKeyId=key["AccessKeyId"])

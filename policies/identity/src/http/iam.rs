@@ -4,6 +4,7 @@
 //! What files own is read here and never changed. Every operation is a row (`operation`) that names its action, its
 //! resource and its work; the work is a function over one transaction, which takes the audit lines along.
 
+mod absent;
 mod access_keys;
 mod account;
 mod attachments;

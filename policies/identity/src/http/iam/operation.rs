@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::call::Call;
 use super::error::IamError;
 use super::{
-    access_keys, account, attachments, boundaries, details, groups, inline, instance_profiles, managed,
-    oidc_providers, roles, simulate, tags, users, versions,
+    absent, access_keys, account, attachments, boundaries, details, groups, inline, instance_profiles,
+    managed, oidc_providers, roles, simulate, tags, users, versions,
 };
 
 /// A row.
@@ -111,6 +111,7 @@ const SERVED: &[&[Operation]] = &[
     tags::OPERATIONS,
     simulate::OPERATIONS,
     account::OPERATIONS,
+    absent::OPERATIONS,
     details::OPERATIONS,
 ];
 
