@@ -35,6 +35,7 @@ pub fn note_restored(tx: &Tx<'_>, restored: &Restored) -> Result<(), Error> {
 pub fn forget_replicas(tx: &Tx<'_>) -> Result<(), Error> {
     tx.execute("DELETE FROM replicas", params![])?;
     tx.execute("DELETE FROM repairs", params![])?;
+    tx.execute("DELETE FROM removals", params![])?;
     Ok(())
 }
 
