@@ -9,9 +9,9 @@ mod agents;
 mod config;
 mod core;
 mod definition;
-mod fleet;
 #[cfg(test)]
 mod fixture;
+mod fleet;
 mod http;
 mod ids;
 mod images;
