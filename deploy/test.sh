@@ -33,7 +33,7 @@ summary() {
 
 tools() {
     install_packages build-essential ca-certificates curl git python3-venv busybox-static docker.io \
-        podman buildah skopeo fuse-overlayfs crun iptables iproute2 e2fsprogs mount
+        podman buildah skopeo fuse-overlayfs crun iptables iproute2 e2fsprogs mount strace
     # The tests start PostgreSQL themselves: Debian's own server is neither made nor started.
     if [ ! -d /usr/lib/postgresql ]; then
         mkdir -p /etc/postgresql-common/createcluster.d
