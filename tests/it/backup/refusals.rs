@@ -95,19 +95,14 @@ fn a_backup_holds_nothing_in_clear() {
 }
 
 #[test]
-fn a_backup_of_a_newer_release_is_refused_naming_both_versions() {
+fn a_database_of_a_newer_release_is_not_backed_up() {
     let elsewhere = tempfile::tempdir().unwrap();
     let server = Server::start();
-    let key = recovery_key(&server, elsewhere.path());
     let of_tomorrow = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1], timeout=30); db.execute(\"INSERT INTO \
                        schema_migrations VALUES ('registry', 4711, 'of tomorrow', 'SELECT 1')\"); db.commit()";
     run(Command::new("python3").args(["-c", of_tomorrow]).arg(server.data().join("berth.db")));
     let backup = elsewhere.path().join("backup");
-    run(server.berth(["backup"]).arg("--output").arg(&backup));
-    let target = elsewhere.path().join("target");
-    let mut restore = berth(&server, ["restore"]);
-    restore.arg("--from").arg(&backup).arg("--data").arg(&target).arg("--recovery-key").arg(&key);
-    let error = try_run(&mut restore).unwrap_err();
+    let error = try_run(server.berth(["backup"]).arg("--output").arg(&backup)).unwrap_err();
     assert!(error.contains("schema version 4711 of `registry`") && error.contains("knows only"), "{error}");
-    assert!(!target.exists(), "{error}");
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{error}");
 }
