@@ -41,7 +41,8 @@ fn what_a_service_runs_stays_on_every_server_until_the_service_is_gone() {
             let builder = installation
                 .builder()
                 .config("peer_listen = \"127.0.0.1:0\"")
-                .config("lifecycle_interval = 1");
+                .config("lifecycle_interval = 1")
+                .config("registry_names = [\"registry.example\"]");
             std::thread::spawn(move || builder.start())
         })
         .collect();
@@ -49,9 +50,9 @@ fn what_a_service_runs_stays_on_every_server_until_the_service_is_gone() {
     for tag in ["v1", "v2", "v3"] {
         push(&admin(&servers[0]), "app", tag);
     }
-    let image = servers[0].image("app:v1");
-    aws(&servers[0], &["ecs", "register-task-definition", "--cli-input-json", &definition("app", &image)])
-        .unwrap();
+    // By the name that every server knows, whichever leads.
+    let definition = definition("app", "registry.example/app:v1");
+    aws(&servers[0], &["ecs", "register-task-definition", "--cli-input-json", &definition]).unwrap();
     let create = ["ecs", "create-service", "--service-name", "app", "--task-definition", "app"];
     let created = aws(&servers[1], &[&create[..], &["--desired-count", "1"]].concat()).unwrap();
     assert_eq!(created["service"]["status"], json!("ACTIVE"));
