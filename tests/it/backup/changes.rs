@@ -54,9 +54,13 @@ fn load(http: &test_support::Http, worker: usize, stop: &AtomicBool, told: &Mute
         if n % 5 == 4 {
             let tag = format!("w{worker}-{}", (n + 3) % 7);
             let path = format!("/v2/load/canary-repository/manifests/{tag}");
+            // Until the answer comes, nobody was told whether it is there.
+            let before = told.lock().remove(&tag);
             match http.try_send("DELETE", &path, &[], b"") {
                 Ok(answer) if answer.status == 202 => drop(told.lock().insert(tag, None)),
-                Ok(answer) if answer.status == 404 => {}
+                Ok(answer) if answer.status == 404 => {
+                    drop(before.map(|before| told.lock().insert(tag, before)))
+                }
                 _ => return,
             }
         }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use registry_types::Digest;
+
 use super::support::{ALICE, World, body, sha256};
-use crate::{EpochState, RegistryConfig, ShredError};
+use crate::{CoreError, EpochState, RegistryConfig, Repository, ShredError};
 
 /// State of every epoch of the default domain, oldest first.
 async fn states(world: &World) -> Vec<EpochState> {
@@ -51,6 +53,26 @@ async fn rotation_wraps_every_row_and_touches_no_content() {
     assert_eq!(world.read(&repository, &digest).await.unwrap(), part);
 }
 
+/// In one request, or in three, so that the key may roll between any two of them.
+async fn push(
+    world: &World,
+    repository: &Repository,
+    content: &[u8],
+    whole: bool,
+) -> Result<Digest, CoreError> {
+    if whole {
+        return world.push(repository, content).await;
+    }
+    let upload = world.begin(repository).await;
+    let (registry, digest) = (&world.registry, sha256(content));
+    let (first, rest) = content.split_at(content.len() / 2);
+    for part in [first, rest] {
+        registry.append_upload(repository, &upload, ALICE, None, body(part)).await?;
+    }
+    registry.finish_upload(repository, &upload, ALICE, None, body(b""), &digest).await?;
+    Ok(digest)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pushes_and_pulls_go_on_while_keys_roll_and_go() {
     let world = Arc::new(World::new(RegistryConfig::default()).await);
@@ -63,23 +85,13 @@ async fn pushes_and_pulls_go_on_while_keys_roll_and_go() {
                 let mut pushed = Vec::new();
                 while !over.load(Ordering::SeqCst) {
                     let content = format!("{worker} {}", pushed.len()).repeat(50).into_bytes();
-                    let digest = match pushed.len() % 2 {
-                        0 => world.push(&repository, &content).await.unwrap(),
-                        _ => {
-                            // In three requests, so that the key may roll between any two of them.
-                            let upload = world.begin(&repository).await;
-                            let (registry, digest) = (&world.registry, sha256(&content));
-                            let (first, rest) = content.split_at(content.len() / 2);
-                            for part in [first, rest] {
-                                registry
-                                    .append_upload(&repository, &upload, ALICE, None, body(part))
-                                    .await
-                                    .unwrap();
-                            }
-                            let finished =
-                                registry.finish_upload(&repository, &upload, ALICE, None, body(b""), &digest);
-                            finished.await.unwrap();
-                            digest
+                    let digest = loop {
+                        match push(&world, &repository, &content, pushed.len() % 2 == 0).await {
+                            Ok(digest) => break digest,
+                            // The key was rolled and destroyed between two steps of this commit: the client is told
+                            // to try again.
+                            Err(CoreError::Unavailable(_)) => {}
+                            Err(error) => panic!("{error:?}"),
                         }
                     };
                     pushed.push((digest, content));
