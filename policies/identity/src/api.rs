@@ -37,14 +37,18 @@ pub enum Protocol {
     Query { namespace: &'static str },
 }
 
-/// An AWS-style API.
+/// An AWS-style API: one of AWS's services, or where it does not name one, a part of Berth's own.
 #[async_trait]
 pub trait AwsApi: Send + Sync {
     /// The service name in signatures, such as `ecs`.
-    fn signing_name(&self) -> &'static str;
+    fn signing_name(&self) -> &'static str {
+        "berth"
+    }
 
     /// What stands before the operation in `X-Amz-Target`; for Query services the API version.
-    fn target_prefix(&self) -> &'static str;
+    fn target_prefix(&self) -> &'static str {
+        "Berth_20261101"
+    }
 
     fn protocol(&self) -> Protocol {
         Protocol::Json

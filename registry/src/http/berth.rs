@@ -82,14 +82,6 @@ impl OfDomain {
 
 #[async_trait]
 impl AwsApi for BerthStore {
-    fn signing_name(&self) -> &'static str {
-        "berth"
-    }
-
-    fn target_prefix(&self) -> &'static str {
-        "Berth_20261101"
-    }
-
     fn operations(&self) -> &'static [&'static str] {
         Operation::NAMES
     }

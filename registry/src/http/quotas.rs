@@ -110,14 +110,6 @@ fn render(quota: &PrefixQuota) -> Value {
 
 #[async_trait]
 impl AwsApi for BerthQuotas {
-    fn signing_name(&self) -> &'static str {
-        "berth"
-    }
-
-    fn target_prefix(&self) -> &'static str {
-        "Berth_20261101"
-    }
-
     fn operations(&self) -> &'static [&'static str] {
         Self::OPERATIONS
     }

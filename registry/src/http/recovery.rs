@@ -27,14 +27,6 @@ impl BerthRecovery {
 
 #[async_trait]
 impl AwsApi for BerthRecovery {
-    fn signing_name(&self) -> &'static str {
-        "berth"
-    }
-
-    fn target_prefix(&self) -> &'static str {
-        "Berth_20261101"
-    }
-
     fn operations(&self) -> &'static [&'static str] {
         Self::OPERATIONS
     }

@@ -57,14 +57,6 @@ impl BerthStatus {
 
 #[async_trait]
 impl AwsApi for BerthStatus {
-    fn signing_name(&self) -> &'static str {
-        "berth"
-    }
-
-    fn target_prefix(&self) -> &'static str {
-        "Berth_20261101"
-    }
-
     fn operations(&self) -> &'static [&'static str] {
         Self::OPERATIONS
     }

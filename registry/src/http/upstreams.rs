@@ -3,12 +3,12 @@
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
 use registry_aws::AwsError;
-use registry_core::{CoreError, Registry, UpstreamCredentials};
+use registry_core::{Registry, UpstreamCredentials};
 use registry_runtime::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::berth::read;
+use super::berth::{core, read};
 use crate::pull_through::PullThrough;
 
 const OPERATION: &str = "PutUpstreamCredentials";
@@ -55,37 +55,19 @@ impl BerthUpstreams {
         let given = &request.ecr_repository_prefix;
         let prefix = if given == "ROOT" { "" } else { given.trim_end_matches('/') };
         let rule =
-            self.registry.set_upstream_credentials(prefix, credentials).await.map_err(|error| own(&error))?;
+            self.registry.set_upstream_credentials(prefix, credentials).await.map_err(|error| core(&error))?;
         if rule.is_none() {
             return Err(AwsError::invalid_parameter(format!(
                 "There is no pull through cache rule for {given:?}."
             )));
         }
-        self.pull_through.refresh().await.map_err(|error| own(&error))?;
+        self.pull_through.refresh().await.map_err(|error| core(&error))?;
         Ok(json!({ "ecrRepositoryPrefix": given, "username": username }))
-    }
-}
-
-fn own(error: &CoreError) -> AwsError {
-    tracing::error!(error = error as &dyn std::error::Error, "the credentials of an upstream are not stored");
-    match error {
-        CoreError::Unavailable(_) | CoreError::Full(_) => {
-            AwsError::unavailable("The server cannot do this at the moment; its log says why.")
-        }
-        _ => AwsError::server(),
     }
 }
 
 #[async_trait]
 impl AwsApi for BerthUpstreams {
-    fn signing_name(&self) -> &'static str {
-        "berth"
-    }
-
-    fn target_prefix(&self) -> &'static str {
-        "Berth_20261101"
-    }
-
     fn operations(&self) -> &'static [&'static str] {
         Self::OPERATIONS
     }

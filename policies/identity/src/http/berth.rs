@@ -70,14 +70,6 @@ struct File {
 
 #[async_trait]
 impl AwsApi for BerthIdentity {
-    fn signing_name(&self) -> &'static str {
-        "berth"
-    }
-
-    fn target_prefix(&self) -> &'static str {
-        "Berth_20261101"
-    }
-
     fn operations(&self) -> &'static [&'static str] {
         Operation::NAMES
     }
