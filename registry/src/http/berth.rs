@@ -247,14 +247,12 @@ fn of_replica(error: &ReplicaError) -> AwsError {
     }
 }
 
-/// An error's text with a capital and a full stop.
+/// An error's text with a full stop, and with a capital unless it begins with a name that somebody gave.
 fn sentence(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) if !text.starts_with('/') => {
-            format!("{}{}.", first.to_uppercase(), letters.as_str())
-        }
-        _ => format!("{text}."),
+    let mut text = error.to_string();
+    let word = text.split(' ').next().unwrap_or_default().len();
+    if text[..word].bytes().all(|byte| byte.is_ascii_lowercase()) {
+        text[..1.min(word)].make_ascii_uppercase();
     }
+    text + "."
 }
