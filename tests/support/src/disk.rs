@@ -1,11 +1,20 @@
 //! A file system in a file, whose power can be cut.
 
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::command::{run, try_run};
+
+/// Bytes that are copied at once.
+const PIECE: usize = 1 << 20;
 
 /// A mounted file system. What its image holds is what had reached the disk; what the system still keeps in memory is
 /// not in it.
@@ -21,7 +30,7 @@ impl Disk {
     pub fn format(kind: &str, mebibytes: u64, at: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("disk").tempdir().unwrap();
         let image = folder.path().join("image-0");
-        std::fs::File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
+        File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
         run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
         let disk = Self { folder, image, at: at.to_owned(), pictures: 0 };
         disk.mount();
@@ -33,14 +42,9 @@ impl Disk {
     pub fn cut_power(&mut self) -> Picture {
         self.pictures += 1;
         let picture = self.folder.path().join(format!("image-{}", self.pictures));
-        loop {
-            run(Command::new("cp").arg(&self.image).arg(&picture));
-            // The kernel may have written while the copy was taken; of two moments it would show no state that
-            // there was.
-            if try_run(Command::new("cmp").arg("--silent").arg(&self.image).arg(&picture)).is_ok() {
-                return Picture(picture);
-            }
-        }
+        // The kernel may write while the copy is taken; of two moments it would show no state that there was.
+        while !copy_at_rest(&self.image, &picture).unwrap() {}
+        Picture(picture)
     }
 
     /// Mounts what the picture shows, as after a restart of the machine.
@@ -70,3 +74,54 @@ impl Drop for Disk {
 
 /// What was on a disk when its power was cut.
 pub struct Picture(PathBuf);
+
+/// Copies an image, of which most are holes. Whether it stayed as it was meanwhile.
+fn copy_at_rest(image: &Path, copy: &Path) -> io::Result<bool> {
+    let (image, copy) = (File::open(image)?, File::options().read(true).write(true).create(true).open(copy)?);
+    // What an attempt before this one copied may be a hole by now.
+    copy.set_len(0)?;
+    copy.set_len(image.metadata()?.len())?;
+    let written = stretches(&image)?;
+    for_each_piece(&image, &written, |piece, at| copy.write_all_at(piece, at).map(|()| true))?;
+    let mut copied = vec![0; PIECE];
+    let same = for_each_piece(&image, &written, |piece, at| {
+        copy.read_exact_at(&mut copied[..piece.len()], at)?;
+        Ok(copied[..piece.len()] == *piece)
+    })?;
+    Ok(same && stretches(&image)? == written)
+}
+
+/// What of a file is no hole.
+fn stretches(file: &File) -> io::Result<Vec<Range<u64>>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    loop {
+        at = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(found),
+            Err(error) => return Err(error.into()),
+        };
+        let end = rustix::fs::seek(file, SeekFrom::Hole(at))?;
+        found.push(at..end);
+        at = end;
+    }
+}
+
+/// Reads stretches of a file piece by piece, as long as `look` says true. Whether it always did.
+fn for_each_piece(
+    file: &File,
+    stretches: &[Range<u64>],
+    mut look: impl FnMut(&[u8], u64) -> io::Result<bool>,
+) -> io::Result<bool> {
+    let mut piece = vec![0; PIECE];
+    for stretch in stretches {
+        for at in stretch.clone().step_by(PIECE) {
+            let piece = &mut piece[..PIECE.min((stretch.end - at) as usize)];
+            file.read_exact_at(piece, at)?;
+            if !look(piece, at)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
