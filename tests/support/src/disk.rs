@@ -77,9 +77,9 @@ pub struct Picture(PathBuf);
 
 /// Copies an image, of which most are holes. Whether it stayed as it was meanwhile.
 fn copy_at_rest(image: &Path, copy: &Path) -> io::Result<bool> {
-    let (image, copy) = (File::open(image)?, File::options().read(true).write(true).create(true).open(copy)?);
+    let image = File::open(image)?;
     // What an attempt before this one copied may be a hole by now.
-    copy.set_len(0)?;
+    let copy = File::options().read(true).write(true).create(true).truncate(true).open(copy)?;
     copy.set_len(image.metadata()?.len())?;
     let written = stretches(&image)?;
     for_each_piece(&image, &written, |piece, at| copy.write_all_at(piece, at).map(|()| true))?;
