@@ -133,3 +133,30 @@ pub(crate) async fn receive(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use bytes::Bytes;
+    use futures_util::stream;
+
+    use super::{Body, PROGRESS_BYTES, Pace};
+    use crate::config::RegistryConfig;
+
+    #[tokio::test]
+    async fn a_slow_body_that_makes_progress_may_take_longer_than_any_wait() {
+        let config = RegistryConfig { body_idle_ms: 1500, ..RegistryConfig::default() };
+        let pieces = stream::unfold(0, |sent| async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            (sent < 10).then(|| (Ok(Bytes::from(vec![1; PROGRESS_BYTES as usize])), sent + 1))
+        });
+        let mut body: Body = Box::pin(pieces);
+        let (mut pace, begun, mut received) = (Pace::new(&config), Instant::now(), 0);
+        while let Some(piece) = pace.next(&mut body, pace.idle).await.unwrap() {
+            received += piece.len() as u64;
+        }
+        assert_eq!(received, 10 * PROGRESS_BYTES);
+        assert!(begun.elapsed() > pace.idle);
+    }
+}

@@ -23,6 +23,7 @@ fn a_blob_is_told_and_read_with_everything_that_clients_cache_by() {
             assert_eq!(answer.header(name), Some(value), "{method} {name}");
         }
         assert_eq!(answer.header("content-encoding"), None);
+        assert_eq!(answer.header("location"), None, "whoever sees this server sees its blobs");
         assert_eq!(answer.body, if method == "GET" { b"content".as_slice() } else { b"" });
     }
     for tag in [format!("\"{digest}\""), digest.clone(), format!("\"x\", \"{digest}\""), "*".to_owned()] {

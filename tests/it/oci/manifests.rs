@@ -28,6 +28,8 @@ fn bytes_and_type_come_back_exactly_whatever_is_accepted() {
             assert_eq!(head.header("docker-content-digest"), Some(digest.as_str()));
         }
     }
+    let several = [("accept", INDEX), ("accept", "text/html;q=0.1"), ("accept", MANIFEST)];
+    assert_eq!(http.send("GET", "/v2/app/manifests/v1", &several, b"").body, bytes.as_bytes());
     // What a tag points at may change at any moment, what a digest names never.
     assert_eq!(http.get("/v2/app/manifests/v1").header("cache-control"), None);
     let by_digest = http.get(&format!("/v2/app/manifests/{digest}"));

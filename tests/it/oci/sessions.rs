@@ -9,6 +9,7 @@ fn a_session_begins_with_and_without_the_slash_and_says_where_it_stands() {
         let begun = http.post(path, &[], b"");
         assert_eq!((begun.status, begun.body.as_slice()), (202, &b""[..]), "{begun:?}");
         assert_eq!((begun.header("range"), begun.header("content-length")), (Some("0-0"), Some("0")));
+        assert_eq!(begun.header("oci-chunk-min-length"), None, "a chunk may have any length");
         let (location, uuid) =
             (begun.header("location").unwrap(), begun.header("docker-upload-uuid").unwrap());
         assert_eq!((location, uuid.len()), (format!("/v2/app/blobs/uploads/{uuid}").as_str(), 36));
@@ -63,6 +64,30 @@ fn chunks_follow_each_other_and_a_wrong_one_leaves_the_session_as_it_was() {
     );
     assert_eq!(http.get(closed.header("location").unwrap()).body, content);
     assert_eq!(http.get(location).status, 404, "the session has ended");
+}
+
+#[test]
+fn a_wrong_digest_shows_nothing_however_the_bytes_came() {
+    let (_server, http) = server();
+    let content = b"0123456789abcdef";
+    let wrong = format!("?digest={}", digest_of(b"other"));
+    let chunks: [&[(&str, &[u8])]; 4] =
+        [&[], &[("0-15", content)], &[("0-0", b"0"), ("1-15", &content[1..])], &[("", content)]];
+    for chunks in chunks {
+        let begun = http.post("/v2/app/blobs/uploads/", &[], b"");
+        let location = begun.header("location").unwrap();
+        for (range, bytes) in chunks {
+            let headers = [("content-range", *range)];
+            let headers = if range.is_empty() { &headers[1..] } else { &headers[..] };
+            assert_eq!(http.patch(location, headers, bytes).status, 202);
+        }
+        let last: &[u8] = if chunks.is_empty() { content } else { b"" };
+        let closed = http.put(&format!("{location}{wrong}"), &[], last);
+        assert_eq!((closed.status, closed.oci_code().as_str()), (400, "DIGEST_INVALID"), "{chunks:?}");
+    }
+    for bytes in [content.as_slice(), b"other"] {
+        assert_eq!(http.head(&format!("/v2/app/blobs/{}", digest_of(bytes))).status, 404);
+    }
 }
 
 #[test]

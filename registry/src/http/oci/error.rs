@@ -231,3 +231,117 @@ impl IntoResponse for OciError {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{StatusCode, header};
+    use registry_core::{Bound, CoreError, Source};
+    use registry_types::{Algorithm, Digest, ParseNameError};
+
+    use super::OciError;
+
+    /// Those of the specification, and the two that Docker's own registry has beside them.
+    const CODES: [&str; 16] = [
+        "BLOB_UNKNOWN",
+        "BLOB_UPLOAD_INVALID",
+        "BLOB_UPLOAD_UNKNOWN",
+        "DENIED",
+        "DIGEST_INVALID",
+        "MANIFEST_BLOB_UNKNOWN",
+        "MANIFEST_INVALID",
+        "MANIFEST_UNKNOWN",
+        "NAME_INVALID",
+        "NAME_UNKNOWN",
+        "PAGINATION_NUMBER_INVALID",
+        "SIZE_INVALID",
+        "TAG_INVALID",
+        "TOOMANYREQUESTS",
+        "UNAUTHORIZED",
+        "UNSUPPORTED",
+    ];
+
+    /// Everything that a request can be refused with.
+    fn all() -> Vec<OciError> {
+        let digest = Digest::from_hash(Algorithm::Sha256, &[0; 32]);
+        let source = || -> Source { "a detail that is nobody's business".into() };
+        let tag = || "v1".parse().unwrap();
+        let of_core = [
+            CoreError::RepositoryNotFound,
+            CoreError::RepositoryExists,
+            CoreError::RepositoryNotEmpty,
+            CoreError::TooManyResourceTags { limit: 1 },
+            CoreError::UploadNotFound,
+            CoreError::UploadBusy,
+            CoreError::OffsetMismatch { expected: 1 },
+            CoreError::SizeMismatch { declared: 1, received: 2 },
+            CoreError::DigestMismatch { expected: digest.clone(), actual: digest.clone() },
+            CoreError::BodyInterrupted,
+            CoreError::BlobTooLarge { limit: 1 },
+            CoreError::BlobNotFound,
+            CoreError::ManifestNotFound,
+            CoreError::TagNotFound,
+            CoreError::ManifestInvalid("why".to_owned()),
+            CoreError::ManifestTooLarge { limit: 1 },
+            CoreError::ContentsMissing(vec![digest.clone(), digest.clone()]),
+            CoreError::TooManyTags { limit: 1 },
+            CoreError::TagImmutable { tag: tag(), digest: digest.clone() },
+            CoreError::ReferencedByIndex { index: digest.clone() },
+            CoreError::LifecyclePolicyNotFound,
+            CoreError::LifecyclePreviewInProgress,
+            CoreError::LifecyclePreviewNotFound,
+            CoreError::QuotaExceeded { prefix: String::new(), bound: Bound::Images(1) },
+            CoreError::Full(source()),
+            CoreError::Unavailable(source()),
+            CoreError::Damaged { digest },
+            CoreError::Internal(source()),
+        ];
+        let of_requests = [
+            OciError::no_such_path(),
+            OciError::method(),
+            OciError::name(ParseNameError::Format),
+            OciError::digest("sha256:x").unwrap_err(),
+            OciError::digest_missing(),
+            OciError::reference("-x").unwrap_err(),
+            OciError::reference("sha256:x").unwrap_err(),
+            OciError::tag("-x").unwrap_err(),
+            OciError::page_size(),
+            OciError::content_range(),
+            OciError::size(1, 2),
+            OciError::manifest_too_large(1),
+            OciError::repository_unknown(),
+            OciError::too_many_requests(Duration::from_millis(1)),
+            OciError::unavailable(),
+        ];
+        of_core.into_iter().map(OciError::from).chain(of_requests).collect()
+    }
+
+    #[test]
+    fn every_refusal_has_a_code_of_the_specification_and_no_inner_detail() {
+        for error in all() {
+            assert!(!error.entries.is_empty());
+            for entry in &error.entries {
+                assert!(CODES.contains(&entry.code), "{error:?}");
+                assert!(
+                    !entry.message.is_empty() && !entry.message.contains("nobody's business"),
+                    "{error:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_is_to_come_again_is_told_when() {
+        for error in all() {
+            let says_when = error.headers.iter().any(|(name, _)| name == header::RETRY_AFTER);
+            let is_passing = matches!(
+                error.status,
+                StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::INSUFFICIENT_STORAGE
+            );
+            assert_eq!(says_when, is_passing, "{error:?}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use http::{Method, StatusCode};
-use registry_core::TagMutability;
+use registry_core::{RegistryConfig, TagMutability};
 use registry_types::Digest;
 use serde_json::json;
 
@@ -117,6 +117,32 @@ async fn each_missing_blob_is_named_once() {
     assert_eq!(refused.error(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
     assert_eq!(refused.json()["errors"].as_array().unwrap().len(), 2);
     assert_eq!(world.get("/v2/app/manifests/v1").await.error(), (404, "MANIFEST_UNKNOWN".into()));
+}
+
+#[tokio::test]
+async fn a_registry_of_sparse_manifests_takes_them_and_shows_nothing_more_for_it() {
+    let config = RegistryConfig { require_contents: false, ..RegistryConfig::default() };
+    let world = World::with(config).await;
+    let elsewhere = world.push_blob("elsewhere", b"layer").await;
+    let absent = sha256(b"absent");
+    let image = image_of(
+        &descriptor("application/x.json", &absent, 6),
+        &[descriptor("application/x.tar", &elsewhere, 5)],
+    );
+    let index = index_of(&[descriptor(OCI_MANIFEST, &absent, 6)]);
+    for (tag, manifest) in [("image", &image), ("index", &index)] {
+        let pushed = world.put_manifest("app", tag, manifest).await;
+        assert_eq!(pushed.status, StatusCode::CREATED, "{}", pushed.text());
+        assert_eq!(world.get(&pushed.location()).await.body, manifest.to_string());
+    }
+    for blob in [&absent, &elsewhere] {
+        assert_eq!(world.head(&format!("/v2/app/blobs/{blob}")).await.status, StatusCode::NOT_FOUND);
+    }
+    assert_eq!(
+        world.head(&format!("/v2/app/manifests/{absent}")).await.status,
+        StatusCode::NOT_FOUND,
+        "what an index names is not there for it"
+    );
 }
 
 #[tokio::test]
