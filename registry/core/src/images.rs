@@ -41,9 +41,7 @@ impl Registry {
                 let more = found.len() > limit as usize;
                 found.truncate(limit as usize);
                 let next = found.last().filter(|_| more).map(|last| last.digest.to_string());
-                let items: Result<_, CoreError> =
-                    found.into_iter().map(|manifest| with_tags(tx, &uid, manifest)).collect();
-                Ok::<_, CoreError>(Page { items: items?, next })
+                Ok::<_, CoreError>(Page { items: all_with_tags(tx, &uid, &after, found)?, next })
             })
             .await
     }
@@ -90,6 +88,34 @@ impl Registry {
             })
             .await
     }
+}
+
+/// The manifests after `after`, in the order of their digests, with their tags.
+fn all_with_tags(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    after: &str,
+    manifests: Vec<Manifest>,
+) -> Result<Vec<Image>, CoreError> {
+    let Some(last) = manifests.last() else { return Ok(Vec::new()) };
+    let limit = 2 * TAGS_REPORTED;
+    let found = tags::of_digests(tx, repository, after, &last.digest, limit)?;
+    if found.len() == limit as usize {
+        // Some have very many: their pages are read one image at a time.
+        return manifests.into_iter().map(|manifest| with_tags(tx, repository, manifest)).collect();
+    }
+    let mut found = found.into_iter().peekable();
+    let mut images = Vec::with_capacity(manifests.len());
+    for manifest in manifests {
+        let mut tags = Vec::new();
+        while let Some((digest, tag)) = found.next_if(|(digest, _)| *digest <= manifest.digest) {
+            if digest == manifest.digest && tags.len() < TAGS_REPORTED as usize {
+                tags.push(tag);
+            }
+        }
+        images.push(Image { manifest, tags });
+    }
+    Ok(images)
 }
 
 fn with_tags(tx: &Tx<'_>, repository: &RepositoryUid, manifest: Manifest) -> Result<Image, CoreError> {

@@ -10,4 +10,5 @@ mod simulation;
 mod support;
 mod upkeep;
 mod uploads;
+mod walks;
 mod workers;

@@ -32,20 +32,29 @@ pub(crate) fn end(tx: &Tx<'_>, repository: &RepositoryUid) -> Result<(), Error> 
 
 /// Counts what was added to a repository, or removed. Deleted repositories count no more.
 pub(crate) fn add(tx: &Tx<'_>, repository: &RepositoryUid, bytes: i64, images: i64) -> Result<(), Error> {
-    let counted = tx.execute(
-        "UPDATE repository_usage SET bytes = bytes + $2, images = images + $3 WHERE repository_uid = $1",
+    let counted = tx.query_optional(
+        "UPDATE repository_usage SET bytes = bytes + $2, images = images + $3 WHERE repository_uid = $1 \
+         RETURNING (SELECT name FROM repositories r WHERE r.uid = $1)",
         params![repository.as_str(), bytes, images],
     )?;
-    if counted == 0 {
+    let Some(name) = counted.map(|row| row.get::<Option<String>>(0)).transpose()?.flatten() else {
         return Ok(());
+    };
+    for [a, b, c, d] in prefixes(&name) {
+        tx.execute(
+            "UPDATE quotas SET bytes = bytes + $5, images = images + $6 WHERE prefix IN ($1, $2, $3, $4)",
+            params![a, b, c, d, bytes, images],
+        )?;
     }
-    tx.execute(
-        "UPDATE quotas SET bytes = bytes + $2, images = images + $3 WHERE prefix = '' OR EXISTS \
-         (SELECT 1 FROM repositories r WHERE r.uid = $1 AND (r.name = quotas.prefix \
-         OR substr(r.name, 1, length(quotas.prefix) + 1) = quotas.prefix || '/'))",
-        params![repository.as_str(), bytes, images],
-    )?;
     Ok(())
+}
+
+/// Every prefix that covers a name, the empty one first, by fours so that each statement has as many; the last four
+/// are filled up with the name itself.
+fn prefixes(name: &str) -> Vec<[&str; 4]> {
+    let ends = name.match_indices('/').map(|(at, _)| at).chain([name.len()]);
+    let all: Vec<&str> = std::iter::once("").chain(ends.map(|end| &name[..end])).collect();
+    all.chunks(4).map(|some| std::array::from_fn(|at| some.get(at).copied().unwrap_or(name))).collect()
 }
 
 /// What a repository holds; nothing when it is not there.
@@ -101,12 +110,16 @@ pub fn list_after(
 
 /// Every quota that a repository of this name counts for, the widest first.
 pub fn covering(tx: &Tx<'_>, name: &RepositoryName) -> Result<Vec<(String, Quota, Usage)>, Error> {
-    let rows = tx.query(
-        "SELECT prefix, max_bytes, max_images, bytes, images FROM quotas \
-         WHERE prefix = '' OR prefix = $1 OR substr($1, 1, length(prefix) + 1) = prefix || '/' ORDER BY prefix",
-        params![name.as_str()],
-    )?;
-    rows.iter().map(from_row).collect()
+    let mut covering = Vec::new();
+    for [a, b, c, d] in prefixes(name.as_str()) {
+        let rows = tx.query(
+            "SELECT prefix, max_bytes, max_images, bytes, images FROM quotas \
+             WHERE prefix IN ($1, $2, $3, $4) ORDER BY prefix",
+            params![a, b, c, d],
+        )?;
+        covering.extend(rows.iter().map(from_row).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(covering)
 }
 
 fn from_row(row: &Row) -> Result<(String, Quota, Usage), Error> {

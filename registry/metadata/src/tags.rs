@@ -69,6 +69,22 @@ pub fn of_digest(
     rows.iter().map(|row| parse(row, 0, "tags")).collect()
 }
 
+/// Up to `limit` tags of the manifests after `after` up to `last`, in the order of digests and tags.
+pub fn of_digests(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    after: &str,
+    last: &Digest,
+    limit: u32,
+) -> Result<Vec<(Digest, Tag)>, Error> {
+    let rows = tx.query(
+        "SELECT digest, tag FROM tags WHERE repository_uid = $1 AND digest > $2 AND digest <= $3 \
+         ORDER BY digest, tag LIMIT $4",
+        params![repository.as_str(), after, last.as_str(), i64::from(limit)],
+    )?;
+    rows.iter().map(|row| Ok((parse(row, 0, "tags")?, parse(row, 1, "tags")?))).collect()
+}
+
 fn from_row(row: &Row) -> Result<TagRow, Error> {
     Ok(TagRow {
         tag: parse(row, 0, "tags")?,

@@ -64,7 +64,16 @@ impl Database {
         Ok(Database { shared: Arc::new(Shared { engine, closed: AtomicBool::new(false), yielding: true }) })
     }
 
-    /// The same, with every change on the replicas before it is acknowledged. Waits until the quorum of them
+    /// For tests: the statements of a rerunning SQLite that went through a whole table, or a whole index, and so
+    /// cost the more the more is stored.
+    pub fn walks(&self) -> Vec<&'static str> {
+        match &self.shared.engine {
+            Engine::Sqlite(sqlite) => sqlite.walks(),
+            Engine::Postgres(_) => Vec::new(),
+        }
+    }
+
+    /// Opens the SQLite file at `path` with every change on the replicas before it is acknowledged. Waits until the quorum of them
     /// holds the database.
     ///
     /// # Errors

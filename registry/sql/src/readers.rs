@@ -35,7 +35,11 @@ impl Readers {
         let idle = self.idle.lock().pop();
         let session = match idle {
             Some(session) => session,
-            None => Session::open(&self.path, Access::Read)?,
+            None => {
+                let mut session = Session::open(&self.path, Access::Read)?;
+                session.watch(&self.rerun);
+                session
+            }
         };
         if self.rerun.toss() {
             drop(snapshot(&session, &mut body));
@@ -47,6 +51,10 @@ impl Readers {
             idle.push(session);
         }
         result
+    }
+
+    pub(crate) fn walks(&self) -> Vec<&'static str> {
+        self.rerun.walks()
     }
 
     pub(crate) fn close(&self) {

@@ -5,13 +5,16 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 
 use crate::changes::{Kind, Mark, Recording};
+use crate::rerun::Rerun;
 use crate::{Error, Row, Value, placeholder};
 
 /// How long a connection waits for another process that holds the lock.
@@ -25,6 +28,8 @@ pub(crate) struct Session {
     rewritten: RefCell<HashMap<(usize, usize), Box<str>>>,
     /// What changed something in the open transaction, where the change log asks for it.
     recording: Option<RefCell<Recording>>,
+    /// Where statements that go through a whole table are noted, in tests.
+    watcher: Option<Arc<Rerun>>,
 }
 
 /// What a connection may do.
@@ -60,7 +65,12 @@ impl Session {
                 connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
             }
         }
-        Ok(Session { connection, rewritten: RefCell::default(), recording: None })
+        Ok(Session { connection, rewritten: RefCell::default(), recording: None, watcher: None })
+    }
+
+    /// From now on statements that go through a whole table are noted, if this is a test.
+    pub(crate) fn watch(&mut self, watcher: &Arc<Rerun>) {
+        self.watcher = watcher.is_seeded().then(|| Arc::clone(watcher));
     }
 
     /// From now on every statement that changes something is recorded.
@@ -178,10 +188,28 @@ impl Session {
     /// The prepared statement for `sql`, whose placeholders are `$n`.
     fn statement(&self, sql: &'static str) -> Result<CachedStatement<'_>, rusqlite::Error> {
         let mut rewritten = self.rewritten.borrow_mut();
-        let text = rewritten
-            .entry((sql.as_ptr().addr(), sql.len()))
-            .or_insert_with(|| placeholder::to_sqlite(sql).into());
+        let entry = rewritten.entry((sql.as_ptr().addr(), sql.len()));
+        if let (Some(watcher), Entry::Vacant(_)) = (&self.watcher, &entry)
+            && self.walks(sql)?
+        {
+            watcher.note_walk(sql);
+        }
+        let text = entry.or_insert_with(|| placeholder::to_sqlite(sql).into());
         self.connection.prepare_cached(text)
+    }
+
+    /// Whether the plan of a statement goes through all of a table or an index.
+    fn walks(&self, sql: &str) -> Result<bool, rusqlite::Error> {
+        let plan = format!("EXPLAIN QUERY PLAN {}", placeholder::to_sqlite(sql));
+        let mut plan = self.connection.prepare(&plan)?;
+        let mut steps = plan.raw_query();
+        while let Some(step) = steps.next()? {
+            let step: String = step.get("detail")?;
+            if step.starts_with("SCAN ") && step != "SCAN CONSTANT ROW" {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Runs one of the statements that steer transactions.

@@ -105,6 +105,11 @@ impl Sqlite {
         self.log.as_ref().map(|log| log.status())
     }
 
+    /// Statements that went through a whole table, in tests.
+    pub(crate) fn walks(&self) -> Vec<&'static str> {
+        self.readers.walks()
+    }
+
     pub(crate) fn is_healthy(&self) -> bool {
         !self.broken.load(Ordering::Relaxed)
     }

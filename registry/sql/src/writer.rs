@@ -108,6 +108,7 @@ pub(crate) fn start(
     log: Option<ChangeLogConfig>,
 ) -> Result<(mpsc::Sender<Message>, Option<Arc<ChangeLog>>), Error> {
     let mut session = Session::open(path, Access::Write)?;
+    session.watch(&rerun);
     let log = match log {
         None => {
             changes::note_unlogged(&session)?;

@@ -20,6 +20,7 @@ pub(super) struct World {
     pub(super) registry: Registry,
     pub(super) clock: Clock,
     pub(super) store: Arc<MemoryStore>,
+    database: Option<Database>,
     _folder: Option<TempDir>,
 }
 
@@ -34,14 +35,19 @@ impl World {
         let replicas = Replicated::single(ReplicaId::new("memory"), Arc::clone(&store) as _);
         let content = ContentStore::new(replicas, keys);
         let clock = Clock::manual(1_000_000);
-        let metadata = Metadata::open(database).await.unwrap();
+        let metadata = Metadata::open(database.clone()).await.unwrap();
         let registry = Registry::open(metadata, content, sealer, clock.clone(), config).await.unwrap();
-        Self { registry, clock, store, _folder: Some(folder) }
+        Self { registry, clock, store, database: Some(database), _folder: Some(folder) }
     }
 
     /// A server whose database and store are elsewhere.
     pub(super) fn of(registry: Registry, clock: &Clock) -> Self {
-        Self { registry, clock: clock.clone(), store: Arc::default(), _folder: None }
+        Self { registry, clock: clock.clone(), store: Arc::default(), database: None, _folder: None }
+    }
+
+    /// Statements that went through a whole table so far.
+    pub(super) fn walks(&self) -> Vec<&'static str> {
+        self.database.as_ref().map_or(Vec::new(), Database::walks)
     }
 
     pub(super) async fn repository(&self, name: &str) -> Repository {

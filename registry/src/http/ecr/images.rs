@@ -69,6 +69,14 @@ impl Filter {
 }
 
 impl Shown {
+    /// Rows that a page of `limit` entries examines.
+    fn rows(self, limit: u32) -> u32 {
+        match self {
+            Self::All => limit,
+            Self::Tagged | Self::Untagged | Self::None => ROWS,
+        }
+    }
+
     fn shows(self, image: &Image) -> bool {
         match self {
             Self::All => true,
@@ -149,7 +157,7 @@ impl Ecr {
                 return Ok(page.answer(Some(next)));
             }
         }
-        let rows = self.registry.images(&repository, &last, ROWS).await;
+        let rows = self.registry.images(&repository, &last, shown.rows(limit)).await;
         let rows = rows.map_err(|error| self.subject(&repository.name).error(error))?;
         for image in &rows.items {
             if shown.shows(image) {
@@ -195,14 +203,14 @@ impl Ecr {
         repository: &Repository,
         request: &ListRequest,
     ) -> Result<Value, AwsError> {
-        let (shown, limit) = (request.filter.parse()?, request.paging.limit()? as usize);
+        let (shown, limit) = (request.filter.parse()?, request.paging.limit()?);
         let mut last = Position::decode(&request.paging.cursor()?).digest;
-        let rows = self.registry.images(repository, &last, ROWS).await;
+        let rows = self.registry.images(repository, &last, shown.rows(limit)).await;
         let rows = rows.map_err(|error| self.subject(&repository.name).error(error))?;
         let mut details = Vec::new();
         for image in &rows.items {
             if shown.shows(image) {
-                if details.len() == limit {
+                if details.len() == limit as usize {
                     return Ok(with_token(json!({ "imageDetails": details }), Some(page::encode(&last))));
                 }
                 details.push(self.image_detail(repository, image));
