@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use test_support::{Http, Process, Server, eventually, eventually_within, go_tool, run, sha256, try_run};
+use test_support::{Http, aws, Process, Server, eventually, eventually_within, go_tool, run, sha256, try_run};
 
 /// A bucket `bucket` of a real S3 server over a folder.
 struct Bucket {
@@ -268,6 +268,33 @@ fn wrong_mixes_of_replicas_are_refused_at_start() {
         let error = start(&config);
         assert!(error.contains(message), "{config}: {error}");
     }
+}
+
+#[test]
+fn a_repository_has_a_key_of_its_own() {
+    let mut server = Server::start();
+    let create = |name: &str| {
+        let encryption = "encryptionType=KMS,kmsKey=blue";
+        aws(&server, ["ecr", "create-repository", "--repository-name", name, "--encryption-configuration", encryption])
+    };
+    assert!(create("app").unwrap_err().contains("KmsException"));
+    assert_eq!(berth(&server, &["key", "create", "blue"])["epoch"], 1);
+    let created = create("app").unwrap();
+    let key = &created["repository"]["encryptionConfiguration"]["kmsKey"];
+    assert_eq!(key, "arn:aws:kms:us-east-1:000000000000:key/blue");
+    let blobs = push(&server.http(), 0..5, 10_000);
+    assert_eq!(berth(&server, &["key", "roll", "--yes", "--domain", "blue"])["destroyedEpochs"][0], 1);
+    server.stop();
+    server.start_again();
+    pull(&server.http(), &blobs);
+    push(&server.http(), 5..8, 10_000);
+    // What is sealed under it is lost with it.
+    server.stop();
+    std::fs::remove_file(server.data().join("keys/blue-2.key")).unwrap();
+    server.start_again();
+    let answer = server.http().get(&format!("/v2/app/blobs/sha256:{}", blobs[0].0));
+    assert!(answer.status >= 500, "{}", answer.status);
+    server.http().push_blob("other", b"not under that key");
 }
 
 #[test]

@@ -12,10 +12,11 @@ use crate::table::{self, text, time};
 /// How often a command that waits looks again.
 const LOOK: Duration = Duration::from_millis(300);
 
-/// Roll and destroy the keys that wrap everything
+/// Make, roll and destroy the keys that wrap everything
 #[derive(Debug, Subcommand)]
 pub enum Key {
     List(List),
+    Create(Create),
     Rotate(Rotate),
     Roll(Roll),
     Shred(Shred),
@@ -24,6 +25,20 @@ pub enum Key {
 /// List the key domains and their epochs
 #[derive(Args, Debug)]
 pub struct List {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Make a key of its own for repositories
+///
+/// Repositories are created under it with `aws ecr create-repository --encryption-configuration
+/// encryptionType=KMS,kmsKey=NAME`. It is rolled and destroyed apart from all others, with --domain NAME. Like every
+/// key it lies in the key directory: copy it to the other servers' and into a new recovery key.
+#[derive(Args, Debug)]
+pub struct Create {
+    /// Up to 48 letters, digits, '-' and '_'; or the ARN or alias/… of a KMS key that your tools name
+    name: String,
+
     #[command(flatten)]
     connection: Connection,
 }
@@ -83,6 +98,7 @@ impl Key {
     pub async fn run(self) -> Result<()> {
         match self {
             Self::List(list) => list.run().await,
+            Self::Create(create) => create.run().await,
             Self::Rotate(rotate) => rotate.run().await,
             Self::Roll(roll) => roll.run().await,
             Self::Shred(shred) => shred.run().await,
@@ -106,6 +122,20 @@ impl List {
                 });
                 table::print(&["DOMAIN", "EPOCH", "STATE", "CREATED", "CHANGED"], rows);
             }
+        }
+        Ok(())
+    }
+}
+
+impl Create {
+    async fn run(self) -> Result<()> {
+        let created = self.connection.client()?.berth("CreateKey", &json!({ "name": self.name })).await?;
+        match self.connection.output {
+            Output::Json => println!("{created}"),
+            Output::Text => println!(
+                "{}: epoch 1 is active; run `berth key export` again to have it in a recovery key",
+                self.name
+            ),
         }
         Ok(())
     }

@@ -19,6 +19,10 @@ use crate::registry::{Registry, blob_domain};
 /// Rows that are being wrapped anew: where the batch ends, and how many there were.
 type Batch = (Option<String>, JoinHandle<Result<u64, CoreError>>);
 
+/// A domain's first epoch.
+const FIRST: u32 = 1;
+/// Longest name of a key (that of ECR's `kmsKey`).
+const LONGEST_NAME: usize = 2048;
 /// Rows of one transaction.
 const BATCH: u32 = 1000;
 /// Batches under way at a time: one is wrapped while another is written.
@@ -40,7 +44,49 @@ pub enum ShredError {
     Core(#[from] CoreError),
 }
 
+/// Why no key was made.
+#[derive(Debug, Error)]
+pub enum CreateKeyError {
+    #[error(
+        "a key's name has 1 to 48 letters, digits, '-' and '_', or is the ARN or alias of a KMS key; `system` is taken"
+    )]
+    Name,
+    #[error("there is a key of this name already")]
+    Exists,
+    #[error(transparent)]
+    Core(#[from] CoreError),
+}
+
 impl Registry {
+    /// Makes a key domain: what is pushed to its repositories is sealed under keys of its own, and lost with them.
+    ///
+    /// # Errors
+    /// The provider's, when it cannot make a secret: nothing is changed then.
+    pub async fn create_key(&self, name: &str) -> Result<(), CreateKeyError> {
+        if !is_key_name(name) {
+            return Err(CreateKeyError::Name);
+        }
+        let domain = Domain::new(name);
+        self.inner.content.prepare_epoch(&blob_domain(&domain), FIRST).await.map_err(CoreError::from)?;
+        let (of_row, now_ms) = (domain.clone(), self.now_ms());
+        let is_new: bool = self
+            .inner
+            .metadata
+            .write(move |tx| {
+                let is_new = !epochs::is_known(tx, &of_row)?;
+                if is_new {
+                    epochs::note(tx, &of_row, FIRST, now_ms)?;
+                }
+                Ok::<_, CoreError>(is_new)
+            })
+            .await?;
+        if !is_new {
+            return Err(CreateKeyError::Exists);
+        }
+        self.follow_epoch(&domain).await?;
+        Ok(())
+    }
+
     /// Every epoch of every key domain.
     ///
     /// # Errors
@@ -80,24 +126,30 @@ impl Registry {
     }
 
     /// Follows what other servers did: wraps under the active epochs, drops the keys of destroyed ones. To be
-    /// called every second.
+    /// called every second. One domain's trouble keeps no other one back.
     ///
     /// # Errors
     /// The database's, or when the secret of an active epoch is not in this server's key directory.
     pub async fn follow_keys(&self) -> Result<(), CoreError> {
+        let mut followed = Ok(());
         for epoch in self.key_epochs().await? {
-            let domain = blob_domain(&epoch.domain);
-            match epoch.state {
-                EpochState::Active => self.inner.content.follow_epoch(&domain, epoch.epoch).await?,
-                EpochState::Retiring => {}
-                EpochState::Destroying => self.destroy(&epoch).await?,
-                // Each server has a key directory of its own.
-                EpochState::Destroyed => {
-                    let key = (epoch.domain.clone(), epoch.epoch);
-                    if !self.inner.destroyed.lock().contains(&key) {
-                        self.inner.content.destroy_epoch(&domain, epoch.epoch).await?;
-                        self.inner.destroyed.lock().insert(key);
-                    }
+            followed = followed.and(self.follow(&epoch).await);
+        }
+        followed
+    }
+
+    async fn follow(&self, epoch: &Epoch) -> Result<(), CoreError> {
+        let domain = blob_domain(&epoch.domain);
+        match epoch.state {
+            EpochState::Active => self.inner.content.follow_epoch(&domain, epoch.epoch).await?,
+            EpochState::Retiring => {}
+            EpochState::Destroying => self.destroy(epoch).await?,
+            // Each server has a key directory of its own.
+            EpochState::Destroyed => {
+                let key = (epoch.domain.clone(), epoch.epoch);
+                if !self.inner.destroyed.lock().contains(&key) {
+                    self.inner.content.destroy_epoch(&domain, epoch.epoch).await?;
+                    self.inner.destroyed.lock().insert(key);
                 }
             }
         }
@@ -328,4 +380,12 @@ impl Registry {
         });
         noted.await
     }
+}
+
+/// Whether a key domain may be called so: a word, or what KMS calls a key. `system` seals the database's secrets.
+fn is_key_name(name: &str) -> bool {
+    let is_word = name.len() <= 48 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    let is_of_kms = (name.starts_with("arn:") && name.contains(":kms:")) || name.starts_with("alias/");
+    let is_plain = (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+    is_plain && (is_word || is_of_kms) && name != "system"
 }

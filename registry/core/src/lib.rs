@@ -40,7 +40,7 @@ pub use blobs::{BlobHandle, BlobInfo, BlobStream, Mount};
 pub use config::{Limits, RegistryConfig};
 pub use error::{BodyError, CoreError, Source};
 pub use images::{Image, Untagged};
-pub use keys::ShredError;
+pub use keys::{CreateKeyError, ShredError};
 pub use lifecycle::{
     Expiring, LifecyclePreview, LifecycleRun, PolicyProblem, PreviewImage, PreviewQuery, PreviewState,
     StoredLifecyclePolicy,
@@ -56,7 +56,8 @@ pub use registry_metadata::adoption::Restored;
 pub use registry_metadata::census::Census;
 pub use registry_metadata::epochs::{Epoch, EpochState};
 pub use registry_metadata::{
-    Domain, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability, UploadUid,
+    Domain, EncryptionType, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid,
+    TagMutability, UploadUid,
 };
 pub use repositories::{NewRepository, PushTarget};
 pub use settings::RegistryPolicy;

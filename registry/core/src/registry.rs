@@ -71,7 +71,7 @@ impl Registry {
         noted.await.map_err(CoreError::from)?;
         let manifests = Cache::with_weighter(1024, config.manifest_cache_bytes, ByLength);
         let collector = Mutex::new(Collector::default());
-        Ok(Self {
+        let registry = Self {
             inner: Arc::new(Inner {
                 metadata,
                 content,
@@ -84,7 +84,12 @@ impl Registry {
                 pins: OnceLock::new(),
                 activity: Activity::default(),
             }),
-        })
+        };
+        // The other domains; one whose secret is not here keeps only its own repositories from being written to.
+        if let Err(error) = registry.follow_keys().await {
+            tracing::error!(error = &error as &dyn std::error::Error, "a key domain cannot be used");
+        }
+        Ok(registry)
     }
 
     /// The settings this registry was opened with.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use registry_metadata::{
-    Repository, RepositoryPolicy, RepositoryUid, TagMutability, Tx, manifests, repositories,
+    Domain, EncryptionType, Repository, RepositoryPolicy, RepositoryUid, TagMutability, Tx, manifests,
+    repositories,
 };
 use registry_runtime::random_id;
 use registry_types::RepositoryName;
@@ -21,6 +22,8 @@ pub struct NewRepository {
     pub tag_mutability: TagMutability,
     pub resource_tags: BTreeMap<String, String>,
     pub scan_on_push: bool,
+    /// Of a repository that names its key: an existing key domain.
+    pub kms_key: Option<Domain>,
 }
 
 /// Where a push goes. The caller was authorized for exactly this.
@@ -183,7 +186,8 @@ fn new_repository(name: &RepositoryName, settings: NewRepository, now_ms: i64) -
         uid: RepositoryUid::new(random_id()),
         name: name.clone(),
         created_at_ms: now_ms,
-        domain: default_domain(),
+        encryption_type: settings.kms_key.as_ref().map_or(EncryptionType::Aes256, |_| EncryptionType::Kms),
+        domain: settings.kms_key.unwrap_or_else(default_domain),
         tag_mutability: settings.tag_mutability,
         policy: None,
         resource_tags: settings.resource_tags,

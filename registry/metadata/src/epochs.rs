@@ -74,6 +74,12 @@ pub fn note(tx: &Tx<'_>, domain: &Domain, epoch: u32, now_ms: i64) -> Result<(),
     Ok(())
 }
 
+/// Whether there is such a domain.
+pub fn is_known(tx: &Tx<'_>, domain: &Domain) -> Result<bool, Error> {
+    let row = tx.query_optional("SELECT 1 FROM key_epochs WHERE domain = $1", params![domain.as_str()])?;
+    Ok(row.is_some())
+}
+
 /// Makes `epoch + 1` the active one. False when another was faster.
 pub fn roll(tx: &Tx<'_>, domain: &Domain, epoch: u32, now_ms: i64) -> Result<bool, Error> {
     let moved = tx.execute(

@@ -34,8 +34,9 @@ mod tests;
 
 pub use error::Error;
 pub use model::{
-    Content, ContentKind, Domain, ImmutabilityExclusion, KeyRow, Link, Manifest, Quota, ReferrerKey,
-    Repository, RepositoryPolicy, RepositoryUid, TagMutability, TagRow, UploadRow, UploadUid, Usage,
+    Content, ContentKind, Domain, EncryptionType, ImmutabilityExclusion, KeyRow, Link, Manifest, Quota,
+    ReferrerKey, Repository, RepositoryPolicy, RepositoryUid, TagMutability, TagRow, UploadRow, UploadUid,
+    Usage,
 };
 pub use registry_sql::{Error as SqlError, Tx};
 pub use store::Metadata;

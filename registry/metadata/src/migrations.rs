@@ -26,6 +26,12 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     Migration { version: 6, name: "pull-through rules", sql: include_str!("../migrations/0006.sql") },
     Migration { version: 7, name: "removals", sql: include_str!("../migrations/0007.sql") },
+    Migration {
+        version: 8,
+        name: "candidates of the collector",
+        sql: include_str!("../migrations/0008.sql"),
+    },
+    Migration { version: 9, name: "encryption types", sql: include_str!("../migrations/0009.sql") },
 ];
 
 /// What restores leave behind; a namespace of its own.

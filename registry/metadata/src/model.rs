@@ -53,10 +53,36 @@ pub struct Repository {
     pub name: RepositoryName,
     pub created_at_ms: i64,
     pub domain: Domain,
+    pub encryption_type: EncryptionType,
     pub tag_mutability: TagMutability,
     pub policy: Option<RepositoryPolicy>,
     pub resource_tags: BTreeMap<String, String>,
     pub scan_on_push: bool,
+}
+
+/// What a repository was asked to be encrypted with. All are AES-256; the key domain says under which key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncryptionType {
+    /// The installation's own key, not asked for by name.
+    #[default]
+    Aes256,
+    /// A key that has a name, if only that of the installation's own.
+    Kms,
+}
+
+impl EncryptionType {
+    /// ECR's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Aes256 => "AES256",
+            Self::Kms => "KMS",
+        }
+    }
+
+    /// From ECR's name; `None` for one that Berth does not have.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Aes256, Self::Kms].into_iter().find(|one| one.as_str() == text)
+    }
 }
 
 /// The text of a repository policy; `version` rises with every change, removal included, within one uid.

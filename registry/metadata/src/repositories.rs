@@ -8,7 +8,7 @@ use registry_types::RepositoryName;
 
 use crate::error::{Error, parse};
 use crate::model::{
-    Domain, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability,
+    Domain, EncryptionType, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid, TagMutability,
 };
 use crate::{lifecycle, quotas};
 
@@ -18,7 +18,7 @@ const TABLE: &str = "repositories";
 pub fn by_name(tx: &Tx<'_>, name: &RepositoryName) -> Result<Option<Repository>, Error> {
     let row = tx.query_optional(
         "SELECT uid, name, created_at, domain, tag_mutability, mutability_filters, policy, policy_version, \
-         resource_tags, scan_on_push FROM repositories WHERE name = $1",
+         resource_tags, scan_on_push, encryption_type FROM repositories WHERE name = $1",
         params![name.as_str()],
     )?;
     row.as_ref().map(from_row).transpose()
@@ -28,7 +28,7 @@ pub fn by_name(tx: &Tx<'_>, name: &RepositoryName) -> Result<Option<Repository>,
 pub fn by_uid(tx: &Tx<'_>, uid: &RepositoryUid) -> Result<Option<Repository>, Error> {
     let row = tx.query_optional(
         "SELECT uid, name, created_at, domain, tag_mutability, mutability_filters, policy, policy_version, \
-         resource_tags, scan_on_push FROM repositories WHERE uid = $1",
+         resource_tags, scan_on_push, encryption_type FROM repositories WHERE uid = $1",
         params![uid.as_str()],
     )?;
     row.as_ref().map(from_row).transpose()
@@ -40,8 +40,8 @@ pub fn insert(tx: &Tx<'_>, repository: &Repository) -> Result<bool, Error> {
     let policy_version = repository.policy.as_ref().map_or(0, |policy| policy.version);
     let inserted = tx.execute(
         "INSERT INTO repositories (uid, name, created_at, domain, tag_mutability, mutability_filters, policy, \
-         policy_version, resource_tags, scan_on_push) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-         ON CONFLICT (name) DO NOTHING",
+         policy_version, resource_tags, scan_on_push, encryption_type) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (name) DO NOTHING",
         params![
             repository.uid.as_str(),
             repository.name.as_str(),
@@ -52,7 +52,8 @@ pub fn insert(tx: &Tx<'_>, repository: &Repository) -> Result<bool, Error> {
             policy,
             policy_version,
             tags_text(&repository.resource_tags),
-            i64::from(repository.scan_on_push)
+            i64::from(repository.scan_on_push),
+            repository.encryption_type.as_str()
         ],
     )?;
     if inserted == 1 {
@@ -79,7 +80,7 @@ pub fn delete(tx: &Tx<'_>, uid: &RepositoryUid, now_ms: i64) -> Result<bool, Err
 pub fn list_after(tx: &Tx<'_>, after: &str, limit: u32) -> Result<Vec<Repository>, Error> {
     let rows = tx.query(
         "SELECT uid, name, created_at, domain, tag_mutability, mutability_filters, policy, policy_version, \
-         resource_tags, scan_on_push FROM repositories WHERE name > $1 ORDER BY name LIMIT $2",
+         resource_tags, scan_on_push, encryption_type FROM repositories WHERE name > $1 ORDER BY name LIMIT $2",
         params![after, i64::from(limit)],
     )?;
     rows.iter().map(from_row).collect()
@@ -154,5 +155,6 @@ fn from_row(row: &Row) -> Result<Repository, Error> {
         policy,
         resource_tags: serde_json::from_str(&row.get::<String>(8)?).map_err(|_| corrupt())?,
         scan_on_push: row.get::<i64>(9)? != 0,
+        encryption_type: EncryptionType::parse(&row.get::<String>(10)?).ok_or_else(corrupt)?,
     })
 }

@@ -11,7 +11,7 @@ use registry_sql::Database;
 use registry_types::{Algorithm, Digest, MediaType};
 use tempfile::TempDir;
 
-use crate::{Domain, Error, KeyRow, Manifest, Metadata, Repository, RepositoryUid, TagMutability, Tx};
+use crate::{Domain, EncryptionType, Error, KeyRow, Manifest, Metadata, Repository, RepositoryUid, TagMutability, Tx};
 
 struct World {
     metadata: Metadata,
@@ -51,6 +51,7 @@ fn repository(name: &str) -> Repository {
         name: name.parse().unwrap(),
         created_at_ms: 5,
         domain: domain(),
+        encryption_type: EncryptionType::Aes256,
         tag_mutability: TagMutability::Mutable,
         policy: None,
         resource_tags: [("team".to_owned(), "blue".to_owned())].into(),

@@ -6,7 +6,7 @@ mod render;
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
 use registry_aws::AwsError;
-use registry_core::{CoreError, FindingKind, Registry, ReplicaError, ShredError, Upkeep};
+use registry_core::{CoreError, CreateKeyError, FindingKind, Registry, ReplicaError, ShredError, Upkeep};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -67,6 +67,11 @@ struct RemoveReplica {
     replica: String,
     #[serde(default)]
     force: bool,
+}
+
+#[derive(Deserialize)]
+struct CreateKey {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +141,7 @@ impl AwsApi for BerthStore {
                 let epochs = self.registry.key_epochs().await.map_err(|error| core(&error))?;
                 Ok(json!({ "epochs": epochs.iter().map(render::epoch).collect::<Vec<_>>() }))
             }
+            Operation::CreateKey => self.create_key(read(input)?).await,
             Operation::RotateKey => self.rotate_key(&read::<OfDomain>(input)?).await,
             Operation::ShredKey => self.shred_key(&read::<OfDomain>(input)?).await,
         }
@@ -186,6 +192,15 @@ impl BerthStore {
         }
         let added = self.upkeep.add_replicas(&request.locations).await.map_err(|error| of_replica(&error))?;
         Ok(json!({ "replicas": added }))
+    }
+
+    async fn create_key(&self, request: CreateKey) -> Result<Value, AwsError> {
+        match self.registry.create_key(&request.name).await {
+            Ok(()) => Ok(json!({ "domain": request.name, "epoch": 1 })),
+            Err(CreateKeyError::Core(error)) => Err(core(&error)),
+            Err(error @ CreateKeyError::Name) => Err(AwsError::invalid_parameter(sentence(&error))),
+            Err(error @ CreateKeyError::Exists) => Err(refused(sentence(&error))),
+        }
     }
 
     async fn rotate_key(&self, request: &OfDomain) -> Result<Value, AwsError> {

@@ -40,6 +40,7 @@ operations! {
     DrainReplica,
     RemoveReplica,
     ListKeys,
+    CreateKey,
     RotateKey,
     ShredKey,
 }

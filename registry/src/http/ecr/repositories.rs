@@ -2,7 +2,9 @@
 
 use policies_identity::{Caller, RequestContext};
 use registry_aws::{AwsError, timestamp};
-use registry_core::{ImmutabilityExclusion, NewRepository, Repository, TagMutability};
+use registry_core::{
+    Domain, EncryptionType, ImmutabilityExclusion, NewRepository, Repository, TagMutability,
+};
 use registry_types::RepositoryName;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -68,11 +70,11 @@ impl Ecr {
         self.check_registry(&input, &name)?;
         let resource_tags = resource_tags::of_request(&input)?;
         let request: CreateRepositoryRequest = input::parse(input)?;
-        check_encryption(request.encryption_configuration.as_ref())?;
         let settings = NewRepository {
             tag_mutability: request.mutability.parse()?.unwrap_or_default(),
             resource_tags,
             scan_on_push: request.image_scanning_configuration.unwrap_or_default().scan_on_push,
+            kms_key: self.key_domain(request.encryption_configuration).await?,
         };
         let created = self.registry.create_repository(&name, settings).await;
         let repository = created.map_err(|error| self.subject(&name).error(error))?;
@@ -168,8 +170,50 @@ impl Ecr {
         shape.insert("createdAt".into(), timestamp::epoch_seconds(repository.created_at_ms));
         shape.extend(mutability_members(&repository.tag_mutability));
         shape.insert("imageScanningConfiguration".into(), json!({ "scanOnPush": repository.scan_on_push }));
-        shape.insert("encryptionConfiguration".into(), json!({ "encryptionType": "AES256" }));
+        let mut encryption = json!({ "encryptionType": repository.encryption_type.as_str() });
+        if repository.encryption_type == EncryptionType::Kms {
+            encryption["kmsKey"] = self.key_arn(repository.domain.as_str()).into();
+        }
+        shape.insert("encryptionConfiguration".into(), encryption);
         Value::Object(shape)
+    }
+
+    /// The key domain that is asked for by its name or its ARN; all content is encrypted once, so that two layers are
+    /// refused, as they would not be in effect.
+    async fn key_domain(&self, asked: Option<EncryptionConfiguration>) -> Result<Option<Domain>, AwsError> {
+        let member = "encryptionConfiguration.encryptionType";
+        let Some(EncryptionConfiguration { encryption_type, kms_key }) = asked else { return Ok(None) };
+        match EncryptionType::parse(&encryption_type) {
+            Some(EncryptionType::Kms) => {}
+            Some(EncryptionType::Aes256) if kms_key.is_none() => return Ok(None),
+            Some(EncryptionType::Aes256) => return Err(invalid(member, "must be KMS where kmsKey is given")),
+            None if encryption_type == "KMS_DSSE" => {
+                return Err(AwsError::unsupported(
+                    "encryptionType KMS_DSSE: content is encrypted once, by AES256 or KMS",
+                ));
+            }
+            None => return Err(invalid(member, "must be one of [AES256, KMS, KMS_DSSE]")),
+        }
+        let name = kms_key.as_deref().unwrap_or("default");
+        let epochs = self.registry.key_epochs().await.map_err(registry_error)?;
+        let known = epochs.into_iter().map(|epoch| epoch.domain);
+        let mut named =
+            known.filter(|domain| domain.as_str() == name || self.key_arn(domain.as_str()) == name);
+        named.next().map(Some).ok_or_else(|| {
+            AwsError::client(
+                "KmsException",
+                format!("There is no key {name} here: `berth key create` makes it"),
+            )
+        })
+    }
+
+    /// What KMS would call the key of a domain, unless that is its name.
+    fn key_arn(&self, domain: &str) -> String {
+        if domain.starts_with("arn:") {
+            return domain.to_owned();
+        }
+        let kind = if domain.starts_with("alias/") { "" } else { "key/" };
+        format!("arn:aws:kms:{}:{}:{kind}{domain}", self.access.region(), self.access.account())
     }
 
     /// As `check_registry`, for requests that may name no repository.
@@ -250,24 +294,11 @@ fn mutability_members(mutability: &TagMutability) -> Map<String, Value> {
     members
 }
 
-/// Everything is encrypted with AES-256 here; other keys are refused, as they would not be in effect.
-fn check_encryption(configuration: Option<&EncryptionConfiguration>) -> Result<(), AwsError> {
-    match configuration {
-        None => Ok(()),
-        Some(asked) if asked.encryption_type == "AES256" && asked.kms_key.is_none() => Ok(()),
-        Some(asked) => Err(AwsError::unsupported(format_args!(
-            "encryptionConfiguration with encryptionType {}{}: repositories are encrypted with AES256",
-            asked.encryption_type,
-            if asked.kms_key.is_some() { " and a kmsKey" } else { "" }
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{EncryptionConfiguration, MutabilityMembers, check_encryption, mutability_members};
+    use super::{MutabilityMembers, mutability_members};
     use crate::http::ecr::input::parse;
 
     fn mutability(input: Value) -> Result<Option<Value>, String> {
@@ -306,13 +337,5 @@ mod tests {
             let input = json!({"imageTagMutability": name, "imageTagMutabilityExclusionFilters": filters});
             assert!(mutability(input.clone()).is_err(), "{input}");
         }
-    }
-
-    #[test]
-    fn other_encryption_is_refused_by_name() {
-        let check = |input| check_encryption(Some(&parse::<EncryptionConfiguration>(input).unwrap()));
-        check(json!({"encryptionType": "AES256"})).unwrap();
-        let refused = check(json!({"encryptionType": "KMS", "kmsKey": "k"})).unwrap_err();
-        assert!(refused.message.contains("encryptionType KMS and a kmsKey"), "{refused}");
     }
 }

@@ -205,13 +205,46 @@ async fn resource_tags_are_kept() {
 }
 
 #[tokio::test]
+async fn repositories_are_encrypted_under_keys_that_were_made() {
+    let fixture = Fixture::new().await;
+    for name in ["blue", "alias/team", "arn:aws:kms:eu-west-1:111122223333:key/1"] {
+        fixture.registry().create_key(name).await.unwrap();
+    }
+    let here = |rest: &str| format!("arn:aws:kms:us-east-1:000000000000:{rest}");
+    for (number, (asked, told)) in [
+        (json!({ "encryptionType": "KMS" }), here("key/default")),
+        (json!({ "encryptionType": "KMS", "kmsKey": "blue" }), here("key/blue")),
+        (json!({ "encryptionType": "KMS", "kmsKey": here("key/blue") }), here("key/blue")),
+        (json!({ "encryptionType": "KMS", "kmsKey": "alias/team" }), here("alias/team")),
+        (
+            json!({ "encryptionType": "KMS", "kmsKey": "arn:aws:kms:eu-west-1:111122223333:key/1" }),
+            "arn:aws:kms:eu-west-1:111122223333:key/1".to_owned(),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let input = json!({ "repositoryName": format!("app{number}"), "encryptionConfiguration": asked });
+        let created = fixture.call("CreateRepository", input).await;
+        let expected = json!({ "encryptionType": "KMS", "kmsKey": told });
+        assert_eq!(created["repository"]["encryptionConfiguration"], expected);
+    }
+    for (asked, error) in [
+        (json!({ "encryptionType": "KMS", "kmsKey": "red" }), "KmsException"),
+        (json!({ "encryptionType": "AES256", "kmsKey": "blue" }), "InvalidParameterException"),
+        (json!({ "encryptionType": "ROT13" }), "InvalidParameterException"),
+    ] {
+        let input = json!({ "repositoryName": "other", "encryptionConfiguration": asked });
+        assert_eq!(fixture.refused("CreateRepository", input).await.name, error);
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_in_effect_is_refused_or_reported() {
     let fixture = Fixture::new().await;
-    let encrypted = json!({
-        "repositoryName": "app",
-        "encryptionConfiguration": { "encryptionType": "KMS" },
-    });
-    assert_eq!(fixture.refused("CreateRepository", encrypted).await.name, "UnsupportedOperationException");
+    let twice =
+        json!({ "repositoryName": "app", "encryptionConfiguration": { "encryptionType": "KMS_DSSE" } });
+    assert_eq!(fixture.refused("CreateRepository", twice).await.name, "UnsupportedOperationException");
     let scanned = json!({ "repositoryName": "app", "imageScanningConfiguration": { "scanOnPush": true } });
     fixture.call("CreateRepository", scanned).await;
     fixture.put("app", "layer", None).await;
