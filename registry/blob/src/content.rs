@@ -22,7 +22,7 @@ use registry_types::{Algorithm, Digest};
 use crate::buffer::Pool;
 use crate::error::BlobError;
 use crate::file_id::FileId;
-use crate::key_row::{Domain, KeyRow, SuspendedUpload};
+use crate::key_row::{DataKey, Domain, KeyRow, SuspendedUpload};
 use crate::keys::KeyRing;
 use crate::keys::wrap::{Dek, Kek, Wrapped, blob_context};
 use crate::replicate::{ReplicaId, Replicated};
@@ -132,18 +132,36 @@ impl ContentStore {
 
     /// Destroys the secret of an epoch at the provider; what it wraps can be read no more.
     pub async fn destroy_epoch(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
+        let destroyed = self.inner.keys.destroy(domain, epoch).await;
         self.inner.opened.clear();
-        self.inner.keys.destroy(domain, epoch).await
+        destroyed
     }
 
-    /// Wraps a blob's key anew, under the domain's active epoch. The object stays as it is.
-    pub async fn rewrap(&self, row: &KeyRow, digest: &Digest) -> Result<KeyRow, BlobError> {
+    /// Wraps the key of a row that is not committed yet under the domain's active epoch. What the row was wrapped
+    /// under before is not asked for: it may be destroyed by now.
+    pub async fn wrap_anew(
+        &self,
+        row: &KeyRow,
+        digest: &Digest,
+        key: &DataKey,
+    ) -> Result<KeyRow, BlobError> {
         let (epoch, kek) = self.inner.keys.active(&row.domain).await?;
-        let old = self.inner.keys.get(&row.domain, row.epoch).await?;
-        rewrap(row, digest, &old, epoch, &kek)
+        Ok(wrapped_under(row, digest, key, epoch, &kek))
     }
 
-    /// The same for rows of one domain and epoch; `None` for a row whose key does not open.
+    /// The same for an upload whose suspension is not committed yet.
+    pub async fn wrap_upload_anew(
+        &self,
+        domain: &Domain,
+        suspended: &SuspendedUpload,
+        upload_uid: &str,
+        key: &DataKey,
+    ) -> Result<SuspendedUpload, BlobError> {
+        state::wrap_anew(&self.inner.keys, domain, suspended, upload_uid, key).await
+    }
+
+    /// Wraps the keys of rows of one domain and epoch anew, under the domain's active epoch. The objects stay as they
+    /// are. `None` for a row whose key does not open.
     pub async fn rewrap_all(
         &self,
         domain: &Domain,
@@ -152,7 +170,7 @@ impl ContentStore {
     ) -> Result<Vec<Option<KeyRow>>, BlobError> {
         let (active, kek) = self.inner.keys.active(domain).await?;
         let old = self.inner.keys.get(domain, epoch).await?;
-        Ok(rows.iter().map(|(digest, row)| rewrap(row, digest, &old, active, &kek).ok()).collect())
+        Ok(rows.iter().map(|(digest, row)| rewrap(row, digest, &old, active, &kek)).collect())
     }
 
     /// Wraps a suspended upload's key anew, under the domain's active epoch.
@@ -163,12 +181,6 @@ impl ContentStore {
         upload_uid: &str,
     ) -> Result<SuspendedUpload, BlobError> {
         state::rewrap(&self.inner.keys, domain, suspended, upload_uid).await
-    }
-
-    /// Drops the key of a destroyed epoch and everything that was opened.
-    pub fn forget(&self, domain: &Domain, epoch: u32) {
-        self.inner.keys.forget(domain, epoch);
-        self.inner.opened.clear();
     }
 
     /// The replicas in use now.
@@ -200,13 +212,17 @@ impl Inner {
     }
 }
 
-fn rewrap(row: &KeyRow, digest: &Digest, old: &Kek, epoch: u32, kek: &Kek) -> Result<KeyRow, BlobError> {
+fn rewrap(row: &KeyRow, digest: &Digest, old: &Kek, epoch: u32, kek: &Kek) -> Option<KeyRow> {
     let context = blob_context(&row.domain, &row.dek_id, row.file_id, row.total_len, digest);
     let wrapped = Wrapped { nonce: row.wrap_nonce, bytes: row.wrapped };
-    let dek = old.unwrap(&row.dek_id, &wrapped, &context);
-    let dek = dek.map_err(|_| BlobError::KeyRow { file_id: row.file_id })?;
-    let wrapped = kek.wrap(&row.dek_id, &dek, &context);
-    Ok(KeyRow { epoch, wrap_nonce: wrapped.nonce, wrapped: wrapped.bytes, ..row.clone() })
+    let dek = old.unwrap(&row.dek_id, &wrapped, &context).ok()?;
+    Some(wrapped_under(row, digest, &DataKey(dek), epoch, kek))
+}
+
+fn wrapped_under(row: &KeyRow, digest: &Digest, key: &DataKey, epoch: u32, kek: &Kek) -> KeyRow {
+    let context = blob_context(&row.domain, &row.dek_id, row.file_id, row.total_len, digest);
+    let wrapped = kek.wrap(&row.dek_id, &key.0, &context);
+    KeyRow { epoch, wrap_nonce: wrapped.nonce, wrapped: wrapped.bytes, ..row.clone() }
 }
 
 #[cfg(test)]

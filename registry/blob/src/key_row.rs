@@ -9,6 +9,7 @@ use registry_types::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::file_id::FileId;
+use crate::keys::wrap::Dek;
 use crate::replicate::ReplicaId;
 
 /// A key domain: blobs are deduplicated inside one, and one can be shredded alone.
@@ -62,6 +63,17 @@ pub struct KeyRow {
     pub dek_id: [u8; 16],
     pub wrap_nonce: [u8; 12],
     pub wrapped: [u8; 48],
+}
+
+/// The data key of an upload whose row is not committed yet. Held until it is, so that the row can be wrapped anew
+/// although the epoch it was wrapped under is destroyed by then. Opaque, and wiped on drop.
+#[derive(Clone)]
+pub struct DataKey(pub(crate) Dek);
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataKey(..)")
+    }
 }
 
 /// A finished upload: durable on the write quorum, and invisible until its key row is committed.

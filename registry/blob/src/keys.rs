@@ -47,22 +47,37 @@ impl KeyRing {
 
     /// Destroys the secret of an epoch at the provider, and drops its key.
     pub(crate) async fn destroy(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
-        self.forget(domain, epoch);
         let (provider, name) = (Arc::clone(&self.provider), domain.name().to_owned());
-        tokio::task::spawn_blocking(move || provider.destroy(&name, epoch))
+        let destroyed = tokio::task::spawn_blocking(move || provider.destroy(&name, epoch))
             .await
-            .map_err(|source| BlobError::Key { epoch, source: source.into() })?
-            .map_err(|source| BlobError::Key { epoch, source: source.into() })
+            .map_err(|source| BlobError::Key { epoch, source: source.into() })?;
+        // Last, so that nobody loads it again in between.
+        self.forget(domain, epoch);
+        destroyed.map_err(|source| BlobError::Key { epoch, source: source.into() })
     }
 
     /// The active epoch of a domain, with its key.
     pub(crate) async fn active(&self, domain: &Domain) -> Result<(u32, Arc<Kek>), BlobError> {
-        let epoch = self.active.lock().get(domain).copied();
-        let epoch = epoch.ok_or_else(|| BlobError::Key {
+        let mut epoch = self.active_epoch(domain)?;
+        loop {
+            let error = match self.get(domain, epoch).await {
+                Ok(kek) => return Ok((epoch, kek)),
+                Err(error) => error,
+            };
+            // It may have been rolled, and destroyed, since it was looked up.
+            let newer = self.active_epoch(domain)?;
+            if newer == epoch {
+                return Err(error);
+            }
+            epoch = newer;
+        }
+    }
+
+    fn active_epoch(&self, domain: &Domain) -> Result<u32, BlobError> {
+        self.active.lock().get(domain).copied().ok_or_else(|| BlobError::Key {
             epoch: 0,
             source: format!("no epoch of key domain {domain:?} was activated").into(),
-        })?;
-        Ok((epoch, self.get(domain, epoch).await?))
+        })
     }
 
     pub(crate) async fn get(&self, domain: &Domain, epoch: u32) -> Result<Arc<Kek>, BlobError> {
@@ -74,7 +89,7 @@ impl KeyRing {
     }
 
     /// Drops the key of an epoch that was destroyed.
-    pub(crate) fn forget(&self, domain: &Domain, epoch: u32) {
+    fn forget(&self, domain: &Domain, epoch: u32) {
         self.keks.lock().remove(&(domain.clone(), epoch));
         let mut active = self.active.lock();
         if active.get(domain) == Some(&epoch) {

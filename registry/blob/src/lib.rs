@@ -22,7 +22,7 @@ pub use buffer::Buffer;
 pub use content::{Blob, BlobStream, ContentStore, Damage, Repaired, Upload};
 pub use error::BlobError;
 pub use file_id::{FileId, ParseFileIdError};
-pub use key_row::{Domain, KeyRow, Sealed, SuspendedUpload};
+pub use key_row::{DataKey, Domain, KeyRow, Sealed, SuspendedUpload};
 pub use pace::Pace;
 pub use replicate::{QuorumError, Rejection, ReplicaId, Replicated};
 pub use store::fs::FsStore;

@@ -1,6 +1,6 @@
 //! The commit point of content: what one metadata transaction writes once an object is durable.
 
-use registry_blob::{FileId, Sealed};
+use registry_blob::{DataKey, FileId, Sealed};
 use registry_metadata::{Domain, KeyRow, Tx, blobs, garbage, repairs, replicas};
 use registry_types::Digest;
 
@@ -73,11 +73,15 @@ impl EpochRolled {
 }
 
 impl Content {
-    /// The same with its key wrapped under the epoch that is active now.
-    pub(crate) async fn rewrapped(mut self, registry: &Registry) -> Result<Self, CoreError> {
+    /// The same with its key, which is `key`, wrapped under the epoch that is active now.
+    pub(crate) async fn wrapped_anew(
+        mut self,
+        registry: &Registry,
+        key: &DataKey,
+    ) -> Result<Self, CoreError> {
         registry.follow_epoch(&self.domain).await?;
         let row = blob_key(&self.domain, &self.key);
-        let row = registry.inner.content.rewrap(&row, &self.digest).await?;
+        let row = registry.inner.content.wrap_anew(&row, &self.digest, key).await?;
         self.key.epoch = row.epoch;
         self.key.wrap_nonce = row.wrap_nonce;
         self.key.wrapped = row.wrapped;

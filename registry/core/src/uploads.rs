@@ -3,7 +3,7 @@
 //! A session belongs to one incarnation of a repository and to one principal; to anybody else it does not
 //! exist. Offset and state move only by compare-and-set on the lease.
 
-use registry_blob::{SuspendedUpload, Upload};
+use registry_blob::{BlobError, DataKey, FileId, SuspendedUpload, Upload};
 use registry_metadata::{Repository, UploadRow, UploadUid, blobs, garbage, repositories, uploads};
 use registry_runtime::random_id;
 use registry_types::{Algorithm, Digest};
@@ -16,8 +16,8 @@ use crate::receive::{Body, ContentRange, receive};
 use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
 
-/// How often something is wrapped anew whose key epoch was rolled meanwhile.
-const ATTEMPTS: u32 = 3;
+/// How often something is wrapped anew whose key epoch was rolled meanwhile; each time takes another roll.
+const ATTEMPTS: u32 = 16;
 
 /// What an upload begins with.
 #[derive(Clone, Debug)]
@@ -104,18 +104,27 @@ impl Registry {
             held.lease.give_back().await;
             return Err(error);
         }
-        let Held { lease: hold, upload, row } = held;
-        let (offset, lease) = (upload.offset(), hold.number());
-        let mut suspended = match upload.suspend(&Lease::text(lease)).await {
-            Ok(suspended) => suspended,
-            Err(error) => {
-                hold.give_back().await;
-                return Err(error.into());
+        let Held { lease, upload, row } = held;
+        let offset = upload.offset();
+        match self.suspend(upload, &row, lease.number()).await {
+            Ok(saved) => {
+                lease.given_back();
+                if saved { Ok(UploadStatus { uid: uid.clone(), offset }) } else { Err(CoreError::UploadBusy) }
             }
-        };
+            Err(error) => {
+                lease.give_back().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Saves what came, which gives the lease back. False when that was lost.
+    async fn suspend(&self, upload: Upload, row: &UploadRow, lease: i64) -> Result<bool, CoreError> {
+        let (offset, key) = (upload.offset(), upload.data_key());
+        let mut suspended = upload.suspend(&Lease::text(lease)).await?;
         let now_ms = self.now_ms();
         let mut attempt = 1;
-        let saved: bool = loop {
+        loop {
             let (of_row, state) = (row.clone(), suspended.clone());
             let saved = self.inner.metadata.write(move |tx| {
                 if blobs::active_epoch(tx, &of_row.domain)? != state.epoch {
@@ -134,15 +143,13 @@ impl Registry {
                 Err(error) if EpochRolled::is(&error) && attempt < ATTEMPTS => {
                     attempt += 1;
                     self.follow_epoch(&row.domain).await?;
-                    let domain = blob_domain(&row.domain);
-                    let rewrapped = self.inner.content.rewrap_upload(&domain, &suspended, uid.as_str());
-                    suspended = rewrapped.await?;
+                    let (domain, uid) = (blob_domain(&row.domain), row.uid.as_str());
+                    let content = &self.inner.content;
+                    suspended = content.wrap_upload_anew(&domain, &suspended, uid, &key).await?;
                 }
-                saved => break saved?,
+                saved => return saved,
             }
-        };
-        hold.given_back();
-        if saved { Ok(UploadStatus { uid: uid.clone(), offset }) } else { Err(CoreError::UploadBusy) }
+        }
     }
 
     /// Adds the body, which may be empty, and makes the whole a visible blob if it has the digest
@@ -264,20 +271,43 @@ impl Registry {
         };
         let number = self.take_lease(&row, fresh.as_ref().map(|upload| *upload.file_id().as_bytes())).await?;
         let lease = Lease::taken(self, uid, number);
-        let upload = match (fresh, &row.file_id, &row.sealed_state) {
-            (Some(upload), _, _) => upload,
-            (None, Some(file_id), Some(sealed)) => {
-                let state = SuspendedUpload {
-                    file_id: registry_blob::FileId::from_bytes(*file_id),
-                    epoch: row.sealed_epoch,
-                    sealed: sealed.clone(),
-                };
-                let sealed_lease = Lease::text(row.sealed_lease);
-                self.inner.content.resume(&domain, &state, uid.as_str(), &sealed_lease, offset).await?
-            }
-            (None, _, _) => return Err(CoreError::internal("an upload has state but no object")),
+        let upload = match fresh {
+            Some(upload) => Ok(upload),
+            None => self.resume(&row).await,
         };
-        Ok(Held { lease, upload, row })
+        match upload {
+            Ok(upload) => Ok(Held { lease, upload, row }),
+            Err(error) => {
+                lease.give_back().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens a held upload where its saved state left it.
+    async fn resume(&self, row: &UploadRow) -> Result<Upload, CoreError> {
+        match self.resume_from(row).await? {
+            Err(BlobError::Key { .. }) => {}
+            resumed => return Ok(resumed?),
+        }
+        // The key was rolled, and its old epoch destroyed, since the row was read.
+        let uid = row.uid.clone();
+        let row = self.inner.metadata.point(move |tx| Ok::<_, CoreError>(uploads::by_uid(tx, &uid)?));
+        Ok(self.resume_from(&row.await?.ok_or(CoreError::UploadNotFound)?).await??)
+    }
+
+    async fn resume_from(&self, row: &UploadRow) -> Result<Result<Upload, BlobError>, CoreError> {
+        let (Some(file_id), Some(sealed)) = (&row.file_id, &row.sealed_state) else {
+            return Err(CoreError::internal("an upload has state but no object"));
+        };
+        let state = SuspendedUpload {
+            file_id: FileId::from_bytes(*file_id),
+            epoch: row.sealed_epoch,
+            sealed: sealed.clone(),
+        };
+        let (domain, sealed_lease) = (blob_domain(&row.domain), Lease::text(row.sealed_lease));
+        let (content, offset) = (&self.inner.content, row.offset.unsigned_abs());
+        Ok(content.resume(&domain, &state, row.uid.as_str(), &sealed_lease, offset).await)
     }
 
     async fn take_lease(&self, row: &UploadRow, file_id: Option<[u8; 16]>) -> Result<i64, CoreError> {
@@ -313,6 +343,7 @@ impl Registry {
             return Err(error);
         }
         let Held { lease, upload, row } = held;
+        let key = upload.data_key();
         let sealed = match upload.finish(expected).await {
             Ok(sealed) => sealed,
             Err(error) => {
@@ -326,13 +357,34 @@ impl Registry {
                 return Err(error);
             }
         };
-        let mut content = Content::new(&row.domain, sealed);
+        let content = Content::new(&row.domain, sealed);
         let finished = FinishedUpload { digest: content.digest.clone(), size: content.size() };
-        let (number, now_ms) = (lease.number(), self.now_ms());
-        for attempt in 1.. {
+        match self.commit(content, &key, &row, lease.number()).await {
+            Ok(()) => {
+                lease.given_back();
+                Ok(finished)
+            }
+            Err(error) => {
+                lease.give_back().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the content a visible blob and ends its session, in one transaction.
+    async fn commit(
+        &self,
+        mut content: Content,
+        key: &DataKey,
+        row: &UploadRow,
+        lease: i64,
+    ) -> Result<(), CoreError> {
+        let now_ms = self.now_ms();
+        let mut attempt = 1;
+        loop {
             let (row, of_commit) = (row.clone(), content.clone());
             let committed = self.inner.metadata.write(move |tx| {
-                if !uploads::delete(tx, &row.uid, number)? {
+                if !uploads::delete(tx, &row.uid, lease)? {
                     return Err(CoreError::UploadBusy);
                 }
                 let repository =
@@ -345,14 +397,12 @@ impl Registry {
             });
             match committed.await {
                 Err(error) if EpochRolled::is(&error) && attempt < ATTEMPTS => {
-                    content = content.rewrapped(self).await?;
+                    attempt += 1;
+                    content = content.wrapped_anew(self, key).await?;
                 }
-                Err(error) => return Err(error),
-                Ok(()) => break,
+                committed => return committed,
             }
         }
-        lease.given_back();
-        Ok(finished)
     }
 
     /// Removes a session that ended badly and condemns its object. Should this fail, it expires.

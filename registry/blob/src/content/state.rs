@@ -15,7 +15,7 @@ use crate::format::hash_state::Hasher;
 use crate::format::header::{Header, ObjectKeys};
 use crate::format::runs::Runs;
 use crate::format::{RECORD_LEN, RECORD_STRIDE};
-use crate::key_row::{Domain, SuspendedUpload};
+use crate::key_row::{DataKey, Domain, SuspendedUpload};
 use crate::keys::KeyRing;
 use crate::keys::wrap::{Dek, WRAPPED_LEN, Wrapped, upload_context};
 use crate::replicate::ReplicaId;
@@ -97,13 +97,26 @@ pub(super) async fn rewrap(
     suspended: &SuspendedUpload,
     uid: &str,
 ) -> Result<SuspendedUpload, BlobError> {
-    let mut rest = suspended.sealed.as_slice();
-    let mut front = Front::decode(&mut rest).ok_or(BlobError::UploadUnknown)?;
+    let front = Front::decode(&mut suspended.sealed.as_slice()).ok_or(BlobError::UploadUnknown)?;
     let context = upload_context(domain, &front.dek_id, suspended.file_id, uid);
     let kek = ring.get(domain, suspended.epoch).await?;
     let dek = kek.unwrap(&front.dek_id, &front.wrapped, &context).map_err(|_| BlobError::UploadUnknown)?;
+    wrap_anew(ring, domain, suspended, uid, &DataKey(dek)).await
+}
+
+/// The same where the data key is at hand.
+pub(super) async fn wrap_anew(
+    ring: &KeyRing,
+    domain: &Domain,
+    suspended: &SuspendedUpload,
+    uid: &str,
+    key: &DataKey,
+) -> Result<SuspendedUpload, BlobError> {
+    let mut rest = suspended.sealed.as_slice();
+    let mut front = Front::decode(&mut rest).ok_or(BlobError::UploadUnknown)?;
+    let context = upload_context(domain, &front.dek_id, suspended.file_id, uid);
     let (epoch, kek) = ring.active(domain).await?;
-    front.wrapped = kek.wrap(&front.dek_id, &dek, &context);
+    front.wrapped = kek.wrap(&front.dek_id, &key.0, &context);
     let mut sealed = front.encode();
     sealed.extend_from_slice(rest);
     Ok(SuspendedUpload { file_id: suspended.file_id, epoch, sealed })

@@ -36,6 +36,11 @@ impl KeyProvider for TestKeys {
     fn create(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError> {
         self.secret(domain, epoch)
     }
+
+    /// They come from nowhere, so that there is nothing to be destroyed.
+    fn destroy(&self, _domain: &str, _epoch: u32) -> Result<(), KeyError> {
+        Ok(())
+    }
 }
 
 pub(crate) fn domain() -> Domain {

@@ -21,7 +21,7 @@ use crate::file_id::FileId;
 use crate::format::footer::Footer;
 use crate::format::hash_state::Hasher;
 use crate::format::{Layout, MAX_TOTAL_LEN, staged_len};
-use crate::key_row::{Domain, KeyRow, Sealed, SuspendedUpload};
+use crate::key_row::{DataKey, Domain, KeyRow, Sealed, SuspendedUpload};
 use crate::keys::wrap::blob_context;
 use crate::replicate::ReplicaId;
 use crate::replicate::writers::WriteSet;
@@ -107,6 +107,11 @@ impl Upload {
 
     pub fn file_id(&self) -> FileId {
         self.file_id
+    }
+
+    /// To be held until what `suspend` or `finish` gives is committed.
+    pub fn data_key(&self) -> DataKey {
+        DataKey(self.keyed.dek.clone())
     }
 
     /// Bytes received so far, earlier requests included.

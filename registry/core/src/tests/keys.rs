@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use registry_types::Digest;
 
 use super::support::{ALICE, World, body, sha256};
-use crate::{CoreError, EpochState, RegistryConfig, Repository, ShredError};
+use crate::{
+    CoreError, CreateKeyError, Domain, EpochState, Mount, NewRepository, PushTarget, RegistryConfig,
+    Repository, ShredError,
+};
 
 /// State of every epoch of the default domain, oldest first.
 async fn states(world: &World) -> Vec<EpochState> {
@@ -53,6 +56,33 @@ async fn rotation_wraps_every_row_and_touches_no_content() {
     assert_eq!(world.read(&repository, &digest).await.unwrap(), part);
 }
 
+#[tokio::test]
+async fn a_domain_shares_nothing_with_others_and_goes_by_itself() {
+    let world = World::new(RegistryConfig::default()).await;
+    let registry = &world.registry;
+    registry.create_key("blue").await.unwrap();
+    assert!(matches!(registry.create_key("blue").await, Err(CreateKeyError::Exists)));
+    for name in ["", "system", "a b", "../x", &"k".repeat(49), "arn:aws:iam::1:role/x", "alias/\n"] {
+        assert!(matches!(registry.create_key(name).await, Err(CreateKeyError::Name)), "{name:?}");
+    }
+    let of_blue = NewRepository { kms_key: Some(Domain::new("blue")), ..NewRepository::default() };
+    let blue = registry.create_repository(&"blue/app".parse().unwrap(), of_blue).await.unwrap();
+    let other = world.repository("app").await;
+    let digest = world.push(&blue, b"the same").await.unwrap();
+    let mounted = registry.mount_blob(&PushTarget::Existing(other.clone()), &blue, &digest).await.unwrap();
+    assert_eq!(mounted, Mount::Absent);
+    assert_eq!(world.push(&other, b"the same").await.unwrap(), digest);
+    assert_eq!(world.objects().await.len(), 2, "nothing is shared");
+
+    registry.rotate_key("blue").await.unwrap();
+    registry.rewrap_keys().await.unwrap();
+    assert_eq!(registry.shred_keys("blue").await.unwrap(), [1]);
+    assert!(matches!(registry.shred_keys("default").await, Err(ShredError::NothingOld)));
+    for repository in [&blue, &other] {
+        assert_eq!(world.read(repository, &digest).await.unwrap(), b"the same");
+    }
+}
+
 /// In one request, or in three, so that the key may roll between any two of them.
 async fn push(
     world: &World,
@@ -85,15 +115,7 @@ async fn pushes_and_pulls_go_on_while_keys_roll_and_go() {
                 let mut pushed = Vec::new();
                 while !over.load(Ordering::SeqCst) {
                     let content = format!("{worker} {}", pushed.len()).repeat(50).into_bytes();
-                    let digest = loop {
-                        match push(&world, &repository, &content, pushed.len() % 2 == 0).await {
-                            Ok(digest) => break digest,
-                            // The key was rolled and destroyed between two steps of this commit: the client is told
-                            // to try again.
-                            Err(CoreError::Unavailable(_)) => {}
-                            Err(error) => panic!("{error:?}"),
-                        }
-                    };
+                    let digest = push(&world, &repository, &content, pushed.len() % 2 == 0).await.unwrap();
                     pushed.push((digest, content));
                     let (digest, content) = &pushed[pushed.len() / 2];
                     assert_eq!(world.read(&repository, digest).await.unwrap(), *content);

@@ -169,18 +169,44 @@ async fn rolled_key_keeps_uploads_and_blobs() {
     let state = suspended(&store, &bytes).await;
 
     store.activate(&domain(), 2).await.unwrap();
-    let row = store.rewrap(&sealed.row, &sealed.digest).await.unwrap();
+    let rows = [(sealed.digest.clone(), sealed.row.clone())];
+    let row = store.rewrap_all(&domain(), 1, &rows).await.unwrap().remove(0).unwrap();
     let state = store.rewrap_upload(&domain(), &state, "uid").await.unwrap();
     assert_eq!((row.epoch, state.epoch), (2, 2));
     assert_eq!(
         crate::KeyRow { epoch: 2, wrap_nonce: row.wrap_nonce, wrapped: row.wrapped, ..sealed.row },
         row
     );
-    store.forget(&domain(), 1);
+    store.destroy_epoch(&domain(), 1).await.unwrap();
     assert!(pull(&store, &row, &sealed.digest).await.unwrap() == bytes);
     let upload = resume(&store, &state, "one", 200_000).await.unwrap();
     let again = upload.finish(&sealed.digest).await.unwrap();
     assert_eq!(again.row.epoch, 2);
+    assert!(pull(&store, &again.row, &sealed.digest).await.unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn what_is_not_committed_is_wrapped_anew_without_the_old_key() {
+    let memory = MemoryStore::default();
+    let store = store_over(&memory).await;
+    let bytes = content(200_000);
+    let mut whole = store.begin(&domain(), "whole", Algorithm::Sha256).await.unwrap();
+    whole.write(bytes.clone()).await.unwrap();
+    let whole_key = whole.data_key();
+    let sealed = whole.finish(&digest_of(&bytes, Algorithm::Sha256)).await.unwrap();
+    let mut part = store.begin(&domain(), "uid", Algorithm::Sha256).await.unwrap();
+    part.write(bytes.clone()).await.unwrap();
+    let part_key = part.data_key();
+    let state = part.suspend("one").await.unwrap();
+
+    store.activate(&domain(), 2).await.unwrap();
+    store.destroy_epoch(&domain(), 1).await.unwrap();
+    let row = store.wrap_anew(&sealed.row, &sealed.digest, &whole_key).await.unwrap();
+    let state = store.wrap_upload_anew(&domain(), &state, "uid", &part_key).await.unwrap();
+    assert_eq!((row.epoch, state.epoch), (2, 2));
+    assert!(pull(&store, &row, &sealed.digest).await.unwrap() == bytes);
+    let upload = resume(&store, &state, "one", 200_000).await.unwrap();
+    let again = upload.finish(&sealed.digest).await.unwrap();
     assert!(pull(&store, &again.row, &sealed.digest).await.unwrap() == bytes);
 }
 
@@ -192,7 +218,7 @@ async fn destroyed_epoch_opens_nothing_any_more() {
     let row = crate::KeyRow { epoch: 99, ..sealed.row };
     let opened = store.open(&row, &sealed.digest).await;
     assert!(opened.is_ok(), "an open object stays open");
-    store.forget(&domain(), 99);
+    store.destroy_epoch(&domain(), 99).await.unwrap();
     let opened = store.open(&row, &sealed.digest).await;
     assert!(matches!(opened.map(|_| ()), Err(BlobError::Key { epoch: 99, .. })));
 }
