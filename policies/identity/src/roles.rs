@@ -29,6 +29,9 @@ pub(crate) use web_identity::AssumeWithWebIdentity;
 /// Longest content of a session token; tokens made with the session must stay below 16 KiB.
 const LARGEST_SESSION: usize = 6 * 1024;
 
+/// No session lives longer: that of GetSessionToken may live so long.
+const LONGEST_SESSION_MS: i64 = 36 * 3600 * 1000;
+
 /// What a session is made of, beside its role or user.
 #[derive(Default)]
 struct NewSession {
@@ -105,7 +108,9 @@ impl Identity {
         let Some(session) = &caller.principal.session else {
             return Err(IdentityError::Invalid("only sessions can be revoked".to_owned()));
         };
-        let (uid, expires_ms) = (session.uid.to_string(), session.expires_ms);
+        // What was made with it may outlive it, and must stay ended.
+        let uid = session.uid.to_string();
+        let expires_ms = session.expires_ms.max(self.now_ms() + LONGEST_SESSION_MS);
         self.inner()
             .database
             .write(move |tx| {

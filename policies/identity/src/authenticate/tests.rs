@@ -247,6 +247,31 @@ async fn a_refresh_token_works_once_and_its_reuse_ends_the_family() {
 }
 
 #[tokio::test]
+async fn all_expired_refresh_tokens_are_forgotten_at_once() {
+    let fixture = Fixture::new().await;
+    let stored = crate::store::refresh::Stored {
+        family: "family".to_owned(),
+        access_key_id: fixture.administrator.access_key_id.clone(),
+        chain: "[]".to_owned(),
+        used: true,
+        expires_ms: 1,
+    };
+    let insert = move |tx: &registry_sql::Tx<'_>| {
+        (0..1200_u16).try_for_each(|number| {
+            let mut hash = [0; 32];
+            hash[..2].copy_from_slice(&number.to_be_bytes());
+            crate::store::refresh::insert(tx, &hash, &stored)
+        })
+    };
+    fixture.write(insert).await;
+    fixture.identity.forget_expired().await.unwrap();
+    let left = fixture
+        .database
+        .read(|tx| tx.query_one("SELECT COUNT(*) FROM identity_refresh_tokens", &[])?.get::<i64>(0));
+    assert_eq!(left.await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn refresh_tokens_are_for_long_lived_keys_only() {
     let fixture = Fixture::new().await;
     let caller = fixture.session(&session(&fixture).await).await;

@@ -78,15 +78,11 @@ impl Identity {
         self.refresh().await
     }
 
-    async fn forget_expired(&self) -> Result<(), IdentityError> {
+    pub(crate) async fn forget_expired(&self) -> Result<(), IdentityError> {
         let now_ms = self.now_ms();
-        self.inner()
-            .database
-            .write(move |tx| {
-                store::refresh::forget_expired(tx, now_ms)?;
-                store::sessions::forget_expired(tx, now_ms)
-            })
-            .await?;
+        let database = &self.inner().database;
+        while database.write(move |tx| store::refresh::forget_expired(tx, now_ms)).await? {}
+        database.write(move |tx| store::sessions::forget_expired(tx, now_ms)).await?;
         Ok(())
     }
 }

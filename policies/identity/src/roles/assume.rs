@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{NewSession, TooLarge};
 use crate::authorize::Denied;
-use crate::caller::Caller;
+use crate::caller::{Caller, CallerKind};
 use crate::check::Check;
 use crate::context::RequestContext;
 use crate::credentials::TemporaryCredentials;
@@ -20,7 +20,7 @@ use crate::identity::Identity;
 #[derive(Clone, Debug)]
 pub struct AssumeRole {
     pub role_arn: Arn,
-    /// 2 to 64 of letters, digits and `_=,.@-`.
+    /// 2 to 64 of letters, digits and `_+=,.@-`.
     pub session_name: String,
     /// 900 to the role's maximum, in seconds; an hour when absent.
     pub duration_s: Option<i64>,
@@ -124,7 +124,7 @@ impl Identity {
         };
         let parent = caller.principal.session.as_ref();
         let duration_s = request.duration_s.unwrap_or(DEFAULT_DURATION_S);
-        if parent.is_some() && duration_s > LONGEST_CHAINED_S {
+        if caller.kind() == CallerKind::RoleSession && duration_s > LONGEST_CHAINED_S {
             return Err(refused(
                 "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role \
                  chaining",
@@ -187,7 +187,7 @@ impl AssumeRole {
 
     fn validate(&self) -> Result<(), AwsError> {
         let is_word =
-            |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_=,.@-".contains(&byte));
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_+=,.@-".contains(&byte));
         let name = &self.session_name;
         if !(2..=64).contains(&name.len()) || !is_word(name) {
             return Err(constraint(name, "roleSessionName", r"[\w+=,.@-]* with length between 2 and 64"));

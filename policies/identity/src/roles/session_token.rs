@@ -2,7 +2,7 @@
 
 use registry_aws::AwsError;
 
-use super::NewSession;
+use super::{LONGEST_SESSION_MS, NewSession};
 use crate::authorize::Denied;
 use crate::caller::{Caller, CallerKind};
 use crate::credentials::TemporaryCredentials;
@@ -11,13 +11,13 @@ use crate::identity::Identity;
 
 const DEFAULT_DURATION_S: i64 = 12 * 3600;
 const SHORTEST_S: i64 = 900;
-const LONGEST_S: i64 = 36 * 3600;
+const LONGEST_S: i64 = LONGEST_SESSION_MS / 1000;
 
 impl Identity {
     /// A session of the user that asks with an access key of its own. AWS lets every user have one.
     ///
     /// # Errors
-    /// AWS's own: AccessDenied for a caller that is a session itself, ValidationError for the duration.
+    /// AWS's own: AccessDenied for a caller that is a session itself, or a host, ValidationError for the duration.
     pub(crate) fn session_of_user(
         &self,
         caller: &Caller,
@@ -25,6 +25,10 @@ impl Identity {
     ) -> Result<TemporaryCredentials, AwsError> {
         if caller.kind() != CallerKind::User || caller.expires_ms().is_some() {
             return Err(AwsError::access_denied("Cannot call GetSessionToken with session credentials"));
+        }
+        // What binds a host to its own instance goes by its key.
+        if caller.instance().is_some() {
+            return Err(AwsError::access_denied("The key of a host gets no sessions"));
         }
         let duration_s = duration_s.unwrap_or(DEFAULT_DURATION_S);
         if !(SHORTEST_S..=LONGEST_S).contains(&duration_s) {

@@ -205,6 +205,42 @@ async fn a_session_of_a_session_lasts_an_hour_at_most_and_keeps_what_is_transiti
 }
 
 #[tokio::test]
+async fn what_a_revoked_session_made_stays_ended_when_that_has_expired() {
+    let fixture = Fixture::new().await;
+    let admin = fixture.caller(&fixture.administrator).await;
+    let first = fixture.role("first", &trust_user("administrator", "{}"), ALLOW_ALL).await;
+    let trusted = trust(&format!(r#""AWS":"arn:aws:iam::{ACCOUNT}:role/first""#), "{}");
+    let second = fixture.role("second", &trusted, ALLOW_ALL).await;
+    let short = AssumeRole { duration_s: Some(900), ..request(&first) };
+    let parent = fixture.session(&fixture.assume(&admin, &short).await.unwrap()).await;
+    let child = fixture.session(&fixture.assume(&parent, &request(&second)).await.unwrap()).await;
+    fixture.identity.revoke_session(&parent).await.unwrap();
+    fixture.clock.advance(std::time::Duration::from_secs(1000));
+    fixture.identity.forget_expired().await.unwrap();
+    fixture.write(|_| Ok(())).await;
+    assert!(!fixture.allowed(&child, "ecr:PutImage", &repository("app")));
+}
+
+#[tokio::test]
+async fn the_key_of_a_host_gets_no_session_that_is_no_hosts() {
+    let fixture = Fixture::new().await;
+    let key = fixture.identity.create_instance_principal("host-1").await.unwrap();
+    let host = fixture.caller(&key).await;
+    assert_eq!(host.instance(), Some("host-1"));
+    assert!(fixture.identity.session_of_user(&host, None).unwrap_err().code.starts_with("AccessDenied"));
+}
+
+#[tokio::test]
+async fn only_sessions_of_roles_are_bound_to_an_hour_of_another_role() {
+    let fixture = Fixture::new().await;
+    let admin = fixture.caller(&fixture.administrator).await;
+    let role = fixture.role("first", &trust_user("administrator", "{}"), ALLOW_ALL).await;
+    let own = fixture.session(&fixture.identity.session_of_user(&admin, None).unwrap()).await;
+    let long = AssumeRole { duration_s: Some(2 * 3600), session_name: "a+b".into(), ..request(&role) };
+    assert!(fixture.assume(&own, &long).await.is_ok());
+}
+
+#[tokio::test]
 async fn conditions_see_the_tags_of_user_and_session() {
     let fixture = Fixture::new().await;
     let tagged = |team: &str| {

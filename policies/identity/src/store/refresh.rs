@@ -58,12 +58,15 @@ pub(crate) fn revoke_family(tx: &Tx<'_>, family: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Forgets expired tokens, at most 500 at a time.
-pub(crate) fn forget_expired(tx: &Tx<'_>, now_ms: i64) -> Result<(), Error> {
-    tx.execute(
+/// So many are forgotten in one transaction.
+const FORGOTTEN_AT_ONCE: i64 = 500;
+
+/// Forgets expired tokens, some at a time. True when there may be more.
+pub(crate) fn forget_expired(tx: &Tx<'_>, now_ms: i64) -> Result<bool, Error> {
+    let forgotten = tx.execute(
         "DELETE FROM identity_refresh_tokens WHERE token_sha256 IN \
-         (SELECT token_sha256 FROM identity_refresh_tokens WHERE expires_ms < $1 LIMIT 500)",
-        params![now_ms],
+         (SELECT token_sha256 FROM identity_refresh_tokens WHERE expires_ms < $1 LIMIT $2)",
+        params![now_ms, FORGOTTEN_AT_ONCE],
     )?;
-    Ok(())
+    Ok(forgotten >= FORGOTTEN_AT_ONCE as u64)
 }

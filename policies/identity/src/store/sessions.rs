@@ -2,7 +2,7 @@
 
 use registry_sql::{Error, Tx, params};
 
-/// Ends a session and everything made with it. `expires_ms` is when its token would have ended anyway.
+/// Ends a session and everything made with it. `expires_ms` is when all of that would have ended anyway.
 pub(crate) fn revoke(tx: &Tx<'_>, session_uid: &str, expires_ms: i64) -> Result<(), Error> {
     tx.execute(
         "INSERT INTO identity_revoked_sessions (session_uid, expires_ms) VALUES ($1, $2) \
