@@ -21,7 +21,7 @@ operations! {
     Read "GetGroup" on Group [] => get_group;
     Read "ListGroups" on Nothing [] => list_groups;
     Read "ListGroupsForUser" on User [] => list_groups_for_user;
-    Change "UpdateGroup" on Group [] => update_group;
+    Change "UpdateGroup" on Group [NewName] => update_group;
     Change "DeleteGroup" on Group [] => delete_group;
     Change "AddUserToGroup" on Group [] => add_user_to_group;
     Change "RemoveUserFromGroup" on Group [] => remove_user_from_group;

@@ -76,6 +76,8 @@ pub(super) enum Key {
     NewBoundary,
     /// The role is handed to EC2: `iam:PassRole` on it.
     PassRole,
+    /// It gets another name or path: the action has to be allowed on that ARN, too.
+    NewName,
 }
 
 /// Rows as a table: `Change "CreateUser" on NewUser [RequestTags] => create_user;`

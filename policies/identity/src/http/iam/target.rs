@@ -36,14 +36,17 @@ pub(super) fn checks(call: &Call, tx: &Tx<'_>, operation: &Operation) -> Result<
     let Some(target) = target(call, tx, operation.on)? else {
         return Ok(vec![Check::any(operation.action)]);
     };
-    let mut check = Check::on(operation.action, target.arn).shown_as(target.shown);
-    for (key, value) in &target.tags {
-        check = check.with(format!("aws:ResourceTag/{key}"), value);
-        if target.is_principal {
-            check = check.with(format!("iam:ResourceTag/{key}"), value);
+    let tagged = |mut check: Check| {
+        for (key, value) in &target.tags {
+            check = check.with(format!("aws:ResourceTag/{key}"), value);
+            if target.is_principal {
+                check = check.with(format!("iam:ResourceTag/{key}"), value);
+            }
         }
-    }
-    let mut passed = None;
+        check
+    };
+    let mut check = tagged(Check::on(operation.action, target.arn.clone()).shown_as(target.shown.clone()));
+    let mut also = None;
     for key in operation.keys {
         check = match key {
             Key::RequestTags => {
@@ -69,12 +72,30 @@ pub(super) fn checks(call: &Call, tx: &Tx<'_>, operation: &Operation) -> Result<
             },
             Key::PassRole => {
                 let role = principal(call, tx, EntityKind::Role, name_of(call, EntityKind::Role)?)?;
-                passed = Some(Identity::pass_role_check(&role.arn, EC2).shown_as(role.shown));
+                also = Some(Identity::pass_role_check(&role.arn, EC2).shown_as(role.shown));
+                check
+            }
+            Key::NewName => {
+                let renamed = renamed(call, operation.on, &target.arn)?;
+                also = renamed.map(|(arn, shown)| tagged(Check::on(operation.action, arn).shown_as(shown)));
                 check
             }
         };
     }
-    Ok([Some(check), passed].into_iter().flatten().collect())
+    Ok([Some(check), also].into_iter().flatten().collect())
+}
+
+/// What a user or group is to be called, when that is another ARN than it has: somebody may trust it.
+fn renamed(call: &Call, on: On, known: &Arn) -> Result<Option<(Arn, String)>, IamError> {
+    let (kind, member, longest) = match on {
+        On::Group => ("group", "NewGroupName", LONGEST_LONG_NAME),
+        _ => ("user", "NewUserName", LONGEST_NAME),
+    };
+    let rest = known.resource().strip_prefix(kind).unwrap_or_default();
+    let (path, name) = rest.split_at(rest.rfind('/').map_or(0, |slash| slash + 1));
+    let name = call.input.optional_name(member, longest)?.unwrap_or(name);
+    let arn = call.arn(kind, call.input.path("NewPath")?.unwrap_or(path), name);
+    Ok((arn != *known).then(|| (arn, format!("{kind} {name}"))))
 }
 
 /// None where only a right to everything will do.

@@ -17,7 +17,7 @@ operations! {
     Change "CreateUser" on NewUser [RequestTags NewBoundary] => create_user;
     Read "GetUser" on UserOrSelf [] => get_user;
     Read "ListUsers" on Nothing [] => list_users;
-    Change "UpdateUser" on User [] => update_user;
+    Change "UpdateUser" on User [NewName] => update_user;
     Change "DeleteUser" on User [] => delete_user;
 }
 

@@ -63,6 +63,27 @@ async fn a_user_lives_from_its_making_to_its_end() {
 }
 
 #[tokio::test]
+async fn another_name_needs_the_right_to_that_name_too() {
+    let fixture = Fixture::new().await;
+    let admin = Client::administrator(&fixture);
+    for form in ["CreateUser&UserName=dev&Path=/dev/", "CreateGroup&GroupName=devs&Path=/dev/"] {
+        admin.ask(form).await;
+    }
+    let limited = policy("Allow", "iam:*", &format!("{ACCOUNT_ARN}:*/dev/*"));
+    let limited =
+        Client { fixture: &fixture, credentials: Some(signing(&fixture.user("limited", &limited).await)) };
+    for form in [
+        "UpdateUser&UserName=dev&NewUserName=boss&NewPath=/",
+        "UpdateUser&UserName=dev&NewPath=/bosses/",
+        "UpdateGroup&GroupName=devs&NewGroupName=bosses&NewPath=/",
+    ] {
+        assert_eq!(limited.refused(form).await, code("AccessDenied", 403), "{form}");
+    }
+    limited.ask("UpdateUser&UserName=dev&NewUserName=dev2").await;
+    limited.ask("UpdateGroup&GroupName=devs&NewGroupName=devs2&NewPath=/dev/old/").await;
+}
+
+#[tokio::test]
 async fn a_change_is_recorded_with_the_line_that_allowed_it() {
     let fixture = Fixture::new().await;
     let admin = Client::administrator(&fixture);
