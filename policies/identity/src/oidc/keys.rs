@@ -38,15 +38,35 @@ struct PublicKey {
 #[derive(Default)]
 pub(crate) struct KeyCache {
     /// By the provider's uid.
-    issuers: Mutex<HashMap<Arc<str>, Arc<tokio::sync::Mutex<Kept>>>>,
+    issuers: Mutex<HashMap<Arc<str>, Arc<Kept>>>,
 }
 
+/// What is known of one issuer. Whoever finds its key here waits for nobody.
 #[derive(Default)]
 struct Kept {
-    keys: Option<Arc<KeySet>>,
-    /// By the monotonic clock.
+    known: Mutex<Known>,
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// Times are those of the monotonic clock.
+#[derive(Default)]
+struct Known {
+    keys: Option<(Arc<KeySet>, Duration)>,
     asked: Option<Duration>,
-    problem: String,
+    /// Whether the last answer was none.
+    failed: bool,
+}
+
+impl Known {
+    /// The keys, if they are young enough to count.
+    fn fresh(&self, now: Duration) -> Option<&Arc<KeySet>> {
+        let (keys, fetched) = self.keys.as_ref()?;
+        (now.saturating_sub(*fetched) < LIFE).then_some(keys)
+    }
+
+    fn with_key_of(&self, token: &Unverified<'_>, now: Duration) -> Option<Arc<KeySet>> {
+        self.fresh(now).filter(|keys| keys.find(token).is_some()).cloned()
+    }
 }
 
 impl KeyCache {
@@ -57,21 +77,25 @@ impl KeyCache {
         provider: &Provider,
         token: &Unverified<'_>,
     ) -> Result<Arc<KeySet>, Problem> {
+        let clock = &identity.inner().clock;
         let kept = self.entry(identity, provider);
+        if let Some(keys) = kept.known.lock().with_key_of(token, clock.monotonic()) {
+            return Ok(keys);
+        }
         // One request at a time; the others find what it brought.
-        let mut kept = kept.lock().await;
-        let age = kept.asked.map(|asked| identity.inner().clock.monotonic().saturating_sub(asked));
-        let fresh = kept.keys.as_ref().filter(|_| age.is_some_and(|age| age < LIFE));
-        if let Some(keys) = fresh.filter(|keys| keys.find(token).is_some()) {
-            return Ok(Arc::clone(keys));
+        let _turn = kept.asking.lock().await;
+        let now = clock.monotonic();
+        {
+            let mut known = kept.known.lock();
+            if let Some(keys) = known.with_key_of(token, now) {
+                return Ok(keys);
+            }
+            if known.asked.is_some_and(|asked| now.saturating_sub(asked) < GAP) {
+                return Err(if known.failed { Problem::Unreachable } else { Problem::NoKey });
+            }
+            // Failed until an answer is there: whoever asks may go away meanwhile.
+            (known.asked, known.failed) = (Some(now), true);
         }
-        if age.is_some_and(|age| age < GAP) {
-            return Err(match &kept.keys {
-                Some(_) => Problem::NoKey,
-                None => Problem::Unreachable(kept.problem.clone()),
-            });
-        }
-        kept.asked = Some(identity.inner().clock.monotonic());
         let issuers = match identity.inner().issuers.get() {
             Some(issuers) => Ok(issuers.clone()),
             None => Issuers::new(Vec::new(), Vec::new()).map_err(|error| error.to_string()),
@@ -83,22 +107,24 @@ impl KeyCache {
         match fetched {
             Ok(keys) => {
                 let keys = Arc::new(keys);
-                kept.keys = Some(Arc::clone(&keys));
+                let mut known = kept.known.lock();
+                (known.keys, known.failed) = (Some((Arc::clone(&keys), now)), false);
                 keys.find(token).is_some().then_some(keys).ok_or(Problem::NoKey)
             }
+            // Keys that are there go on counting for their time: anybody can make a token up for which they are
+            // fetched again.
             Err(problem) => {
                 tracing::warn!(
                     provider.arn = &*provider.arn,
                     problem,
                     "the keys of an issuer cannot be fetched"
                 );
-                (kept.keys, kept.problem) = (None, problem.clone());
-                Err(Problem::Unreachable(problem))
+                Err(Problem::Unreachable)
             }
         }
     }
 
-    fn entry(&self, identity: &Identity, provider: &Provider) -> Arc<tokio::sync::Mutex<Kept>> {
+    fn entry(&self, identity: &Identity, provider: &Provider) -> Arc<Kept> {
         let mut issuers = self.issuers.lock();
         if let Some(kept) = issuers.get(&provider.uid) {
             return Arc::clone(kept);

@@ -35,8 +35,8 @@ pub(super) enum Problem {
     Audience,
     Expired,
     Claim(&'static str),
-    /// The issuer's keys cannot be fetched.
-    Unreachable(String),
+    /// The issuer's keys cannot be fetched. Why is for the server's log: anybody may ask.
+    Unreachable,
     Unavailable,
 }
 
@@ -156,9 +156,9 @@ impl Problem {
             Problem::Claim(name) => {
                 invalid(format!("The claim {name} of the token is missing or not valid."))
             }
-            Problem::Unreachable(why) => AwsError::client(
+            Problem::Unreachable => AwsError::client(
                 "IDPCommunicationError",
-                format!("The keys of the identity provider cannot be fetched: {why}"),
+                "The keys of the identity provider cannot be fetched at the moment. The server's log says why.",
             ),
             Problem::Unavailable => crate::error::unavailable(),
         }
