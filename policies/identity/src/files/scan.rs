@@ -91,6 +91,8 @@ fn walk(root: &Path) -> Result<Vec<Entry>, Vec<FileFinding>> {
     let real_root = fs::canonicalize(root).map_err(|error| vec![FileFinding::of_directory(&error)])?;
     let mut entries = Vec::new();
     let mut folders = vec![(real_root.clone(), String::new(), 0)];
+    // Links may lead to the same folder many times.
+    let mut looked_into = 0;
     while let Some((folder, prefix, depth)) = folders.pop() {
         let shown = if prefix.is_empty() { "." } else { prefix.trim_end_matches('/') };
         let listing = fs::read_dir(&folder).map_err(|error| match depth {
@@ -126,11 +128,19 @@ fn walk(root: &Path) -> Result<Vec<Entry>, Vec<FileFinding>> {
                     )]);
                 }
                 folders.push((path, format!("{name}/"), depth + 1));
+                looked_into += 1;
             } else if file_name.ends_with(".json") {
+                if !metadata.is_file() {
+                    // Reading a pipe would wait for ever.
+                    return Err(vec![FileFinding::whole(&name, "is not a regular file")]);
+                }
                 entries.push(Entry { name, path, metadata });
             }
-            if entries.len() > MOST_FILES {
-                return Err(vec![FileFinding::whole(MARKER, format!("more than {MOST_FILES} files"))]);
+            if entries.len().max(looked_into) > MOST_FILES {
+                return Err(vec![FileFinding::whole(
+                    MARKER,
+                    format!("more than {MOST_FILES} files or folders"),
+                )]);
             }
         }
     }

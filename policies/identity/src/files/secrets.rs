@@ -108,6 +108,9 @@ fn read_one(path: &Path) -> Result<SecretString, String> {
         return Err(format!("{shown} is relative: a set that comes without its directory names whole paths"));
     }
     let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if !metadata.is_file() {
+        return Err(format!("{shown} is not a file"));
+    }
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(format!("{shown} can be read by others: chmod 600 {shown}"));
     }

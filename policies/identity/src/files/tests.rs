@@ -353,6 +353,25 @@ fn links_stay_within_the_directory_and_dots_are_not_seen() {
 }
 
 #[test]
+fn only_regular_files_are_read_and_links_in_circles_come_to_an_end() {
+    let folder = directory(&[("policies/p.json", POLICY)]);
+    for link in ["a", "b", "c"] {
+        symlink(".", folder.path().join("policies").join(link)).unwrap();
+    }
+    assert!(check(folder.path()).is_err());
+    let folder = directory(&[]);
+    let socket = folder.path().join("odd.json");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    assert_eq!(
+        check(folder.path()).unwrap_err()[0].to_string(),
+        "odd.json:1:1: error: is not a regular file"
+    );
+    fs::remove_file(socket).unwrap();
+    fs::create_dir(folder.path().join("odd.json")).unwrap();
+    assert!(check(folder.path()).is_ok(), "a folder of that name is a folder");
+}
+
+#[test]
 fn the_hash_tells_sets_apart() {
     let hash = |text: &str| {
         let texts =

@@ -84,6 +84,10 @@ async fn round(
     watcher: &mut Watcher,
     status: &Mutex<FilesStatus>,
 ) -> Result<(), NotInEffect> {
+    if watcher.refused_at.is_some_and(|generation| generation != identity.security_generation()) {
+        watcher.refused_at = None;
+        watcher.forget();
+    }
     // The disk may be slow or gone: not in this thread.
     let directory = watcher.directory.clone();
     let mut taken = std::mem::replace(watcher, Watcher::new(directory));
@@ -100,9 +104,13 @@ async fn round(
         Seen::Settled(files) => {
             let by = format!("files: {}", watcher.directory.display());
             let warnings = files.warnings.clone();
+            let generation = identity.security_generation();
             match settle(identity, watcher, *files, &by).await {
                 Ok(generation) => Ok((generation, warnings)),
-                Err(PublishError::Findings(findings)) => Err(findings),
+                Err(PublishError::Findings(findings)) => {
+                    watcher.refused_at = Some(generation);
+                    Err(findings)
+                }
                 // Not the files' fault: the next round tries again.
                 Err(error @ (PublishError::Identity(_) | PublishError::Busy)) => {
                     watcher.forget();
@@ -189,6 +197,9 @@ struct Watcher {
     secrets: Vec<PathBuf>,
     /// Since the start.
     has_published: bool,
+    /// The security generation at which the tables, and not the files, stood against the set: a name that the API
+    /// has, for one. When that is another, the set gets another try.
+    refused_at: Option<i64>,
     problem: Option<String>,
 }
 
@@ -204,6 +215,7 @@ impl Watcher {
             dealt_with: None,
             secrets: Vec::new(),
             has_published: false,
+            refused_at: None,
             problem: None,
         }
     }

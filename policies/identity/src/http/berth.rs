@@ -89,8 +89,11 @@ impl AwsApi for BerthIdentity {
         Ok(vec![match operation {
             Operation::RevokeSessions => {
                 let principal = self.principal(input);
-                principal
-                    .map_or_else(|| Check::any(operation.action()), |arn| Check::on(operation.action(), arn))
+                match (principal, input["principal"].as_str()) {
+                    // A refusal does not tell at which path somebody stands.
+                    (Some(arn), Some(named)) => Check::on(operation.action(), arn).shown_as(named.to_owned()),
+                    _ => Check::any(operation.action()),
+                }
             }
             Operation::DescribePolicyGeneration
             | Operation::GetPolicyFiles

@@ -204,3 +204,21 @@ async fn an_edit_is_live_and_a_broken_one_leaves_the_last_good_set() {
     assert!(!open_to_strangers(&fixture, "a"));
     shutdown.begin();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_that_the_tables_stand_against_gets_another_try_when_they_change() {
+    let folder = directory(&[("users/bob.json", "{}"), ("repositories/a.json", OPEN)]);
+    let fixture = Fixture::new().await;
+    let key = fixture.user("bob", &crate::testing::policy("Allow", "ecr:*", "*")).await;
+    let uid = fixture.caller(&key).await.principal_uid().to_owned();
+    let shutdown = Shutdown::new();
+    let watch = PolicyWatch::start(fixture.identity.clone(), folder.path().to_owned(), &shutdown);
+    until(&watch, "taken", |status| {
+        status.problems.iter().any(|found| found.to_string().contains("delete it there first"))
+    })
+    .await;
+    fixture.write(move |tx| crate::store::principals::delete_user(tx, &uid)).await;
+    until(&watch, "free", |status| status.problems.is_empty() && number(status) == 1).await;
+    assert!(open_to_strangers(&fixture, "a"));
+    shutdown.begin();
+}

@@ -120,6 +120,8 @@ async fn sessions_of_a_principal_end_and_its_keys_stay() {
     let alice = signing(&key);
     let (status, refused) = call(&fixture, &alice, "RevokeSessions", &by_name).await;
     assert_eq!((status.as_u16(), &refused["__type"]), (400, &json!("AccessDeniedException")), "{refused}");
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(message.contains("on resource: user/Alice because"), "no path is told: {message}");
     let (status, answer) = call(&fixture, &admin, "RevokeSessions", &by_name).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     assert_eq!(answer["principalArn"], "arn:aws:iam::000000000000:user/alice");
