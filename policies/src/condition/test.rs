@@ -102,13 +102,15 @@ impl Test {
         }
     }
 
-    /// Every value names something: none of them is only wildcards.
+    /// Every value names something: none of them is only wildcards, or a variable, which may be the compared value
+    /// itself.
     pub(super) fn narrows(&self) -> bool {
-        match self {
-            Test::Text(patterns) => !patterns.iter().any(Pattern::is_only_wildcards),
-            Test::Null(_) => false,
-            _ => true,
-        }
+        let any = match self {
+            Test::Text(patterns) => patterns.iter().any(Pattern::is_only_wildcards),
+            Test::Null(_) => true,
+            _ => false,
+        };
+        !any && self.variables().is_empty()
     }
 
     pub(super) fn variables(&self) -> Vec<&Variable> {

@@ -174,6 +174,7 @@ fn web_identity_needs_audience_and_subject() {
     assert_eq!(conditioned(r#""x""#, "StringEqualsIfExists"), 1);
     assert_eq!(conditioned(r#""x""#, "ForAllValues:StringEquals"), 1);
     assert_eq!(conditioned(r#""false""#, "Null"), 1);
+    assert_eq!(conditioned(r#""${ci.example.com:sub}""#, "StringLike"), 1, "every subject equals itself");
 }
 
 #[test]
