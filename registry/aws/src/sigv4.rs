@@ -14,6 +14,8 @@ mod verify;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod mutation_tests;
+#[cfg(test)]
 mod vector_tests;
 
 pub use error::SigV4Error;
