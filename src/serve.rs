@@ -17,7 +17,7 @@ use registry::{
     PullThrough, PullThroughConfig, Tokens,
 };
 use registry_blob::Domain;
-use registry_core::Registry;
+use registry_core::{CoreError, Registry};
 use registry_runtime::listener::{self, Limits};
 use registry_runtime::{
     Clock, KeyProvider, LocalKeys, Sealer, Shutdown, Throttle, durable, telemetry, worker,
@@ -333,9 +333,13 @@ fn spawn_workers(registry: &Registry, access: Arc<Access>, shutdown: &Shutdown) 
         async move { registry.expire_uploads().await.map(drop) }
     });
     let purging = registry.clone();
+    let stopping = shutdown.clone();
     worker::spawn("purge_deleted_repositories", Duration::from_secs(10), shutdown, move || {
-        let registry = purging.clone();
-        async move { registry.purge_deleted_repositories().await.map(drop) }
+        let (registry, stopping) = (purging.clone(), stopping.clone());
+        async move {
+            while registry.purge_deleted_repositories().await? && !stopping.has_begun() {}
+            Ok::<_, CoreError>(())
+        }
     });
     let collecting = registry.clone();
     worker::spawn("collect_garbage", Duration::from_secs(60), shutdown, move || {

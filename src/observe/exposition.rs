@@ -138,6 +138,8 @@ fn counters(registry: &mut Registry, activity: &Activity, left_out: u64) {
     add("access_lines_left_out", "Access lines that found no room", left_out);
     add("gc_rounds", "Rounds of the garbage collector", activity.collections.get());
     add("gc_deleted_objects", "Objects that the garbage collector deleted", activity.collected_objects.get());
+    add("gc_examined", "Candidates that the garbage collector looked at", activity.collector_examined.get());
+    add("gc_walked_rows", "Rows that the collector's walks passed", activity.collector_walked.get());
     add("scrub_copies", "Copies of objects that scrub read", activity.scrubbed_copies.get());
     add("scrub_bytes", "Bytes of the copies that scrub read", activity.scrubbed_bytes.get());
     add(
@@ -234,6 +236,14 @@ fn gauges(registry: &mut Registry, sample: &Sample) {
             "replica",
             owed,
         );
+        let left = replicas().map(|one| (one.id.as_str(), one.removals as f64));
+        gauges.each(
+            "replica_removals_pending",
+            "Collected objects a replica is still to delete, counted up to 10000",
+            "replica",
+            left,
+        );
+        gauges.one("gc_candidates", "What the garbage collector is to look at", store.candidates as f64);
         let filled = replicas().map(|one| (one.id.as_str(), one.backfilled.unwrap_or(1.0)));
         gauges.each(
             "replica_filled_ratio",

@@ -113,6 +113,7 @@ fn numbers_are_for_those_who_may_read_them_and_name_no_repository() {
     is("berth_uploads_open", 0.0);
     is("berth_replica_up{replica=\"replica0\"}", 1.0);
     is("berth_replica_repairs_pending{replica=\"replica0\"}", 0.0);
+    is("berth_replica_removals_pending{replica=\"replica0\"}", 0.0);
     is("berth_scheduler_leads", 1.0);
     is("berth_clusters", 1.0);
     is("berth_tasks{status=\"running\"}", 0.0);

@@ -45,11 +45,15 @@ fn describe(status: &Value) -> String {
     let store = &status["store"];
     let replicas = store["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
     let usable = replicas.iter().filter(|replica| replica["problem"].is_null()).count();
-    let repairs: u64 = replicas.iter().filter_map(|replica| replica["repairs"].as_u64()).sum();
+    let owed = |what: &str| replicas.iter().filter_map(|replica| replica[what].as_u64()).sum::<u64>();
+    let (repairs, removals) = (owed("repairs"), owed("removals"));
     let quorum = text(&store["writeQuorum"]);
     lines.push((
         "replicas",
-        format!("{usable} of {} usable, write quorum {quorum}, {repairs} repairs pending", replicas.len()),
+        format!(
+            "{usable} of {} usable, write quorum {quorum}, {repairs} repairs and {removals} removals pending",
+            replicas.len()
+        ),
     ));
     if let Some(done) = store["scrub"]["done"].as_f64() {
         let state = text(&store["scrub"]["state"]);
@@ -101,8 +105,8 @@ mod tests {
             "version": "0.1.0", "ready": true, "problems": ["look here"], "repositories": 2, "images": 3,
             "bytes": 1536, "openUploads": 0,
             "store": {"writeQuorum": 2, "scrub": null, "replicas": [
-                {"id": "replica0", "problem": null, "repairs": 0},
-                {"id": "replica1", "problem": "it does not answer", "repairs": 7},
+                {"id": "replica0", "problem": null, "repairs": 0, "removals": 0},
+                {"id": "replica1", "problem": "it does not answer", "repairs": 7, "removals": 3},
             ]},
             "scheduler": {"clusters": 1, "services": 0, "instances": 2, "connectedInstances": 1,
                           "runningTasks": 4, "pendingTasks": 0},
@@ -111,7 +115,7 @@ mod tests {
             describe(&status),
             "berth      0.1.0  ready\n\
              stored     2 repositories, 3 images, 1.5 KiB; 0 open uploads\n\
-             replicas   1 of 2 usable, write quorum 2, 7 repairs pending\n\
+             replicas   1 of 2 usable, write quorum 2, 7 repairs and 3 removals pending\n\
              scheduler  1 clusters, 0 services, 1 of 2 instances connected, 4 tasks running, 0 pending\n\
              problem    replica1: it does not answer\n\
              problem    look here\n"

@@ -25,7 +25,7 @@ pub enum Store {
     Replica(Replica),
 }
 
-/// Show replicas, repairs they are owed, scrub and open findings
+/// Show replicas, repairs and removals they are owed, scrub and open findings
 #[derive(Args, Debug)]
 pub struct Status {
     #[command(flatten)]
@@ -189,13 +189,13 @@ fn print_status(status: &Value) {
             if replica["backfilled"].is_null() { "all".into() } else { percent(&replica["backfilled"]) };
         let problem =
             if replica["problem"].is_null() { &replica["repairProblem"] } else { &replica["problem"] };
-        [&replica["id"], &replica["state"], &replica["repairs"]]
+        [&replica["id"], &replica["state"], &replica["repairs"], &replica["removals"]]
             .map(text)
             .into_iter()
             .chain([filled, text(&replica["location"]), text(problem)])
             .collect()
     });
-    table::print(&["REPLICA", "STATE", "REPAIRS", "QUEUED", "LOCATION", "PROBLEM"], replicas);
+    table::print(&["REPLICA", "STATE", "REPAIRS", "REMOVALS", "QUEUED", "LOCATION", "PROBLEM"], replicas);
     println!("\nwrite quorum   {}", text(&status["writeQuorum"]));
     print_scrub(&status["scrub"]);
     let findings = &status["openFindings"];
@@ -205,6 +205,7 @@ fn print_status(status: &Value) {
         text(&findings["missing"]),
         text(&findings["unknown"])
     );
+    println!("to collect     {} candidates", text(&status["collectorCandidates"]));
 }
 
 fn print_scrub(scrub: &Value) {

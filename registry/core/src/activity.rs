@@ -33,6 +33,9 @@ pub struct Activity {
     /// Rounds of the garbage collector that came to their end, and the objects they deleted.
     pub collections: Count,
     pub collected_objects: Count,
+    /// Candidates that the collector looked at, and rows that its walks for further ones passed.
+    pub collector_examined: Count,
+    pub collector_walked: Count,
     /// Copies that scrub read, their bytes, and those it found damaged or missing.
     pub scrubbed_copies: Count,
     pub scrubbed_bytes: Count,

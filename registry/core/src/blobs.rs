@@ -163,14 +163,13 @@ impl Registry {
     /// # Errors
     /// `BlobNotFound`.
     pub async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), CoreError> {
-        let (uid, digest) = (repository.uid.clone(), digest.clone());
+        let (uid, digest, now_ms) = (repository.uid.clone(), digest.clone(), self.now_ms());
         self.inner
             .metadata
-            .write(
-                move |tx| {
-                    if blobs::delete_link(tx, &uid, &digest)? { Ok(()) } else { Err(CoreError::BlobNotFound) }
-                },
-            )
+            .write(move |tx| {
+                let deleted = blobs::delete_link(tx, &uid, &digest, now_ms)?;
+                if deleted { Ok(()) } else { Err(CoreError::BlobNotFound) }
+            })
             .await
     }
 

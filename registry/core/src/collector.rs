@@ -1,17 +1,19 @@
 //! The collector: blobs that nothing names any more, from their link to their last byte.
 //!
-//! Candidates come from metadata only. A link goes when no manifest needs it and nobody relied on it for a
-//! grace; a key is condemned when nothing names its digest, and deleted a grace later if that is still so; its
-//! object goes when readers have drained. Each step asks again in the transaction that deletes, and both waits
-//! count from when this process first saw the candidate, by the monotonic clock: neither a jump of the wall
-//! clock nor a restart can shorten them.
+//! Candidates come from metadata only, from queues that whatever may make something unneeded fills in its own
+//! transaction, so that a collection costs what there is to collect. A link goes when no manifest needs it and
+//! nobody relied on it for a grace; a key is condemned when nothing names its digest, and deleted a grace later if
+//! that is still so; its object goes when readers have drained. Each step asks again in the transaction that
+//! deletes, and both later waits count from when this process first saw the candidate, by the monotonic clock:
+//! neither a jump of the wall clock nor a restart can shorten them. A slow walk finds what no queue knows of.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
 use registry_blob::FileId;
-use registry_metadata::liveness::{self, LinkKey, ObjectKey};
+use registry_metadata::candidates::{self, Walk, WalkPosition};
+use registry_metadata::liveness::{self, ObjectKey};
 use registry_metadata::manifests::{self, Retired};
 use registry_metadata::{Tx, garbage, repositories};
 use registry_types::RepositoryName;
@@ -25,14 +27,15 @@ const BATCH: u32 = 200;
 /// Deleted manifests of one page; each names a bounded number of contents and is a transaction of its own.
 const RETIRED: u32 = 100;
 /// Transactions of each step in one call.
-const BATCHES: usize = 10;
+const BATCHES: usize = 50;
+/// Rows of one page of a walk over everything, and pages of one call.
+const WALK_PAGE: u32 = 500;
+const WALK_PAGES: usize = 2;
 
-/// Where the collector stands; walks go round the tables again and again.
+/// Where the collector stands; it goes round what is retired, condemned and garbage again and again.
 #[derive(Default)]
 pub(crate) struct Collector {
     retired: Option<Retired>,
-    links: Option<LinkKey>,
-    keys: Option<ObjectKey>,
     condemned: Option<ObjectKey>,
     garbage: Vec<u8>,
     waiting_keys: Waiting<ObjectKey>,
@@ -87,6 +90,9 @@ impl Registry {
             if !self.release_retired().await? {
                 break;
             }
+        }
+        for walk in Walk::ALL {
+            self.look_for_candidates(walk).await?;
         }
         for _ in 0..BATCHES {
             let more = self.expire_links().await?;
@@ -146,7 +152,7 @@ impl Registry {
                     .metadata
                     .write(move |tx| {
                         if !manifests::is_named(tx, &retired.repository, &retired.digest)? {
-                            manifests::release(tx, &retired.repository, &retired.digest)?;
+                            manifests::release(tx, &retired.repository, &retired.digest, now_ms)?;
                         }
                         Ok::<_, CoreError>(())
                     })
@@ -158,61 +164,78 @@ impl Registry {
         Ok(more)
     }
 
-    /// Removes a batch of links that nobody needs. True when the walk has not come to its end.
-    async fn expire_links(&self) -> Result<bool, CoreError> {
-        let after = self.inner.collector.lock().links.clone();
-        let grace_ms = i64::try_from(self.inner.config.gc_grace_ms).unwrap_or(i64::MAX);
-        let before_ms = self.now_ms().saturating_sub(grace_ms);
-        let page = self.page(move |tx| liveness::links_after(tx, after.as_ref(), BATCH)).await?;
-        let next = next(&page);
-        let stale: Vec<LinkKey> = page.into_iter().filter(|link| link.noted_at_ms < before_ms).collect();
-        if !stale.is_empty() {
+    /// A stretch of a walk over everything, where one is due: what it finds goes into the queues.
+    async fn look_for_candidates(&self, walk: Walk) -> Result<(), CoreError> {
+        let Some(interval_ms) = self.inner.config.candidate_walk_interval_ms else { return Ok(()) };
+        for _ in 0..WALK_PAGES {
+            let now_ms = self.now_ms();
+            let page = self.page(move |tx| {
+                let position = candidates::walk_position(tx, walk)?;
+                if position.due_at_ms > now_ms {
+                    return Ok(None);
+                }
+                Ok(Some(candidates::walk_page(tx, walk, &position, WALK_PAGE)?))
+            });
+            let Some(page) = page.await? else { break };
+            self.inner.activity.collector_walked.add(page.seen);
+            let next = match page.last.clone() {
+                Some((container, digest)) => WalkPosition { container, digest, due_at_ms: now_ms },
+                None => {
+                    WalkPosition { due_at_ms: now_ms.saturating_add(interval_ms), ..WalkPosition::default() }
+                }
+            };
             self.inner
                 .metadata
                 .write(move |tx| {
-                    for link in &stale {
-                        liveness::delete_stale_link(tx, &link.repository, &link.digest, before_ms)?;
-                    }
-                    Ok::<_, CoreError>(())
+                    candidates::note_found(tx, &page, now_ms)?;
+                    Ok::<_, CoreError>(candidates::set_walk_position(tx, walk, &next)?)
                 })
                 .await?;
         }
-        let more = next.is_some();
-        self.inner.collector.lock().links = next;
-        Ok(more)
+        Ok(())
     }
 
-    /// Condemns a batch of keys that nothing names. True when the walk has not come to its end.
-    async fn condemn_keys(&self) -> Result<bool, CoreError> {
-        let after = self.inner.collector.lock().keys.clone();
-        let (dead, next) = self
-            .page(move |tx| {
-                let page = liveness::keys_after(tx, after.as_ref(), BATCH)?;
-                let next = next(&page);
-                let mut dead = Vec::new();
-                for key in page {
-                    if !liveness::is_live(tx, &key.digest)? {
-                        dead.push(key);
-                    }
-                }
-                Ok((dead, next))
-            })
-            .await?;
-        if !dead.is_empty() {
-            let now_ms = self.now_ms();
+    /// Takes a batch of links from their queue whose grace is over. True when there may be more.
+    async fn expire_links(&self) -> Result<bool, CoreError> {
+        let now_ms = self.now_ms();
+        let grace_ms = i64::try_from(self.inner.config.gc_grace_ms).unwrap_or(i64::MAX);
+        let before_ms = now_ms.saturating_sub(grace_ms);
+        let page = self.page(move |tx| candidates::links(tx, before_ms, BATCH)).await?;
+        let count = page.len();
+        if count > 0 {
+            self.inner.activity.collector_examined.add(count as u64);
             self.inner
                 .metadata
                 .write(move |tx| {
-                    for key in &dead {
-                        liveness::condemn_key(tx, key, now_ms)?;
+                    for link in &page {
+                        candidates::settle_link(tx, link, before_ms, now_ms)?;
                     }
                     Ok::<_, CoreError>(())
                 })
                 .await?;
         }
-        let more = next.is_some();
-        self.inner.collector.lock().keys = next;
-        Ok(more)
+        Ok(count == BATCH as usize)
+    }
+
+    /// Takes a batch of digests from their queue and condemns the keys of those that nothing names. True when there
+    /// may be more.
+    async fn condemn_keys(&self) -> Result<bool, CoreError> {
+        let page = self.page(|tx| candidates::digests(tx, BATCH)).await?;
+        let count = page.len();
+        if count > 0 {
+            let now_ms = self.now_ms();
+            self.inner.activity.collector_examined.add(count as u64);
+            self.inner
+                .metadata
+                .write(move |tx| {
+                    for digest in &page {
+                        candidates::settle_digest(tx, digest, now_ms)?;
+                    }
+                    Ok::<_, CoreError>(())
+                })
+                .await?;
+        }
+        Ok(count == BATCH as usize)
     }
 
     /// Deletes a batch of condemned keys whose grace is over. True when the walk has not come to its end.

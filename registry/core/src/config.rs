@@ -21,6 +21,9 @@ pub struct RegistryConfig {
     /// How long an object that no row names is kept for readers that still hold it, in milliseconds of this
     /// process's monotonic clock.
     pub garbage_drain_ms: u64,
+    /// From the end of a walk over everything for what the collector was not told of to the next one, in
+    /// milliseconds; `None`: never.
+    pub candidate_walk_interval_ms: Option<i64>,
     /// From when a lifecycle policy is set until it is applied, and from then to the next time, in milliseconds.
     pub lifecycle_interval_ms: i64,
     /// Whether a manifest is refused when something it names is missing.
@@ -54,6 +57,7 @@ impl Default for RegistryConfig {
             upload_lifetime_ms: 7 * 24 * 3_600_000,
             gc_grace_ms: 24 * 3_600_000,
             garbage_drain_ms: 15 * 60_000,
+            candidate_walk_interval_ms: Some(24 * 3_600_000),
             lifecycle_interval_ms: 3_600_000,
             require_contents: true,
             deletion_lock: None,

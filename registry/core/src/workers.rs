@@ -33,11 +33,12 @@ impl Registry {
 
     /// Removes a batch of the rows of a deleted repository. False when there is nothing left to remove.
     pub async fn purge_deleted_repositories(&self) -> Result<bool, CoreError> {
+        let now_ms = self.now_ms();
         self.inner
             .metadata
             .write(move |tx| {
                 let Some(uid) = garbage::deleted_repository(tx)? else { return Ok(false) };
-                garbage::purge_repository(tx, &uid, BATCH)?;
+                garbage::purge_repository(tx, &uid, BATCH, now_ms)?;
                 Ok::<_, CoreError>(true)
             })
             .await

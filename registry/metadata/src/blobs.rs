@@ -7,7 +7,7 @@ use registry_types::Digest;
 
 use crate::error::{Error, bytes, length, parse, stored};
 use crate::model::{Domain, KeyRow, Link, RepositoryUid};
-use crate::quotas;
+use crate::{candidates, quotas};
 
 const KEYS: &str = "blob_keys";
 
@@ -102,7 +102,8 @@ pub fn holders(tx: &Tx<'_>, digest: &Digest, limit: u32) -> Result<Vec<Repositor
     rows.iter().map(|row| Ok(RepositoryUid::new(row.get::<String>(0)?))).collect()
 }
 
-/// Makes a blob visible; a link that exists is noted as fresh. False when there was one.
+/// Makes a blob visible, to the collector a candidate until a manifest names it; a link that exists is noted as
+/// fresh. False when there was one.
 pub fn put_link(
     tx: &Tx<'_>,
     repository: &RepositoryUid,
@@ -111,8 +112,8 @@ pub fn put_link(
     now_ms: i64,
 ) -> Result<bool, Error> {
     let inserted = tx.execute(
-        "INSERT INTO blob_links (repository_uid, digest, size, linked_at, noted_at) \
-         VALUES ($1, $2, $3, $4, $4) ON CONFLICT (repository_uid, digest) DO NOTHING",
+        "INSERT INTO blob_links (repository_uid, digest, size, linked_at, noted_at, is_candidate) \
+         VALUES ($1, $2, $3, $4, $4, 1) ON CONFLICT (repository_uid, digest) DO NOTHING",
         params![repository.as_str(), digest.as_str(), stored(size), now_ms],
     )?;
     if inserted == 1 {
@@ -127,13 +128,19 @@ pub fn put_link(
 }
 
 /// False when the repository had no such link.
-pub fn delete_link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<bool, Error> {
+pub fn delete_link(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+    now_ms: i64,
+) -> Result<bool, Error> {
     let Some(link) = link(tx, repository, digest)? else { return Ok(false) };
     tx.execute(
         "DELETE FROM blob_links WHERE repository_uid = $1 AND digest = $2",
         params![repository.as_str(), digest.as_str()],
     )?;
     quotas::add(tx, repository, -stored(link.size), 0)?;
+    candidates::note_digest(tx, digest, now_ms)?;
     Ok(true)
 }
 

@@ -12,6 +12,7 @@ mod store;
 
 pub mod adoption;
 pub mod blobs;
+pub mod candidates;
 pub mod census;
 pub mod epochs;
 pub mod garbage;

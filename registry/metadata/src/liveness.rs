@@ -1,53 +1,30 @@
 //! Which blobs are still needed, decided from rows and never from a stored count.
 //!
 //! A link lives while a manifest of its repository names the blob, or while it is fresh. A key lives while
-//! anything at all names its digest. Every deletion asks again in its own statement.
+//! anything at all names its digest. Every deletion asks again in its own statement; what to ask about stands in
+//! [`crate::candidates`].
 
 use registry_sql::{Tx, params};
 use registry_types::Digest;
 
-use crate::blobs;
 use crate::error::{Error, bytes, parse, stored};
 use crate::garbage::condemn;
 use crate::model::{Domain, RepositoryUid};
-use crate::quotas;
+use crate::{blobs, candidates, quotas};
 
-/// A link as the collector walks over it.
+/// A link as the collector takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkKey {
     pub repository: RepositoryUid,
     pub digest: Digest,
-    pub noted_at_ms: i64,
 }
 
-/// A key as the collector walks over it.
+/// A key as the collector takes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectKey {
     pub domain: Domain,
     pub digest: Digest,
     pub file_id: [u8; 16],
-}
-
-/// Up to `limit` links in the order of repository and digest, after `after`.
-pub fn links_after(tx: &Tx<'_>, after: Option<&LinkKey>, limit: u32) -> Result<Vec<LinkKey>, Error> {
-    let (repository, digest) = match after {
-        Some(after) => (after.repository.as_str(), after.digest.as_str()),
-        None => ("", ""),
-    };
-    let rows = tx.query(
-        "SELECT repository_uid, digest, noted_at FROM blob_links WHERE (repository_uid, digest) > ($1, $2) \
-         ORDER BY repository_uid, digest LIMIT $3",
-        params![repository, digest, i64::from(limit)],
-    )?;
-    rows.iter()
-        .map(|row| {
-            Ok(LinkKey {
-                repository: RepositoryUid::new(row.get::<String>(0)?),
-                digest: parse(row, 1, "blob_links")?,
-                noted_at_ms: row.get(2)?,
-            })
-        })
-        .collect()
 }
 
 /// Removes a link that no manifest of its repository needs and that was not noted since `before_ms`.
@@ -56,6 +33,7 @@ pub fn delete_stale_link(
     repository: &RepositoryUid,
     digest: &Digest,
     before_ms: i64,
+    now_ms: i64,
 ) -> Result<bool, Error> {
     let Some(link) = blobs::link(tx, repository, digest)? else { return Ok(false) };
     let deleted = tx.execute(
@@ -65,8 +43,22 @@ pub fn delete_stale_link(
     )?;
     if deleted == 1 {
         quotas::add(tx, repository, -stored(link.size), 0)?;
+        candidates::note_digest(tx, digest, now_ms)?;
     }
     Ok(deleted == 1)
+}
+
+/// Whether a manifest of the repository, or a deleted one that the collector has not let go of, names a blob.
+pub(crate) fn is_link_needed(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    let named = tx.query_optional(
+        "SELECT 1 FROM manifest_contents WHERE repository_uid = $1 AND digest = $2 LIMIT 1",
+        params![repository.as_str(), digest.as_str()],
+    )?;
+    Ok(named.is_some())
 }
 
 /// Notes that somebody relies on a blob without sending it again.
@@ -78,20 +70,18 @@ pub fn note_link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest, now_m
     Ok(())
 }
 
-/// Up to `limit` keys in the order of domain and digest, after `after`.
-pub fn keys_after(tx: &Tx<'_>, after: Option<&ObjectKey>, limit: u32) -> Result<Vec<ObjectKey>, Error> {
-    let (domain, digest) = start(after);
-    let rows = tx.query(
-        "SELECT domain, digest, file_id FROM blob_keys WHERE (domain, digest) > ($1, $2) \
-         ORDER BY domain, digest LIMIT $3",
-        params![domain, digest, i64::from(limit)],
+/// Point read of a key.
+pub fn object_key_of(tx: &Tx<'_>, domain: &Domain, digest: &Digest) -> Result<Option<ObjectKey>, Error> {
+    let row = tx.query_optional(
+        "SELECT domain, digest, file_id FROM blob_keys WHERE domain = $1 AND digest = $2",
+        params![domain.as_str(), digest.as_str()],
     )?;
-    rows.iter().map(|row| object_key(row, "blob_keys")).collect()
+    row.as_ref().map(|row| object_key(row, "blob_keys")).transpose()
 }
 
-/// The same of the keys that were condemned.
+/// Up to `limit` keys that were condemned, in the order of domain and digest, after `after`.
 pub fn condemned_after(tx: &Tx<'_>, after: Option<&ObjectKey>, limit: u32) -> Result<Vec<ObjectKey>, Error> {
-    let (domain, digest) = start(after);
+    let (domain, digest) = after.map_or(("", ""), |after| (after.domain.as_str(), after.digest.as_str()));
     let rows = tx.query(
         "SELECT domain, digest, file_id FROM condemned_keys WHERE (domain, digest) > ($1, $2) \
          ORDER BY domain, digest LIMIT $3",
@@ -133,37 +123,32 @@ pub fn condemn_key(tx: &Tx<'_>, key: &ObjectKey, now_ms: i64) -> Result<bool, Er
     Ok(true)
 }
 
-/// Phase two: deletes a condemned key and condemns its object, unless something names the digest by now or
-/// the key is another object's. Either way the condemnation ends. True when the key was deleted.
+/// Phase two: deletes a condemned key and condemns its object, unless something names the digest by now or the key
+/// is another object's. Either way this condemnation ends; one of the object in its place goes on. True when the key
+/// was deleted.
 pub fn delete_condemned_key(tx: &Tx<'_>, key: &ObjectKey, now_ms: i64) -> Result<bool, Error> {
-    revive_key(tx, key)?;
-    if is_live(tx, &key.digest)? {
+    let of_key = params![key.domain.as_str(), key.digest.as_str(), key.file_id.to_vec()];
+    let was_condemned =
+        tx.execute("DELETE FROM condemned_keys WHERE domain = $1 AND digest = $2 AND file_id = $3", of_key)?;
+    if was_condemned == 0 || is_live(tx, &key.digest)? {
         return Ok(false);
     }
-    let deleted = tx.execute(
-        "DELETE FROM blob_keys WHERE domain = $1 AND digest = $2 AND file_id = $3",
-        params![key.domain.as_str(), key.digest.as_str(), key.file_id.to_vec()],
-    )?;
+    let deleted =
+        tx.execute("DELETE FROM blob_keys WHERE domain = $1 AND digest = $2 AND file_id = $3", of_key)?;
     if deleted == 1 {
         condemn(tx, &key.file_id, now_ms)?;
     }
     Ok(deleted == 1)
 }
 
-/// Ends a condemnation.
-pub fn revive_key(tx: &Tx<'_>, key: &ObjectKey) -> Result<(), Error> {
-    tx.execute(
-        "DELETE FROM condemned_keys WHERE domain = $1 AND digest = $2",
-        params![key.domain.as_str(), key.digest.as_str()],
-    )?;
-    Ok(())
+pub(crate) fn link_key(row: &registry_sql::Row) -> Result<LinkKey, Error> {
+    Ok(LinkKey {
+        repository: RepositoryUid::new(row.get::<String>(0)?),
+        digest: parse(row, 1, "blob_links")?,
+    })
 }
 
-fn start(after: Option<&ObjectKey>) -> (&str, &str) {
-    after.map_or(("", ""), |after| (after.domain.as_str(), after.digest.as_str()))
-}
-
-fn object_key(row: &registry_sql::Row, table: &'static str) -> Result<ObjectKey, Error> {
+pub(crate) fn object_key(row: &registry_sql::Row, table: &'static str) -> Result<ObjectKey, Error> {
     Ok(ObjectKey {
         domain: Domain::new(row.get::<String>(0)?),
         digest: parse(row, 1, table)?,

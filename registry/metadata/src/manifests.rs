@@ -7,7 +7,7 @@ use registry_types::{Digest, MediaType, Tag};
 
 use crate::error::{Error, length, parse, parse_optional, stored};
 use crate::model::{Content, ContentKind, Manifest, RepositoryUid};
-use crate::quotas;
+use crate::{candidates, quotas};
 
 const TABLE: &str = "manifests";
 
@@ -57,7 +57,7 @@ pub fn insert(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> R
     )?;
     if inserted == 1 {
         quotas::add(tx, repository, stored(manifest.size), 1)?;
-        release(tx, repository, &manifest.digest)?;
+        release(tx, repository, &manifest.digest, manifest.pushed_at_ms)?;
     }
     Ok(inserted == 1)
 }
@@ -120,7 +120,7 @@ pub fn insert_contents(
             ],
         )?;
     }
-    Ok(())
+    candidates::forget_contents(tx, repository, manifest)
 }
 
 /// What a manifest names, in its order.
@@ -222,12 +222,14 @@ pub fn is_named(tx: &Tx<'_>, repository: &RepositoryUid, child: &Digest) -> Resu
 
 /// Ends what a deleted manifest pins; one that is there again, or never went, is left alone. True when there was
 /// such a one.
-pub fn release(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<bool, Error> {
-    let digest = params![repository.as_str(), digest.as_str()];
+pub fn release(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest, now_ms: i64) -> Result<bool, Error> {
+    let of_manifest = params![repository.as_str(), digest.as_str()];
     let retired =
-        tx.execute("DELETE FROM retired_manifests WHERE repository_uid = $1 AND digest = $2", digest)?;
+        tx.execute("DELETE FROM retired_manifests WHERE repository_uid = $1 AND digest = $2", of_manifest)?;
     if retired == 1 {
-        tx.execute("DELETE FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2", digest)?;
+        candidates::note_digest(tx, digest, now_ms)?;
+        candidates::note_contents(tx, repository, digest, now_ms)?;
+        tx.execute("DELETE FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2", of_manifest)?;
     }
     Ok(retired == 1)
 }

@@ -1,5 +1,6 @@
 //! The queries over a real SQLite file whose closures are run twice at random.
 
+mod candidates;
 mod content;
 mod quotas;
 mod repositories;
@@ -11,7 +12,9 @@ use registry_sql::Database;
 use registry_types::{Algorithm, Digest, MediaType};
 use tempfile::TempDir;
 
-use crate::{Domain, EncryptionType, Error, KeyRow, Manifest, Metadata, Repository, RepositoryUid, TagMutability, Tx};
+use crate::{
+    Domain, EncryptionType, Error, KeyRow, Manifest, Metadata, Repository, RepositoryUid, TagMutability, Tx,
+};
 
 struct World {
     metadata: Metadata,

@@ -125,3 +125,66 @@ async fn a_fresh_blob_has_its_grace_and_a_look_at_it_begins_the_grace_anew() {
     // Its key waits for a second grace, which no wall clock can shorten.
     assert_eq!(world.objects().await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_collection_looks_at_what_has_died_and_at_nothing_that_lives() {
+    const IMAGES: usize = 60;
+    const DEAD: usize = 3;
+    let world = World::new(RegistryConfig { garbage_drain_ms: 0, ..RegistryConfig::default() }).await;
+    let repository = world.repository("app").await;
+    let mut images = Vec::new();
+    for at in 0..IMAGES {
+        let layer = format!("layer {at}");
+        let digest = world.push(&repository, layer.as_bytes()).await.unwrap();
+        images.push(push_image(&world, &repository, &format!("v{at}"), &digest, layer.len()).await);
+    }
+    let activity = world.registry.activity();
+    world.clock.advance(Duration::from_secs(23 * 3600));
+    world.registry.collect_garbage().await.unwrap();
+    // Past the grace of everything, and the walk is not due again.
+    let walked = activity.collector_walked.get();
+    assert!(walked as usize >= 2 * IMAGES, "a new walk begins at once: {walked}");
+    world.clock.advance(Duration::from_millis(3_600_001));
+    assert_eq!(world.registry.collect_garbage().await.unwrap(), 0);
+    assert_eq!(activity.collector_examined.get(), 0, "nothing has died");
+    for image in &images[..DEAD] {
+        world.registry.delete_manifest(&repository, image).await.unwrap();
+    }
+    let mut deleted = 0;
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(1800));
+        deleted += world.registry.collect_garbage().await.unwrap();
+    }
+    let examined = activity.collector_examined.get();
+    // The manifest, its layer and the configuration that all images share, each in a few steps.
+    assert!((2 * DEAD as u64..=8 * DEAD as u64).contains(&examined), "{examined}");
+    assert_eq!(activity.collector_walked.get(), walked);
+    assert_eq!(deleted, 0, "their keys have a grace");
+    world.clock.advance(Duration::from_secs(23 * 3600));
+    for _ in 0..2 {
+        deleted += world.registry.collect_garbage().await.unwrap();
+    }
+    assert_eq!(deleted, 2 * DEAD);
+    assert_eq!(world.objects().await.len(), 2 * (IMAGES - DEAD) + 1);
+}
+
+#[tokio::test]
+async fn what_an_older_release_left_is_found_by_the_walk() {
+    let world = without_grace().await;
+    let repository = world.repository("app").await;
+    let layer = world.push(&repository, b"layer").await.unwrap();
+    push_image(&world, &repository, "v1", &layer, 5).await;
+    world.push(&repository, b"nobody needs this").await.unwrap();
+    let unlinked = world.push(&repository, b"nor this").await.unwrap();
+    let uid = repository.uid.clone();
+    let forget = world.registry.inner.metadata.write(move |tx| {
+        registry_metadata::blobs::delete_link(tx, &uid, &unlinked, 0)?;
+        tx.execute("UPDATE blob_links SET is_candidate = 0", registry_sql::params![])?;
+        tx.execute("DELETE FROM unnamed_digests", registry_sql::params![])?;
+        Ok::<_, CoreError>(())
+    });
+    forget.await.unwrap();
+    collect(&world).await;
+    assert_eq!(world.objects().await.len(), 3);
+    assert_eq!(world.read(&repository, &layer).await.unwrap(), b"layer");
+}

@@ -188,7 +188,8 @@ impl Installation {
         let replicas = Replicated::single(ReplicaId::new("memory"), Arc::clone(&self.store) as _);
         let content = ContentStore::new(replicas, Arc::clone(&self.keys) as _);
         let (metadata, sealer) = (self.metadata.clone(), Arc::clone(&self.sealer));
-        let config = RegistryConfig::default();
+        // What the queues do not know is to be seen as left.
+        let config = RegistryConfig { candidate_walk_interval_ms: None, ..RegistryConfig::default() };
         let registry = Registry::open(metadata, content, sealer, self.clock.clone(), config).await.unwrap();
         registry.connect_pins(Arc::new(self.running.clone()));
         registry
@@ -213,8 +214,9 @@ impl Installation {
                     let retired = tx.query("SELECT retired_at FROM retired_manifests WHERE digest = $1", named)?.len();
                     let contents = tx.query("SELECT size FROM manifest_contents WHERE digest = $1", named)?.len();
                     let condemned = tx.query("SELECT file_id FROM condemned_keys WHERE digest = $1", named)?.len();
+                    let noted = tx.query("SELECT digest FROM unnamed_digests WHERE digest = $1", named)?.len();
                     told += &format!(
-                        ", key of {digest}: links {links}, manifests {manifests}, retired {retired}, contents \
+                        ", key of {digest}: noted {noted}, links {links}, manifests {manifests}, retired {retired}, contents \
                          {contents}, condemned {condemned}"
                     );
                 }

@@ -126,6 +126,12 @@ impl House {
         panic!("repairs do not end: {:?}", self.upkeep.status().await.unwrap());
     }
 
+    /// What each replica is still to delete.
+    async fn removals(&self) -> Vec<u64> {
+        let status = self.upkeep.status().await.unwrap();
+        status.replicas.iter().map(|replica| replica.removals).collect()
+    }
+
     async fn open_findings(&self) -> Vec<u64> {
         let status = self.upkeep.status().await.unwrap();
         status.open_findings.into_iter().map(|(_, count)| count).collect()
@@ -483,6 +489,7 @@ async fn a_replica_that_is_away_holds_up_no_collection_and_deletes_its_copies_la
     assert_eq!(house.registry.collect_garbage().await.unwrap(), 1);
     assert_eq!((house.objects(0).len(), house.objects(1).len()), (1, 1));
     assert!(!house.upkeep.repair().await.unwrap(), "nothing can be done while it is away");
+    assert_eq!(house.removals().await, [0, 0, 1]);
 
     std::fs::rename(&away, house.root(2)).unwrap();
     assert_eq!(house.objects(2).len(), 2);
@@ -490,6 +497,7 @@ async fn a_replica_that_is_away_holds_up_no_collection_and_deletes_its_copies_la
     assert_eq!(house.open_findings().await, [0, 0, 0], "what waits for its removal is known");
     house.upkeep.repair().await.unwrap();
     assert_eq!(house.objects(2), house.objects(0));
+    assert_eq!(house.removals().await, [0, 0, 0]);
     house.everything_reads().await;
     assert_eq!(house.registry.collect_garbage().await.unwrap(), 0);
 }

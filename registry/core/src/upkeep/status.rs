@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use registry_blob::ReplicaId;
-use registry_metadata::repairs;
 use registry_metadata::replicas::{self, ReplicaState};
 use registry_metadata::scrubs::{self, FindingKind, Scrub};
+use registry_metadata::{candidates, garbage, repairs};
 
 use super::Upkeep;
 use crate::error::CoreError;
@@ -22,6 +22,8 @@ pub struct StoreStatus {
     pub scrub: Option<Scrub>,
     /// Findings that are not repaired, by kind, counted up to 10,000.
     pub open_findings: Vec<(FindingKind, u64)>,
+    /// What the collector is to look at, counted up to 10,000 links and as many digests.
+    pub candidates: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -33,10 +35,19 @@ pub struct ReplicaStatus {
     pub problem: Option<String>,
     /// Repairs it is owed, counted up to 10,000.
     pub repairs: u64,
+    /// Objects that went while it was away, and that it deletes when it is back, counted up to 10,000.
+    pub removals: u64,
     /// What stopped the last repair that did not work.
     pub repair_problem: Option<String>,
     /// How much of everything was queued for it since it was added, from 0 to 1; `None` when all is.
     pub backfilled: Option<f64>,
+}
+
+/// What a replica has not done yet.
+struct Owed {
+    repairs: u64,
+    repair_problem: Option<String>,
+    removals: u64,
 }
 
 impl Upkeep {
@@ -44,23 +55,27 @@ impl Upkeep {
     /// The database's.
     pub async fn status(&self) -> Result<StoreStatus, CoreError> {
         let metadata = &self.registry.inner.metadata;
-        let (rows, scrub, open_findings) = metadata
+        let (rows, scrub, open_findings, candidates) = metadata
             .read(|tx| {
                 let mut rows = Vec::new();
                 for row in replicas::all(tx)? {
-                    let owed = (repairs::count(tx, &row.id, MOST)?, repairs::problem(tx, &row.id)?);
+                    let owed = Owed {
+                        repairs: repairs::count(tx, &row.id, MOST)?,
+                        repair_problem: repairs::problem(tx, &row.id)?,
+                        removals: garbage::count_removals(tx, &row.id, MOST)?,
+                    };
                     rows.push((row, owed));
                 }
                 let mut open = Vec::new();
                 for kind in FindingKind::ALL {
                     open.push((kind, scrubs::count_open(tx, kind, MOST)?));
                 }
-                Ok::<_, CoreError>((rows, scrubs::get(tx)?, open))
+                Ok::<_, CoreError>((rows, scrubs::get(tx)?, open, candidates::count(tx, MOST)?))
             })
             .await?;
         let set = self.registry.inner.content.replicas();
         let mut found = Vec::new();
-        for (row, (owed, repair_problem)) in rows {
+        for (row, owed) in rows {
             let Some(location) = row.location else { continue };
             let id = ReplicaId::new(&row.id);
             let problem = match set.store(&id) {
@@ -77,11 +92,18 @@ impl Upkeep {
                 location,
                 state: row.state,
                 problem,
-                repairs: owed,
-                repair_problem,
+                repairs: owed.repairs,
+                removals: owed.removals,
+                repair_problem: owed.repair_problem,
                 backfilled: row.backfill_after.as_deref().map(replicas::fraction),
             });
         }
-        Ok(StoreStatus { write_quorum: set.write_quorum(), replicas: found, scrub, open_findings })
+        Ok(StoreStatus {
+            write_quorum: set.write_quorum(),
+            replicas: found,
+            scrub,
+            open_findings,
+            candidates,
+        })
     }
 }

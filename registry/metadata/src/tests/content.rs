@@ -42,9 +42,9 @@ async fn a_blob_is_visible_only_where_it_is_linked() {
     };
     assert!(visible("a").await);
     assert!(!visible("b").await);
-    assert!(world.write(|tx| blobs::delete_link(tx, &uid("a"), &digest(1))).await);
+    assert!(world.write(|tx| blobs::delete_link(tx, &uid("a"), &digest(1), 3)).await);
     assert!(!visible("a").await);
-    assert!(!world.write(|tx| blobs::delete_link(tx, &uid("a"), &digest(1))).await);
+    assert!(!world.write(|tx| blobs::delete_link(tx, &uid("a"), &digest(1), 3)).await);
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_manifest_takes_its_tags_and_contents_with_it() {
         assert_eq!(left, (false, 0, 0, kept, kept > 0, kept > 0));
         let retired = world.write(|tx| manifests::retired_after(tx, None, 10)).await;
         assert_eq!(retired.len(), usize::from(kept > 0));
-        assert_eq!(world.write(|tx| manifests::release(tx, &uid("r"), &digest(1))).await, kept > 0);
+        assert_eq!(world.write(|tx| manifests::release(tx, &uid("r"), &digest(1), 9)).await, kept > 0);
     }
 }
 
@@ -110,7 +110,7 @@ async fn a_manifest_that_is_pushed_again_pins_its_contents_once() {
         .write(|tx| {
             assert!(manifests::insert(tx, &uid("r"), &manifest(1, None))?);
             manifests::insert_contents(tx, &uid("r"), &digest(1), &contents())?;
-            assert!(!manifests::release(tx, &uid("r"), &digest(1))?);
+            assert!(!manifests::release(tx, &uid("r"), &digest(1), 9)?);
             assert_eq!(manifests::contents(tx, &uid("r"), &digest(1))?, contents());
             Ok(())
         })
@@ -171,7 +171,7 @@ async fn condemned_objects_are_listed_until_they_are_forgotten() {
 async fn a_condemned_key_that_somebody_links_again_is_revived() {
     let world = World::new().await;
     world.write(|tx| blobs::put_key(tx, &domain(), &digest(1), &key(1), 1)).await;
-    let dead = world.write(|tx| liveness::keys_after(tx, None, 10)).await[0].clone();
+    let dead = world.write(|tx| liveness::object_key_of(tx, &domain(), &digest(1))).await.unwrap();
     let condemned = dead.clone();
     assert!(world.write(move |tx| liveness::condemn_key(tx, &condemned, 1)).await);
     world.write(|tx| blobs::put_link(tx, &uid("r"), &digest(1), 10, 2)).await;
@@ -186,41 +186,11 @@ async fn a_condemned_key_that_somebody_links_again_is_revived() {
 async fn a_condemnation_ends_with_the_object_it_was_meant_for() {
     let world = World::new().await;
     world.write(|tx| blobs::put_key(tx, &domain(), &digest(1), &key(1), 1)).await;
-    let dead = world.write(|tx| liveness::keys_after(tx, None, 10)).await[0].clone();
+    let dead = world.write(|tx| liveness::object_key_of(tx, &domain(), &digest(1))).await.unwrap();
     let condemned = dead.clone();
     world.write(move |tx| liveness::condemn_key(tx, &condemned, 1)).await;
     // Pushed anew, and its link deleted again.
     world.write(|tx| blobs::put_key(tx, &domain(), &digest(1), &key(2), 2)).await;
     assert!(!world.write(move |tx| liveness::delete_condemned_key(tx, &dead, 3)).await);
     assert_eq!(world.write(|tx| blobs::key(tx, &domain(), &digest(1))).await, Some(key(2)));
-}
-
-#[tokio::test]
-async fn links_and_keys_are_walked_page_by_page() {
-    let world = World::new().await;
-    world
-        .write(|tx| {
-            for byte in 0..5 {
-                blobs::put_key(tx, &domain(), &digest(byte), &key(byte), 1)?;
-                blobs::put_link(tx, &uid(if byte < 2 { "a" } else { "b" }), &digest(byte), 1, 1)?;
-            }
-            Ok(())
-        })
-        .await;
-    let (links, keys) = world
-        .write(|tx| {
-            let (mut links, mut keys) = (Vec::new(), Vec::new());
-            while let [.., last] = liveness::links_after(tx, links.last(), 2)?.as_slice() {
-                links.push(last.clone());
-            }
-            while let [.., last] = liveness::keys_after(tx, keys.last(), 2)?.as_slice() {
-                keys.push(last.clone());
-            }
-            Ok((links, keys))
-        })
-        .await;
-    let digests: Vec<_> = links.iter().map(|link| link.digest.clone()).collect();
-    assert_eq!(digests, [digest(1), digest(3), digest(4)]);
-    let digests: Vec<_> = keys.iter().map(|key| key.digest.clone()).collect();
-    assert_eq!(digests, [digest(1), digest(3), digest(4)]);
 }

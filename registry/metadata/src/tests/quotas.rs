@@ -58,9 +58,9 @@ async fn what_goes_counts_no_more() {
                 blobs::put_link(tx, &uid("uid-app"), &digest(byte), 10, 1)?;
             }
             manifests::insert(tx, &uid("uid-app"), &manifest(9, None))?;
-            assert!(blobs::delete_link(tx, &uid("uid-app"), &digest(1))?);
-            assert!(!blobs::delete_link(tx, &uid("uid-app"), &digest(1))?);
-            assert!(liveness::delete_stale_link(tx, &uid("uid-app"), &digest(2), 5)?);
+            assert!(blobs::delete_link(tx, &uid("uid-app"), &digest(1), 6)?);
+            assert!(!blobs::delete_link(tx, &uid("uid-app"), &digest(1), 6)?);
+            assert!(liveness::delete_stale_link(tx, &uid("uid-app"), &digest(2), 5, 6)?);
             assert!(manifests::delete(tx, &uid("uid-app"), &manifest(9, None), 9)?);
             assert!(!manifests::delete(tx, &uid("uid-app"), &manifest(9, None), 9)?);
             assert_eq!(quotas::usage(tx, &uid("uid-app"))?, Usage { bytes: 10, images: 0 });
@@ -71,7 +71,7 @@ async fn what_goes_counts_no_more() {
     world.write(|tx| repositories::delete(tx, &uid("uid-app"), 1)).await;
     assert_eq!(counted(&world, "").await, Usage::default());
     // What is left of a deleted repository is removed later, and counts no second time.
-    world.write(|tx| blobs::delete_link(tx, &uid("uid-app"), &digest(3))).await;
+    world.write(|tx| blobs::delete_link(tx, &uid("uid-app"), &digest(3), 6)).await;
     assert_eq!(counted(&world, "").await, Usage::default());
     assert!(world.write(|tx| quotas::delete(tx, "")).await);
     assert!(!world.write(|tx| quotas::delete(tx, "")).await);

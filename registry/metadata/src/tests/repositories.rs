@@ -95,7 +95,7 @@ async fn the_remains_of_a_deleted_repository_go_to_the_last_row() {
     assert!(!world.write(|tx| repositories::delete(tx, &uid("uid-app"), 1)).await);
     assert_eq!(world.write(|tx| garbage::deleted_repository(tx)).await, Some(uid("uid-app")));
     let mut batches = 1;
-    while !world.write(|tx| garbage::purge_repository(tx, &uid("uid-app"), 2)).await {
+    while !world.write(|tx| garbage::purge_repository(tx, &uid("uid-app"), 2, 7)).await {
         batches += 1;
     }
     assert!(batches > 8, "{batches}");

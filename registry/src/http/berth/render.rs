@@ -12,6 +12,7 @@ pub(in crate::http) fn status(status: &StoreStatus) -> Value {
             "state": replica.state.as_str(),
             "problem": replica.problem,
             "repairs": replica.repairs,
+            "removals": replica.removals,
             "repairProblem": replica.repair_problem,
             "backfilled": replica.backfilled,
         })
@@ -26,6 +27,7 @@ pub(in crate::http) fn status(status: &StoreStatus) -> Value {
         "replicas": replicas.collect::<Vec<_>>(),
         "scrub": status.scrub.as_ref().map(scrub),
         "openFindings": findings,
+        "collectorCandidates": status.candidates,
     })
 }
 
