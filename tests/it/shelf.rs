@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use test_support::{Http, Response, Server, sha256};
+use test_support::{Http, Response, Server, eventually, sha256};
 
 use crate::signed::{BERTH, ECR, Signer};
 
@@ -44,8 +44,16 @@ impl Client {
         Self { http: server.http(), signer: Signer::administrator(server) }
     }
 
+    /// What the server answers, once it can: one that gets no turn on a busy machine says so, and is asked again.
+    fn get(&self, path: &str) -> Response {
+        eventually("the server can answer", || {
+            let answer = self.http.get(path);
+            (answer.status != 503).then_some(answer)
+        })
+    }
+
     fn manifest(&self, repository: &str, reference: &str) -> (u16, Option<String>) {
-        let answer = self.http.get(&format!("/v2/{repository}/manifests/{reference}"));
+        let answer = self.get(&format!("/v2/{repository}/manifests/{reference}"));
         let digest = answer.header("docker-content-digest").map(str::to_owned);
         assert!(answer.status != 200 || digest.as_deref() == Some(&digest_of(&answer.body)));
         (answer.status, digest)
@@ -53,7 +61,11 @@ impl Client {
 
     /// Whether the server still takes a join token.
     fn takes(&self, token: &str) -> bool {
-        let answer = self.http.post("/join", &[], json!({ "token": token }).to_string().as_bytes());
+        let body = json!({ "token": token }).to_string();
+        let answer = eventually("the server can answer", || {
+            let answer = self.http.post("/join", &[], body.as_bytes());
+            (answer.status != 503).then_some(answer)
+        });
         assert!(answer.status == 200 || answer.status == 400 || answer.status == 403, "{answer:?}");
         answer.status == 200
     }
@@ -243,15 +255,18 @@ impl Shelf {
 
     fn policy(&self, client: &Client) -> Option<String> {
         let input = json!({"repositoryName": self.repository}).to_string();
-        let answer = client.signer.call(&ECR, "GetRepositoryPolicy", &input).json();
-        answer["policyText"].as_str().map(str::to_owned)
+        let answer = eventually("the server can answer", || {
+            let answer = client.signer.call(&ECR, "GetRepositoryPolicy", &input);
+            (answer.status < 500).then_some(answer)
+        });
+        answer.json()["policyText"].as_str().map(str::to_owned)
     }
 
     /// Everything acknowledged is there, and nothing else is.
     pub(crate) fn check(&mut self, client: &Client, random: &mut Random) {
         let repository = self.repository.clone();
         if !self.images.is_empty() {
-            let listed = client.http.get(&format!("/v2/{repository}/tags/list")).json();
+            let listed = client.get(&format!("/v2/{repository}/tags/list")).json();
             let listed: Vec<&str> =
                 listed["tags"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
             assert_eq!(listed, self.tags.keys().collect::<Vec<_>>(), "{repository}");
@@ -263,12 +278,12 @@ impl Shelf {
             assert_eq!(client.manifest(&repository, digest).0, 200, "{repository}@{digest}");
             // Of all layers some each time, for these are what takes long to read.
             if random.below(4) == 0 {
-                let blob = client.http.get(&format!("/v2/{repository}/blobs/{layer}"));
+                let blob = client.get(&format!("/v2/{repository}/blobs/{layer}"));
                 assert_eq!((blob.status, digest_of(&blob.body)), (200, layer.clone()), "{repository}");
             }
         }
         for digest in self.blobs.drain(..) {
-            let blob = client.http.get(&format!("/v2/{repository}/blobs/{digest}"));
+            let blob = client.get(&format!("/v2/{repository}/blobs/{digest}"));
             assert_eq!((blob.status, digest_of(&blob.body)), (200, digest), "{repository}");
         }
         assert_eq!(self.policy(client), self.policy, "{repository}");

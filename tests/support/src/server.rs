@@ -77,8 +77,9 @@ impl ServerBuilder {
 
 /// A running `berth serve` or `berth up` on loopback, with a data directory of its own.
 pub struct Server {
-    builder: ServerBuilder,
+    /// Dropped first: it shows its log, which lies in the data directory.
     process: Option<Process>,
+    builder: ServerBuilder,
     endpoint: String,
     access_key_id: String,
     secret: String,
@@ -276,9 +277,9 @@ impl Server {
 
 /// A running `berth agent`.
 pub struct Agent {
+    process: Option<Process>,
     data: TempDir,
     docker_host: Option<String>,
-    process: Option<Process>,
 }
 
 impl Agent {
