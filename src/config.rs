@@ -178,7 +178,22 @@ impl Settings {
         let region = config.region.parse().context("region")?;
         let settings = Self { data, listen, metrics_listen, tls, account_id, region, config };
         settings.check_sharing()?;
+        settings.check_hosts()?;
         Ok(settings)
+    }
+
+    /// A host that is written otherwise than it is looked for would never be found.
+    fn check_hosts(&self) -> Result<()> {
+        for host in &self.config.pull_through_private_hosts {
+            let bare = host.strip_prefix("http://").unwrap_or(host);
+            if bare.is_empty() || bare.contains(['/', '@', ' ']) {
+                bail!(
+                    "pull_through_private_hosts: '{host}' is not HOST or HOST:PORT, with http:// before it where it \
+                     speaks plain HTTP"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// What other servers of the installation could not reach is refused.

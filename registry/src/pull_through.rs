@@ -35,6 +35,9 @@ pub(crate) const CREATE: &str = "ecr:CreateRepository";
 /// What is fetched at a time; the rest waits.
 const FETCHES: usize = 32;
 
+/// Fetches that are under way or wait; what is asked for beyond them is asked for again later.
+const MOST_UNDER_WAY: usize = 1024;
+
 /// How long an upstream that could not be asked is left alone, where something older can be served.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -111,6 +114,8 @@ pub(crate) enum Held {
     /// It is here, and the upstream could not be asked a moment ago.
     Stale,
     Absent,
+    /// It is a blob that no manifest here names: its upstream is not asked for it either.
+    Unnamed,
 }
 
 impl PullThrough {
@@ -121,6 +126,9 @@ impl PullThrough {
         config: PullThroughConfig,
     ) -> Self {
         let clock = registry.clock().clone();
+        // Names are compared as URLs have them.
+        let private_hosts = config.private_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
+        let config = PullThroughConfig { private_hosts, ..config };
         let client = Client::new(&config.private_hosts, clock.clone());
         Self {
             inner: Arc::new(Inner {
@@ -197,7 +205,9 @@ impl PullThrough {
         repository: Option<&Repository>,
         part: &Part,
     ) -> Result<Held, CoreError> {
-        let Some(repository) = repository else { return Ok(Held::Absent) };
+        let Some(repository) = repository else {
+            return Ok(if matches!(part, Part::Blob(_)) { Held::Unnamed } else { Held::Absent });
+        };
         let registry = &self.inner.registry;
         let found = match part {
             Part::Manifest(Reference::Tag(tag)) => {
@@ -209,10 +219,14 @@ impl PullThrough {
             Part::Manifest(reference) => registry.manifest_info(repository, reference).await.map(drop),
             Part::Blob(digest) => registry.blob_info(repository, digest).await.map(drop),
         };
-        match found {
-            Ok(()) => Ok(Held::Fresh),
-            Err(CoreError::ManifestNotFound | CoreError::BlobNotFound) => Ok(Held::Absent),
-            Err(error) => Err(error),
+        match (found, part) {
+            (Ok(()), _) => Ok(Held::Fresh),
+            (Err(CoreError::BlobNotFound), Part::Blob(digest)) => {
+                let is_named = registry.stated_size(repository, digest).await?.is_some();
+                Ok(if is_named { Held::Absent } else { Held::Unnamed })
+            }
+            (Err(CoreError::ManifestNotFound), _) => Ok(Held::Absent),
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -232,6 +246,7 @@ impl PullThrough {
             let mut under_way = self.inner.under_way.lock();
             match under_way.get(&wanted) {
                 Some(outcome) => outcome.clone(),
+                None if under_way.len() >= MOST_UNDER_WAY => return Err(UpstreamError::Busy),
                 None => {
                     let (done, outcome) = watch::channel(None);
                     under_way.insert(wanted.clone(), outcome.clone());
@@ -297,6 +312,10 @@ impl Inner {
             }
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
+                // What is nowhere is nobody's trouble but whoever's asked for it.
+                if matches!(error, UpstreamError::Missing) {
+                    return fetched;
+                }
                 tracing::warn!(
                     repository.name = %wanted.name,
                     upstream.url = %rule.upstream_url,

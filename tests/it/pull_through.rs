@@ -278,6 +278,9 @@ fn only_who_may_import_makes_anything_be_fetched() {
     assert_eq!(manifest(&puller, "hub/app", "1").body, pulled.body, "what is here needs no import");
     let blob = format!("/v2/hub/app/blobs/{}", blobs(&pulled)[0]);
     assert_eq!(puller.get(&blob).status, 403);
+    // As every push asks before it sends a blob: no upstream is meant.
+    let unnamed = puller.get(&format!("/v2/hub/app/blobs/sha256:{}", sha256(b"not of an image")));
+    assert_eq!((unnamed.status, unnamed.oci_code().as_str()), (404, "BLOB_UNKNOWN"), "{unnamed:?}");
     assert_eq!(importer.get(&blob).status, 200);
     assert_eq!(puller.get(&blob).status, 200);
 }

@@ -163,18 +163,21 @@ impl Registry {
     }
 }
 
-/// Notes within a push that its tags are as the upstream has them.
-pub(crate) fn note_tags(
+/// Whether a tag is there that was pushed here.
+pub(crate) fn is_own(tx: &Tx<'_>, repository: &Repository, tag: &Tag) -> Result<bool, CoreError> {
+    let known = pull_through::tag(tx, &repository.uid, tag)?;
+    Ok(known.is_some_and(|known| known.checked_at_ms.is_none()))
+}
+
+/// Notes within a push that a tag is as the upstream has it.
+pub(crate) fn note_tag(
     tx: &Tx<'_>,
     repository: &Repository,
-    tags: &[Tag],
+    tag: &Tag,
     digest: &Digest,
     now_ms: i64,
 ) -> Result<(), CoreError> {
-    for tag in tags {
-        pull_through::note_checked(tx, &repository.uid, tag, digest, now_ms)?;
-    }
-    Ok(())
+    Ok(pull_through::note_checked(tx, &repository.uid, tag, digest, now_ms)?)
 }
 
 fn sealed(sealer: &Sealer, prefix: &str, credentials: &UpstreamCredentials) -> Result<Vec<u8>, CoreError> {

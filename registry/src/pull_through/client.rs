@@ -38,6 +38,7 @@ const TOKEN_MARGIN_MS: i64 = 10_000;
 const TOKEN_SECONDS: i64 = 60;
 const MOST_TOKENS: usize = 1024;
 const IDLE: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 const AGENT: &str = concat!("berth/", env!("CARGO_PKG_VERSION"));
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -129,7 +130,10 @@ impl Client {
                 StatusCode::NOT_FOUND => return Err(UpstreamError::Missing),
                 StatusCode::TOO_MANY_REQUESTS => {
                     let after = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-                    let retry_after = after.and_then(|text| text.parse().ok()).map(Duration::from_secs);
+                    let retry_after = after.and_then(|text| text.parse().ok()).map(|seconds: u64| {
+                        // Nobody is sent away for longer because an upstream says so.
+                        Duration::from_secs(seconds).min(LONGEST_WAIT)
+                    });
                     return Err(UpstreamError::TooMany { retry_after });
                 }
                 status if status.is_client_error() => {

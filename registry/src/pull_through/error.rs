@@ -27,6 +27,9 @@ pub(crate) enum UpstreamError {
     /// A bound of this registry keeps it out.
     #[error("{0}")]
     Bounded(String),
+    /// As many fetches are under way as may be.
+    #[error("the registry fetches too much at the moment")]
+    Busy,
     /// This registry could not store it; its log says why.
     #[error("the registry cannot store it at the moment")]
     Own,

@@ -64,7 +64,7 @@ impl Inner {
         }
     }
 
-    fn allow(
+    pub(super) fn allow(
         &self,
         action: &'static str,
         name: &RepositoryName,
@@ -88,6 +88,10 @@ impl Inner {
         if let (PushTarget::Existing(repository), Reference::Tag(tag)) = (target, reference)
             && let Some(known) = self.registry.upstream_tag(repository, tag).await?
         {
+            // Somebody pushed it here meanwhile.
+            if known.checked_at_ms.is_none() {
+                return Ok(());
+            }
             // Most upstreams count a HEAD for nothing.
             match self.client.manifest(source, Method::HEAD, &text).await {
                 Ok(answer) if claimed(answer.headers()).is_some_and(|digest| digest == known.digest) => {
@@ -129,6 +133,7 @@ impl Inner {
         principal: &str,
     ) -> Result<(), UpstreamError> {
         let stated = self.registry.stated_size(&repository, digest).await?.ok_or(UpstreamError::Missing)?;
+        self.registry.check_room(&repository.name, stated).await?;
         let answer = self.client.blob(source, digest.as_str()).await?;
         let length = answer.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if length.is_some_and(|length: u64| length != stated) {

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 use crate::commit::{Content, EpochRolled, blob_key};
 use crate::error::CoreError;
 use crate::manifest::{ParsedManifest, parse};
-use crate::pull_through::note_tags;
+use crate::pull_through::{is_own, note_tag};
 use crate::quotas;
 use crate::referrers::sealed_annotations;
 use crate::registry::{Registry, blob_domain};
@@ -280,10 +280,15 @@ impl Commit {
         }
         let mut changed = created;
         for tag in &self.tags {
-            changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?;
-        }
-        if self.origin == Origin::Upstream {
-            note_tags(tx, &repository, &self.tags, &self.digest, self.now_ms)?;
+            match self.origin {
+                Origin::Client => changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?,
+                // Whoever pushed it here meanwhile keeps it.
+                Origin::Upstream if is_own(tx, &repository, tag)? => {}
+                Origin::Upstream => {
+                    changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?;
+                    note_tag(tx, &repository, tag, &self.digest, self.now_ms)?;
+                }
+            }
         }
         Ok(Some(Committed { created, changed }))
     }

@@ -94,6 +94,9 @@ async fn a_manifest_of_an_upstream_comes_before_its_blobs_and_its_tag_is_known()
     world.push(&repository, b"own layer").await.unwrap();
     put(&world, &repository, b"own layer", false).await.unwrap();
     assert_eq!(checked().await, None);
+    // What a fetch brings that began before that push leaves the tag alone.
+    put(&world, &repository, b"layer", true).await.unwrap();
+    assert_eq!(checked().await, None);
     let digest = world.registry.upstream_tag(&repository, &latest).await.unwrap().unwrap().digest;
     world.registry.note_upstream_tag(&repository, &latest, &layer).await.unwrap();
     assert_eq!(checked().await, None, "another digest than that of the tag");

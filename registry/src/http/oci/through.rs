@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
-use registry_core::{PullThroughRule, Repository};
+use registry_core::{CoreError, PullThroughRule, Repository};
 use registry_types::{Digest, Reference, RepositoryName};
 
 use super::error::OciError;
@@ -86,6 +86,9 @@ impl Service {
         match (held, existing) {
             (Held::Fresh, Some(repository)) => Ok(Readable { repository, warning: None }),
             (Held::Stale, Some(repository)) => stale(repository, "it could not be asked"),
+            // As a push asks before it sends a blob.
+            (Held::Unnamed, Some(_)) => Err(CoreError::BlobNotFound.into()),
+            (Held::Unnamed, None) => Err(OciError::repository_unknown()),
             (Held::Due, Some(repository)) => {
                 // Whoever may not import reads what is here.
                 if !gate.may(IMPORT, name, &repository) {
@@ -137,6 +140,6 @@ fn refusal(error: UpstreamError, part: &Part, rule: &PullThroughRule) -> OciErro
         UpstreamError::Denied(why) | UpstreamError::Bounded(why) => {
             OciError::new(StatusCode::FORBIDDEN, "DENIED", why)
         }
-        UpstreamError::Own => OciError::unavailable(),
+        UpstreamError::Busy | UpstreamError::Own => OciError::unavailable(),
     }
 }
