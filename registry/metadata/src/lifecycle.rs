@@ -269,6 +269,20 @@ pub fn preview_images_after(
     rows.iter().map(image_from_row).collect()
 }
 
+/// Point read: an image of a preview.
+pub fn preview_image(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+) -> Result<Option<PreviewImage>, Error> {
+    let row = tx.query_optional(
+        "SELECT digest, rule_priority, pushed_at, tags FROM lifecycle_preview_images \
+         WHERE repository_uid = $1 AND digest = $2",
+        params![repository.as_str(), digest.as_str()],
+    )?;
+    row.as_ref().map(image_from_row).transpose()
+}
+
 fn policy_from_row(row: &Row) -> Result<PolicyRow, Error> {
     Ok(PolicyRow {
         repository: RepositoryUid::new(row.get::<String>(0)?),

@@ -1,7 +1,10 @@
 //! Previews: what a policy would expire, computed by a worker from the same decision, and kept for a day.
 
+use std::collections::BTreeSet;
+
 use registry_metadata::lifecycle::{self, PreviewImage, PreviewRow, PreviewState};
-use registry_metadata::{Repository, Tx, repositories};
+use registry_metadata::{Repository, RepositoryUid, Tx, repositories};
+use registry_types::Digest;
 
 use super::policy::LifecyclePolicy;
 use crate::error::CoreError;
@@ -24,12 +27,13 @@ pub struct LifecyclePreview {
     pub images: Page<PreviewImage>,
 }
 
-/// Which page of a preview.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PreviewQuery {
-    /// A digest as text, or empty.
-    pub after: String,
-    pub limit: u32,
+/// Which images of a preview.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreviewQuery {
+    /// In the order of their digests, after `after`: a digest as text, or empty.
+    Page { after: String, limit: u32 },
+    /// These, as far as they would go.
+    Only(BTreeSet<Digest>),
 }
 
 impl Registry {
@@ -78,18 +82,14 @@ impl Registry {
             .metadata
             .read(move |tx| {
                 let row = lifecycle::preview(tx, &uid)?.ok_or(CoreError::LifecyclePreviewNotFound)?;
-                let mut items = match row.state {
-                    PreviewState::Complete => {
-                        let limit = query.limit.saturating_add(1);
-                        lifecycle::preview_images_after(tx, &uid, &query.after, limit)?
+                let images = match row.state {
+                    PreviewState::Complete => images(tx, &uid, &query)?,
+                    PreviewState::InProgress | PreviewState::Failed | PreviewState::Expired => {
+                        Page { items: Vec::new(), next: None }
                     }
-                    PreviewState::InProgress | PreviewState::Failed | PreviewState::Expired => Vec::new(),
                 };
-                let more = items.len() > query.limit as usize;
-                items.truncate(query.limit as usize);
-                let next = items.last().filter(|_| more).map(|last| last.digest.to_string());
                 let PreviewRow { text, state, images: expiring, .. } = row;
-                Ok::<_, CoreError>(LifecyclePreview { text, state, expiring, images: Page { items, next } })
+                Ok::<_, CoreError>(LifecyclePreview { text, state, expiring, images })
             })
             .await
     }
@@ -190,6 +190,29 @@ impl Registry {
             if !cleared.await? {
                 return Ok(());
             }
+        }
+    }
+}
+
+fn images(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    query: &PreviewQuery,
+) -> Result<Page<PreviewImage>, CoreError> {
+    match query {
+        PreviewQuery::Page { after, limit } => {
+            let mut items = lifecycle::preview_images_after(tx, repository, after, limit.saturating_add(1))?;
+            let more = items.len() > *limit as usize;
+            items.truncate(*limit as usize);
+            let next = items.last().filter(|_| more).map(|last| last.digest.to_string());
+            Ok(Page { items, next })
+        }
+        PreviewQuery::Only(digests) => {
+            let mut items = Vec::new();
+            for digest in digests {
+                items.extend(lifecycle::preview_image(tx, repository, digest)?);
+            }
+            Ok(Page { items, next: None })
         }
     }
 }

@@ -90,7 +90,7 @@ impl LifecycleRun {
         &self.repository
     }
 
-    /// The images of the next page that are to go; `None` at the end. What runs is not among them.
+    /// The images of the next page that are to go; `None` at the end. What runs, or is about to, is not among them.
     ///
     /// # Errors
     /// The database's; `Unavailable` when nobody can tell what runs.
@@ -177,7 +177,7 @@ impl LifecycleRun {
 }
 
 impl Registry {
-    /// Leaves out what runs at this moment.
+    /// Leaves out what runs at this moment, or was asked for a moment ago.
     async fn leave_pinned(
         &self,
         repository: &Repository,
@@ -186,8 +186,21 @@ impl Registry {
         if expiring.is_empty() {
             return Ok(());
         }
+        let digests: Vec<Digest> = expiring.iter().map(|image| image.digest.clone()).collect();
+        let (uid, now_ms) = (repository.uid.clone(), self.now_ms());
+        let resolved = self.inner.metadata.read(move |tx| {
+            let mut fresh = Vec::new();
+            for digest in &digests {
+                fresh.push(pins::is_fresh(manifests::resolved_at(tx, &uid, digest)?, now_ms));
+            }
+            Ok::<_, CoreError>(fresh)
+        });
+        let mut resolved = resolved.await?.into_iter();
         let pinned: PinnedDigests = self.pinned_digests().await?;
-        expiring.retain(|image| !pinned.contains(&(repository.name.clone(), image.digest.clone())));
+        expiring.retain(|image| {
+            let is_fresh = resolved.next().unwrap_or(true);
+            !is_fresh && !pinned.contains(&(repository.name.clone(), image.digest.clone()))
+        });
         Ok(())
     }
 }

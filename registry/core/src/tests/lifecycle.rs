@@ -177,6 +177,10 @@ async fn what_runs_or_is_about_to_stays() {
     // About to run: resolved a moment ago, and not yet among what runs.
     let about = Reference::Digest(older.clone());
     assert_eq!(world.registry.resolve(&repository, &about).await.unwrap(), older);
+    world.clock.advance(Duration::from_millis(1));
+    let mut run = world.registry.begin_lifecycle_run().await.unwrap().unwrap();
+    assert_eq!(run.next().await.unwrap(), Some(Vec::new()), "nothing is announced that stays");
+    run.finish().await.unwrap();
     assert!(apply(&world).await.unwrap().is_empty());
 
     world.clock.advance(Duration::from_secs(16 * 60));
@@ -299,7 +303,7 @@ async fn a_preview_shows_what_would_go_and_takes_nothing() {
         images.push(image(&world, &repository, Some(&format!("v{n}")), &format!("layer {n}")).await);
     }
     running.set(&repository, &[&images[1]]);
-    let query = || PreviewQuery { after: String::new(), limit: 1 };
+    let query = || PreviewQuery::Page { after: String::new(), limit: 1 };
     let missing = world.registry.lifecycle_preview(&repository, query()).await;
     assert!(matches!(missing, Err(CoreError::LifecyclePreviewNotFound)));
     let unset = world.registry.start_lifecycle_preview(&repository, None).await;
@@ -316,11 +320,14 @@ async fn a_preview_shows_what_would_go_and_takes_nothing() {
 
     let first = world.registry.lifecycle_preview(&repository, query()).await.unwrap();
     assert_eq!((first.state, first.expiring, first.images.items.len()), (PreviewState::Complete, 2, 1));
-    let next = PreviewQuery { after: first.images.next.unwrap(), limit: 9 };
+    let next = PreviewQuery::Page { after: first.images.next.unwrap(), limit: 9 };
     let second = world.registry.lifecycle_preview(&repository, next).await.unwrap();
     let shown: BTreeSet<Digest> =
         first.images.items.iter().chain(&second.images.items).map(|image| image.digest.clone()).collect();
     assert_eq!(shown, BTreeSet::from([images[0].clone(), images[2].clone()]));
+    let named = PreviewQuery::Only(images.iter().skip(1).cloned().collect());
+    let named = world.registry.lifecycle_preview(&repository, named).await.unwrap().images;
+    assert_eq!((named.items.len(), &named.items[0].digest, named.next), (1, &images[2], None));
     for image in &images {
         assert!(is_there(&world, &repository, image).await);
     }

@@ -1,5 +1,7 @@
 //! Lifecycle policies: which images of a repository go by themselves, and what a policy would do.
 
+use std::collections::BTreeSet;
+
 use registry_aws::{AwsError, page, timestamp};
 use registry_core::{CoreError, PreviewImage, PreviewQuery, PreviewState, Repository};
 use registry_types::{Digest, Reference};
@@ -81,18 +83,18 @@ impl Ecr {
         let repository = self.found(&input).await?;
         let request: PreviewRequest = input::parse(input)?;
         let limit = request.limit()?;
-        let query = PreviewQuery {
-            after: request.next_token.as_deref().map_or_else(|| Ok(String::new()), page::decode)?,
-            limit: ROWS,
+        let query = match self.wanted(&repository, &request).await? {
+            Some(wanted) => PreviewQuery::Only(wanted),
+            None => PreviewQuery::Page {
+                after: request.next_token.as_deref().map_or_else(|| Ok(String::new()), page::decode)?,
+                limit: ROWS,
+            },
         };
         let preview = self.registry.lifecycle_preview(&repository, query).await;
         let preview = preview.map_err(|error| self.subject(&repository.name).error(error))?;
-        let wanted = self.wanted(&repository, &request).await?;
         let (mut results, mut next, mut last) = (Vec::new(), preview.images.next, None);
         for image in &preview.images.items {
-            if request.filter.shows(image)?
-                && wanted.as_ref().is_none_or(|wanted| wanted.contains(&image.digest))
-            {
+            if request.filter.shows(image)? {
                 if results.len() == limit {
                     next = last;
                     break;
@@ -116,19 +118,23 @@ impl Ecr {
         &self,
         repository: &Repository,
         request: &PreviewRequest,
-    ) -> Result<Option<Vec<Digest>>, AwsError> {
+    ) -> Result<Option<BTreeSet<Digest>>, AwsError> {
         let Some(ids) = &request.image_ids else { return Ok(None) };
         input::check_batch("imageIds", ids.len())?;
         if request.next_token.is_some() || request.max_results.is_some() {
             return Err(invalid("imageIds", "cannot be used with maxResults or nextToken"));
         }
-        let mut wanted = Vec::with_capacity(ids.len());
+        let mut wanted = BTreeSet::new();
         for id in ids {
             match id.key() {
                 Err(_) => return Err(invalid("imageIds", "must name a digest or a tag")),
-                Ok(ImageKey::Digest(digest) | ImageKey::Both(digest, _)) => wanted.push(digest),
+                Ok(ImageKey::Digest(digest) | ImageKey::Both(digest, _)) => {
+                    wanted.insert(digest);
+                }
                 Ok(ImageKey::Tag(tag)) => match self.registry.image(repository, &Reference::Tag(tag)).await {
-                    Ok(image) => wanted.push(image.manifest.digest),
+                    Ok(image) => {
+                        wanted.insert(image.manifest.digest);
+                    }
                     Err(CoreError::ManifestNotFound) => {}
                     Err(error) => return Err(self.subject(&repository.name).error(error)),
                 },
