@@ -147,8 +147,8 @@ impl Registry {
             };
             match read.await {
                 Ok(bytes) => return Ok(bytes),
-                // It may have been pushed anew since its row was read.
-                Err(BlobError::ObjectMissing { .. }) if !last_try => {}
+                // It may have been pushed anew, or its key rolled, since its row was read.
+                Err(BlobError::ObjectMissing { .. } | BlobError::Key { .. }) if !last_try => {}
                 Err(error) => return Err(CoreError::reading(digest, error)),
             }
         }

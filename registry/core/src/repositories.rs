@@ -32,8 +32,9 @@ pub enum PushTarget {
     /// This incarnation; the push fails when it is gone.
     Existing(Repository),
     /// A repository that did not exist when the caller was authorized, made together with what is pushed.
-    /// When another push was faster, that one's repository is used if it carries no policy and no resource
-    /// tags, so that the decision would have been the same; else [`CoreError::RepositoryExists`].
+    /// When somebody else was faster, that one's repository is used if it carries no policy and no resource
+    /// tags, so that the decision would have been the same, and no key of its own; else
+    /// [`CoreError::RepositoryExists`].
     New(RepositoryName),
 }
 
@@ -228,9 +229,13 @@ impl PreparedTarget {
                     return Ok(repository.clone());
                 }
                 let faster = repositories::by_name(tx, &repository.name)?;
-                let same_decision =
-                    |found: &Repository| found.policy.is_none() && found.resource_tags.is_empty();
-                faster.filter(same_decision).ok_or(CoreError::RepositoryExists)
+                // What was sealed for one key domain can be read in no other.
+                let same = |found: &Repository| {
+                    found.policy.is_none()
+                        && found.resource_tags.is_empty()
+                        && found.domain == repository.domain
+                };
+                faster.filter(same).ok_or(CoreError::RepositoryExists)
             }
         }
     }

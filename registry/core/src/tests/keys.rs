@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use registry_types::Digest;
+use registry_types::{Algorithm, Digest};
 
 use super::support::{ALICE, World, body, sha256};
 use crate::{
-    CoreError, CreateKeyError, Domain, EpochState, Mount, NewRepository, PushTarget, RegistryConfig,
-    Repository, ShredError,
+    CoreError, CreateKeyError, Domain, EpochState, Mount, NewRepository, NewUpload, PushTarget,
+    RegistryConfig, Repository, ShredError,
 };
 
 /// State of every epoch of the default domain, oldest first.
@@ -73,6 +73,11 @@ async fn a_domain_shares_nothing_with_others_and_goes_by_itself() {
     assert_eq!(mounted, Mount::Absent);
     assert_eq!(world.push(&other, b"the same").await.unwrap(), digest);
     assert_eq!(world.objects().await.len(), 2, "nothing is shared");
+    // A push for which there was no repository yet when it began seals nothing that this one could not read.
+    let target = PushTarget::New(blue.name.clone());
+    let new = NewUpload { target: &target, principal: ALICE, algorithm: Algorithm::Sha256 };
+    let late = registry.upload_whole(new, body(b"late"), &sha256(b"late")).await;
+    assert!(matches!(late, Err(CoreError::RepositoryExists)), "{late:?}");
 
     registry.rotate_key("blue").await.unwrap();
     registry.rewrap_keys().await.unwrap();
