@@ -37,9 +37,16 @@ pub struct Connection {
     #[arg(long, env = "AWS_CA_BUNDLE", value_name = "FILE")]
     ca_file: Option<PathBuf>,
 
-    /// Access key id to sign with [default: the one in DIR/credentials]
+    /// Access key id to sign with [default: the one of the profile, or in DIR/credentials]
     #[arg(long, env = "AWS_ACCESS_KEY_ID", value_name = "ID")]
     access_key_id: Option<String>,
+
+    /// Profile of AWS_SHARED_CREDENTIALS_FILE, or else of ~/.aws/credentials, to sign with [default: default]
+    #[arg(long, env = "AWS_PROFILE", value_name = "NAME")]
+    profile: Option<String>,
+
+    #[arg(long, env = "AWS_SHARED_CREDENTIALS_FILE", hide = true)]
+    shared_credentials_file: Option<PathBuf>,
 
     #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide = true, hide_env_values = true)]
     secret_access_key: Option<String>,
@@ -73,12 +80,33 @@ impl Connection {
         let credentials = match (&self.access_key_id, &self.secret_access_key) {
             (Some(id), Some(secret)) => credentials(id, secret, self.session_token.clone()),
             (Some(_), None) => bail!("an access key id without its secret: set AWS_SECRET_ACCESS_KEY too"),
-            _ => read_credentials(&data.join("credentials"))?,
+            _ => self.stored_credentials(&data)?,
         };
         let connector = connector(&endpoint, self.ca_file.as_deref(), &data)?;
         let client = Client::with_connector(&endpoint, &self.region, credentials, connector)
             .with_context(|| format!("{endpoint} is no address of a server"))?;
         Ok(Api { client, endpoint })
+    }
+
+    /// The key of a file. The server of the data directory has its own there; for one that was named, what AWS's
+    /// tools were told counts before that.
+    fn stored_credentials(&self, data: &Path) -> Result<Credentials> {
+        let own = data.join("credentials");
+        if self.endpoint.is_none() {
+            return read_credentials(&own);
+        }
+        let shared = self.shared_credentials_file.clone();
+        let shared = shared.or_else(|| Some(registry_runtime::home_dir()?.join(".aws/credentials")));
+        let profile = self.profile.as_deref().filter(|profile| !profile.is_empty());
+        let is_told = self.shared_credentials_file.is_some() || profile.is_some();
+        let told = shared.as_deref();
+        let told = told.and_then(|file| read_profile(file, profile.unwrap_or("default")).transpose());
+        match (told, read_credentials(&own)) {
+            (Some(told), _) if is_told => told,
+            (_, Ok(own)) => Ok(own),
+            (Some(told), Err(_)) => told,
+            (None, Err(error)) => Err(error),
+        }
     }
 }
 
@@ -109,22 +137,45 @@ fn credentials(id: &str, secret: &str, session_token: Option<String>) -> Credent
     credentials
 }
 
-/// Reads the access key out of a file in the format of AWS's shared credentials.
+/// Reads the access key out of a file in the format of AWS's shared credentials, whatever profile it is in.
 pub(crate) fn read_credentials(path: &Path) -> Result<Credentials> {
     let text = std::fs::read_to_string(path).with_context(|| {
         format!(
-            "no access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run this where {} can be read",
+            "no access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or run this where {} can \
+             be read",
             path.display()
         )
     })?;
-    let field = |name: &str| {
-        let mut pairs = text.lines().filter_map(|line| line.split_once('='));
-        pairs.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned())
+    key_in(text.lines())
+        .with_context(|| format!("{} holds no aws_access_key_id and aws_secret_access_key", path.display()))
+}
+
+/// Reads the access key of one profile out of such a file; `None` when the file or the profile is not there.
+fn read_profile(path: &Path, profile: &str) -> Result<Option<Credentials>> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read.with_context(|| format!("{} cannot be read", path.display()))?,
     };
-    match (field("aws_access_key_id"), field("aws_secret_access_key")) {
-        (Some(id), Some(secret)) => Ok(credentials(&id, &secret, field("aws_session_token"))),
-        _ => bail!("{} holds no aws_access_key_id and aws_secret_access_key", path.display()),
+    let section =
+        |line: &str| line.trim().strip_prefix('[')?.strip_suffix(']').map(|name| name.trim() == profile);
+    let mut lines = text.lines();
+    if !lines.by_ref().any(|line| section(line) == Some(true)) {
+        return Ok(None);
     }
+    key_in(lines.take_while(|line| section(line).is_none())).map(Some).with_context(|| {
+        format!("profile {profile} of {} has no aws_access_key_id and aws_secret_access_key", path.display())
+    })
+}
+
+fn key_in<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Credentials> {
+    let pairs: Vec<(&str, &str)> = lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.trim(), value.trim()))
+        .collect();
+    let field =
+        |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let (id, secret) = (field("aws_access_key_id")?, field("aws_secret_access_key")?);
+    Some(credentials(&id, &secret, field("aws_session_token")))
 }
 
 /// A signed connection to one server.
@@ -162,5 +213,60 @@ impl Api {
     async fn call(&self, service: &str, target: &str, operation: &str, input: &Value) -> Result<Value> {
         let answer = self.client.call(service, target, operation, input).await;
         answer.with_context(|| format!("{operation} failed at {}", self.endpoint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::{Connection, Output};
+
+    fn write(path: &Path, id: &str, more: &str) {
+        let text =
+            format!("# comment\n[default]\naws_access_key_id = {id}\naws_secret_access_key = s\n\n{more}");
+        std::fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn the_key_is_the_servers_own_or_what_awss_tools_were_told_for_the_server_that_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, shared) = (folder.path().join("credentials"), folder.path().join("shared"));
+        write(&own, "OWN", "");
+        write(
+            &shared,
+            "SHARED",
+            "[ work ]\naws_secret_access_key=t\naws_access_key_id=WORK\n[empty]\nregion=x\n",
+        );
+        let id = |endpoint: Option<&str>, profile: Option<&str>, file: Option<&PathBuf>| {
+            let connection = Connection {
+                endpoint: endpoint.map(str::to_owned),
+                data: None,
+                ca_file: None,
+                access_key_id: None,
+                profile: profile.map(str::to_owned),
+                shared_credentials_file: file.cloned(),
+                secret_access_key: None,
+                session_token: None,
+                region: "us-east-1".to_owned(),
+                output: Output::Text,
+            };
+            connection.stored_credentials(folder.path()).map(|key| key.access_key_id.clone())
+        };
+        let server = Some("http://127.0.0.1:5000");
+        for (endpoint, profile, file, expected) in [
+            (None, Some("work"), Some(&shared), "OWN"),
+            (server, None, Some(&shared), "SHARED"),
+            (server, Some("work"), Some(&shared), "WORK"),
+            (server, Some("none"), Some(&shared), "OWN"),
+        ] {
+            assert_eq!(id(endpoint, profile, file).unwrap(), expected, "{profile:?}");
+        }
+        let problem = id(server, Some("empty"), Some(&shared)).unwrap_err().to_string();
+        assert!(problem.starts_with("profile empty of "), "{problem}");
+        std::fs::remove_file(&own).unwrap();
+        assert_eq!(id(server, None, Some(&shared)).unwrap(), "SHARED");
+        let problem = id(server, Some("none"), Some(&shared)).unwrap_err().to_string();
+        assert!(problem.contains("AWS_PROFILE"), "{problem}");
     }
 }

@@ -15,6 +15,9 @@ const SOURCE_TAG: &str = "berth:source";
 
 /// Hosts have so long to say whether they listen.
 const LISTENING: Duration = Duration::from_secs(5);
+/// What the file says of a service that is there already.
+const UPDATED: [&str; 4] =
+    ["desiredCount", "deploymentConfiguration", "placementStrategy", "placementConstraints"];
 /// Addresses that are printed of a service that has one on every host.
 const MOST_ADDRESSES: usize = 5;
 
@@ -50,7 +53,8 @@ impl Deploy {
         let task_definition = file.task_definition(&api, existing.as_ref()).await?;
         file.create_or_update(&api, existing.as_ref(), &task_definition).await?;
         file.tag(&api, existing.as_ref()).await?;
-        let service = file.wait_until_stable(&api, Duration::from_secs(self.timeout)).await?;
+        let limit = Duration::from_secs(self.timeout);
+        let service = file.wait_until_stable(&api, &task_definition, limit).await?;
         let service = file.wait_until_heard(&api, service).await?;
         let tasks = file.tasks(&api).await?;
         match self.connection.output {
@@ -129,19 +133,16 @@ impl File {
             api.ecs("CreateService", &input).await?;
             return Ok(());
         };
-        let desired = &self.service["desiredCount"];
-        if existing["taskDefinition"] == task_definition
-            && (desired.is_null() || existing["desiredCount"] == *desired)
-        {
-            return Ok(());
-        }
         let mut input =
             json!({ "cluster": self.cluster, "service": self.name, "taskDefinition": task_definition });
-        for member in ["desiredCount", "deploymentConfiguration", "placementStrategy", "placementConstraints"]
-        {
+        for member in UPDATED {
             if !self.service[member].is_null() {
                 input[member] = self.service[member].clone();
             }
+        }
+        let is_as_said = UPDATED.iter().all(|member| holds(&existing[*member], &self.service[*member]));
+        if is_as_said && existing["taskDefinition"] == task_definition {
+            return Ok(());
         }
         api.ecs("UpdateService", &input).await?;
         Ok(())
@@ -175,25 +176,28 @@ impl File {
     }
 
     /// The waiter `services-stable` of the AWS CLI: one deployment, and as many tasks running as desired.
-    async fn wait_until_stable(&self, api: &Api, limit: Duration) -> Result<Value> {
+    async fn wait_until_stable(&self, api: &Api, task_definition: &str, limit: Duration) -> Result<Value> {
         let deadline = Instant::now() + limit;
         loop {
             let service = self.describe(api).await?.context("the service is gone")?;
-            let deployments = service["deployments"].as_array().map_or(0, Vec::len);
-            if deployments == 1 && service["runningCount"] == service["desiredCount"] {
-                return Ok(service);
-            }
-            if Instant::now() > deadline {
-                let events = service["events"].as_array().cloned().unwrap_or_default();
-                let newest: Vec<&str> =
-                    events.iter().take(5).filter_map(|event| event["message"].as_str()).collect();
-                bail!(
-                    "the service is not stable after {} s. Its newest events:\n{}",
-                    limit.as_secs(),
-                    newest.join("\n")
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
+            let deployments = service["deployments"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let problem = match deployments {
+                [only] if service["runningCount"] == service["desiredCount"] => {
+                    match only["taskDefinition"].as_str() {
+                        Some(other) if other != task_definition => format!("went back to {other}"),
+                        _ => return Ok(service),
+                    }
+                }
+                _ if Instant::now() > deadline => format!("is not stable after {} s", limit.as_secs()),
+                _ => {
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                    continue;
+                }
+            };
+            let events = service["events"].as_array().cloned().unwrap_or_default();
+            let newest: Vec<&str> =
+                events.iter().take(5).filter_map(|event| event["message"].as_str()).collect();
+            bail!("the service {problem}. Its newest events:\n{}", newest.join("\n"));
         }
     }
 
@@ -205,6 +209,21 @@ impl File {
         }
         let input = json!({ "cluster": self.cluster, "tasks": listed["taskArns"] });
         Ok(api.ecs("DescribeTasks", &input).await?["tasks"].take())
+    }
+}
+
+/// Whether what is there has everything that is wanted; it may have more.
+fn holds(there: &Value, wanted: &Value) -> bool {
+    match (there, wanted) {
+        (_, Value::Null) => true,
+        (Value::Object(there), Value::Object(wanted)) => {
+            wanted.iter().all(|(name, wanted)| there.get(name).is_some_and(|there| holds(there, wanted)))
+        }
+        (Value::Array(there), Value::Array(wanted)) => {
+            there.len() == wanted.len()
+                && there.iter().zip(wanted).all(|(there, wanted)| holds(there, wanted))
+        }
+        (there, wanted) => there == wanted,
     }
 }
 
@@ -266,7 +285,9 @@ fn addresses(address: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{File, addresses};
+    use serde_json::json;
+
+    use super::{File, addresses, holds};
 
     fn read(text: &str) -> Result<File, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -304,6 +325,22 @@ mod tests {
             ]
         );
         assert!(addresses(&serde_json::Value::Null).is_empty());
+    }
+
+    #[test]
+    fn a_service_is_updated_when_it_lacks_what_its_file_says() {
+        let there = json!({"maximumPercent": 200, "circuit": {"enable": true, "rollback": false}, "list": [{"type": "x"}]});
+        for (wanted, expected) in [
+            (json!(null), true),
+            (json!({}), true),
+            (json!({"maximumPercent": 200, "circuit": {"enable": true}}), true),
+            (json!({"maximumPercent": 150}), false),
+            (json!({"circuit": {"rollback": true}}), false),
+            (json!({"list": []}), false),
+            (json!({"new": 1}), false),
+        ] {
+            assert_eq!(holds(&there, &wanted), expected, "{wanted}");
+        }
     }
 
     #[test]

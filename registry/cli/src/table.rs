@@ -23,11 +23,11 @@ fn format(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     text
 }
 
-/// A value as it reads, or a dash.
+/// A value as it reads, or a dash. What hosts and tasks say of themselves steers no terminal.
 pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => text.replace(|one: char| one.is_control() && one != '\n', "?"),
         other => other.to_string(),
     }
 }
@@ -60,6 +60,7 @@ mod tests {
             (text(&json!(null)), text(&json!(5)), text(&json!("x"))),
             ("-".into(), "5".into(), "x".into())
         );
+        assert_eq!(text(&json!("\u{1b}[2Jx\n\u{9b}y")), "?[2Jx\n?y");
         assert_eq!((time(&json!(null)).as_str(), time(&json!(0.0)).as_str()), ("-", "1970-01-01T00:00:00Z"));
         assert_eq!(id(&json!("arn:aws:ecs:us-east-1:0:container-instance/default/ab")), "ab");
     }
