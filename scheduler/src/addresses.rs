@@ -9,5 +9,6 @@ mod directory;
 mod settings;
 mod withdrawal;
 
+pub(crate) use compose::listens;
 pub(crate) use directory::{Directory, HostListening, address_event};
-pub(crate) use settings::{Address, check_address, name_of};
+pub(crate) use settings::{Address, check_address, listening_port, name_of};

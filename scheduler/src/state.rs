@@ -37,6 +37,8 @@ pub(crate) struct State {
     /// Tasks that are not stopped.
     live_on_instance: HashMap<InstanceId, BTreeSet<TaskId>>,
     live_of_service: HashMap<ServiceKey, BTreeSet<TaskId>>,
+    /// Ports on which agents listen for services, with the number of those.
+    listened: HashMap<ClusterName, BTreeMap<u16, u32>>,
     /// The same instances and tasks as placement sees them.
     placement: HashMap<ClusterName, engine::Cluster>,
 }
@@ -127,6 +129,11 @@ impl State {
     /// The cluster as placement sees it. None while it has no instances.
     pub(crate) fn placement(&self, cluster: &ClusterName) -> Option<&engine::Cluster> {
         self.placement.get(cluster)
+    }
+
+    /// Whether agents of the cluster listen on one of these ports for a service.
+    pub(crate) fn is_listened(&self, cluster: &ClusterName, ports: &[u16]) -> bool {
+        self.listened.get(cluster).is_some_and(|known| ports.iter().any(|port| known.contains_key(port)))
     }
 
     pub(crate) fn token(&self, key: &str) -> Option<&Arc<ClientToken>> {

@@ -36,6 +36,7 @@ fn measure(instances: usize, name: &str, strategies: &[Strategy]) {
             group: format!("service:{}", number % 100).into(),
             count: 1,
             demand: Demand { cpu: 256, memory: 512, ports: Ports::default() },
+            wants_listened_port: false,
             required_attributes: Vec::new(),
             constraints: Vec::new(),
             strategies: strategies.to_vec(),
@@ -72,5 +73,6 @@ fn instance(index: usize) -> Instance {
         registered_at_ms: 0,
         registered: Registered { cpu: 4096, memory: 8192, reserved: Ports::default() },
         attributes: attributes.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into(),
+        listens: false,
     }
 }

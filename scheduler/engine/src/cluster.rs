@@ -36,6 +36,8 @@ pub struct Instance {
     pub registered: Registered,
     /// By name; an attribute may have no value.
     pub attributes: BTreeMap<String, Option<String>>,
+    /// Whether its agent listens on the ports of the cluster's services.
+    pub listens: bool,
 }
 
 /// A task that takes resources: from its placement until its desired status is STOPPED.

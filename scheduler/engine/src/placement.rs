@@ -90,6 +90,8 @@ pub struct PlacementRequest {
     pub group: Group,
     pub count: u32,
     pub demand: Demand,
+    /// Whether one of the ports is that of a service for which agents listen: theirs cannot be had.
+    pub wants_listened_port: bool,
     pub required_attributes: Vec<RequiredAttribute>,
     pub constraints: Vec<Constraint>,
     /// Empty for standalone tasks means random.

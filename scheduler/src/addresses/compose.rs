@@ -13,7 +13,7 @@ use crate::state::State;
 pub(super) type Serving = HashMap<TaskId, Vec<String>>;
 
 /// Whether the instance's agent listens for services.
-pub(super) fn listens(instance: &Instance) -> bool {
+pub(crate) fn listens(instance: &Instance) -> bool {
     instance.status != InstanceStatus::Inactive
         && instance.attributes.iter().any(|attribute| attribute.name == PROXY_ATTRIBUTE)
 }

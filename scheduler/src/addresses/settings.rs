@@ -1,16 +1,19 @@
 //! What a service's tags say of its address, and whether it can have it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use registry_aws::AwsError;
 use scheduler_protocol::{NAME_SUFFIX, ProxyProtocol};
 
+use super::compose::listens;
+use crate::definition::Demand;
 use crate::http::ecs::error::invalid;
 use crate::ids::ServiceKey;
 use crate::model::{
-    ContainerDefinition, DefinitionContent, InstanceStatus, ServiceStatus, Tag, TaskDefinition,
+    ContainerDefinition, DefinitionContent, InstanceStatus, Service, ServiceStatus, Tag, Task, TaskDefinition,
 };
-use crate::state::State;
+use crate::state::{State, service_of};
 
 const LISTEN: &str = "berth:listen";
 const DRAIN: &str = "berth:drain";
@@ -114,6 +117,13 @@ impl Address {
     }
 }
 
+/// The port on which agents listen for a service, while it has an address.
+pub(crate) fn listening_port(service: &Service) -> Option<u16> {
+    let active = service.status == ServiceStatus::Active;
+    let address = active.then(|| Address::of(&service.tags).ok().flatten());
+    address.flatten().map(|address| address.port)
+}
+
 /// `SERVICE.CLUSTER.berth.internal`
 pub(crate) fn name_of(key: &ServiceKey) -> String {
     format!("{}.{}{NAME_SUFFIX}", key.name, key.cluster)
@@ -133,9 +143,9 @@ pub(crate) fn check_address(
     let Some(address) = Address::of(tags).map_err(|why| invalid(format!("{why}.")))? else { return Ok(()) };
     let port = address.port;
     address.choose(&definition.content).map_err(|why| invalid(format!("{why} ({}).", definition.key)))?;
-    let takes_it_itself = definition.content.container_definitions.iter().find(|container| {
-        container.port_mappings.iter().any(|mapping| mapping.host_port == Some(i64::from(port)))
-    });
+    let takes_it =
+        |container: &&ContainerDefinition| Demand::takes_port(&definition.content, container, port);
+    let takes_it_itself = definition.content.container_definitions.iter().find(takes_it);
     if let Some(container) = takes_it_itself {
         return Err(invalid(format!(
             "{LISTEN}: port {port} is the hostPort of container '{}' in {}: leave hostPort out, or listen on another port.",
@@ -151,15 +161,26 @@ pub(crate) fn check_address(
             instance.id
         )));
     }
-    let holder = state.services_of(&key.cluster).find(|other| {
-        other.key != *key
-            && other.status == ServiceStatus::Active
-            && matches!(Address::of(&other.tags), Ok(Some(held)) if held.port == port)
-    });
-    match holder {
-        Some(holder) => Err(invalid(format!(
+    let mut others = state.services_of(&key.cluster).filter(|other| other.key != *key);
+    if let Some(holder) = others.find(|other| listening_port(other) == Some(port)) {
+        return Err(invalid(format!(
             "{LISTEN}: port {port} is held by service {} of cluster {}.",
             holder.key.name, key.cluster
+        )));
+    }
+    if state.service(key).and_then(|service| listening_port(service)) == Some(port) {
+        return Ok(());
+    }
+    // Its own tasks of before may still have it: those are on their way out.
+    let of_others = |task: &&Arc<Task>| {
+        task.holds_resources() && task.tcp_ports.contains(&port) && service_of(task).as_ref() != Some(key)
+    };
+    let listening = state.instances_of(&key.cluster).filter(|instance| listens(instance));
+    let mut tasks = listening.filter_map(|instance| state.live_tasks_on(&instance.id).find(of_others));
+    match tasks.next() {
+        Some(task) => Err(invalid(format!(
+            "{LISTEN}: port {port} is the hostPort of task {} ({}) on a host that would listen: stop it, or listen on another port.",
+            task.id, task.group
         ))),
         None => Ok(()),
     }

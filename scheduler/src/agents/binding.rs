@@ -29,14 +29,11 @@ pub(crate) fn own_instance_only(state: &State, caller: &Caller, id: &InstanceId)
     if caller.instance().is_some() && !bound { Err(not_bound(caller)) } else { Ok(()) }
 }
 
-/// The instance on which a task is placed, if the caller is bound to it.
-pub(crate) fn instance_of_task(
-    state: &State,
-    caller: &Caller,
-    task: &TaskId,
-) -> Option<Result<Arc<Instance>, AwsError>> {
+/// The instance on which a task is placed, if the caller is bound to it. Nobody else's tasks are known to it, nor those
+/// of the principal that its host had before: what it says of them will never count.
+pub(crate) fn instance_of_task(state: &State, caller: &Caller, task: &TaskId) -> Option<Arc<Instance>> {
     let instance = state.task(task)?.instance.as_ref()?;
-    Some(bound_instance(state, caller, instance))
+    bound_instance(state, caller, instance).ok()
 }
 
 fn not_bound(caller: &Caller) -> AwsError {

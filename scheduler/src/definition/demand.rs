@@ -28,16 +28,29 @@ impl Demand {
             let limit = over.and_then(|over| over.memory).or(container.memory);
             memory += reservation.or(limit).unwrap_or(0);
             demand.gpus += gpus(container);
-            if content.network_mode() != "awsvpc" {
-                demand.add_ports(container, content.network_mode() == "host");
-            }
+            demand.add_ports(content, container);
         }
         demand.cpu = task_cpu.unwrap_or(cpu);
         demand.memory = task_memory.unwrap_or(memory);
         demand
     }
 
-    fn add_ports(&mut self, container: &ContainerDefinition, host_network: bool) {
+    /// Whether a container takes this TCP port of its host.
+    pub(crate) fn takes_port(
+        content: &DefinitionContent,
+        container: &ContainerDefinition,
+        port: u16,
+    ) -> bool {
+        let mut demand = Self::default();
+        demand.add_ports(content, container);
+        demand.tcp_ports.contains(&port)
+    }
+
+    fn add_ports(&mut self, content: &DefinitionContent, container: &ContainerDefinition) {
+        if content.network_mode() == "awsvpc" {
+            return;
+        }
+        let host_network = content.network_mode() == "host";
         for mapping in &container.port_mappings {
             // On the host's network a mapping without a host port takes the container's port there.
             let fallback = if host_network { mapping.container_port } else { None };

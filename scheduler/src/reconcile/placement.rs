@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use registry_aws::AwsError;
 use scheduler_engine as engine;
 
+use crate::addresses::listens;
 use crate::definition::check_expression;
 use crate::http::ecs::error::invalid;
 use crate::launch::Launch;
 use crate::model::{Instance, InstanceStatus, PlacementConstraint, PlacementStrategy, Task};
+use crate::state::State;
 
 pub(crate) fn engine_instance(instance: &Instance) -> engine::Instance {
     let attributes: BTreeMap<String, Option<String>> = instance
@@ -35,6 +37,7 @@ pub(crate) fn engine_instance(instance: &Instance) -> engine::Instance {
             },
         },
         attributes,
+        listens: listens(instance),
     }
 }
 
@@ -58,6 +61,7 @@ pub(crate) fn engine_task(task: &Task) -> Option<engine::PlacedTask> {
 /// # Errors
 /// Of constraints and strategies that ECS does not know.
 pub(crate) fn placement_request(
+    state: &State,
     launch: &Launch,
     strategies: Vec<engine::Strategy>,
     count: u32,
@@ -78,6 +82,7 @@ pub(crate) fn placement_request(
             memory: narrow(demand.memory),
             ports: ports(&demand.tcp_ports, &demand.udp_ports),
         },
+        wants_listened_port: state.is_listened(&launch.cluster, &demand.tcp_ports),
         required_attributes: required.collect(),
         constraints,
         strategies,

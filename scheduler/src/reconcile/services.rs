@@ -55,7 +55,7 @@ fn follow_instances(draft: &mut Draft<'_>, service: Arc<Service>) -> Arc<Service
         return service;
     }
     let launch = launch(draft, &service, &service.primary().id);
-    let request = launch.and_then(|launch| placement_request(&launch, Vec::new(), 1, 0).ok());
+    let request = launch.and_then(|launch| placement_request(draft.state(), &launch, Vec::new(), 1, 0).ok());
     let Some((request, cluster)) = request.zip(draft.state().placement(&service.key.cluster)) else {
         return service;
     };
@@ -187,7 +187,8 @@ fn start(
         return;
     }
     let seed = draft.now_ms.unsigned_abs();
-    let Ok(request) = placement_request(&launch, service_strategies(&service), count, seed) else { return };
+    let strategies = service_strategies(&service);
+    let Ok(request) = placement_request(draft.state(), &launch, strategies, count, seed) else { return };
     let nowhere = || engine::Placement { placed: Vec::new(), unplaced: count, refusals: Vec::new() };
     let placement = draft.place(&key.cluster, &request).unwrap_or_else(nowhere);
     let now_ms = draft.now_ms;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::State;
+use crate::addresses::listening_port;
 use crate::ids::{ClusterName, DefinitionKey, InstanceId, ServiceKey, TaskId};
 use crate::model::{
     ClientToken, Cluster, Event, Instance, InstanceStatus, OutboxEntry, Service, Task, TaskDefinition,
@@ -72,7 +73,9 @@ impl State {
             }
             Record::Service(service) => {
                 let key = service.key.clone();
-                undo(self.services.insert(key.clone(), service), Record::Service, Key::Service(key))
+                let before = self.services.insert(key.clone(), Arc::clone(&service));
+                self.listen(&key.cluster, before.as_deref(), Some(&service));
+                undo(before, Record::Service, Key::Service(key))
             }
             Record::Event(key, event) => {
                 let events = self.events.entry(key.clone()).or_default();
@@ -118,7 +121,11 @@ impl State {
                 }
                 before.map(Record::Instance)
             }
-            Key::Service(service) => self.services.remove(service).map(Record::Service),
+            Key::Service(service) => {
+                let before = self.services.remove(service);
+                self.listen(&service.cluster, before.as_deref(), None);
+                before.map(Record::Service)
+            }
             Key::Event(service, id) => {
                 self.remove_event(service, id).map(|event| Record::Event(service.clone(), event))
             }
@@ -145,6 +152,27 @@ impl State {
             self.events.remove(service);
         }
         event
+    }
+
+    /// Notes on which port agents listen for a service, before and after a change of it.
+    fn listen(&mut self, cluster: &ClusterName, before: Option<&Service>, after: Option<&Service>) {
+        let (before, after) = (before.and_then(listening_port), after.and_then(listening_port));
+        if before == after {
+            return;
+        }
+        let ports = self.listened.entry(cluster.clone()).or_default();
+        if let Some(port) = before {
+            match ports.get_mut(&port) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(ports.remove(&port)),
+            }
+        }
+        if let Some(port) = after {
+            *ports.entry(port).or_insert(0) += 1;
+        }
+        if ports.is_empty() {
+            self.listened.remove(cluster);
+        }
     }
 
     fn place_instance(&mut self, instance: &Instance) {

@@ -154,3 +154,49 @@ async fn what_an_agent_says_of_its_tasks_counts_at_once_and_after_a_restart() {
     assert_eq!(tasks(&again).len(), 2);
     drop(server);
 }
+
+#[tokio::test]
+async fn a_port_is_a_tasks_or_a_services_on_hosts_that_listen() {
+    let server = Server::start().await;
+    let host = proxy(&server, "10.0.0.1").await;
+    server.define("static", json!({"portMappings": [{"containerPort": 80, "hostPort": 8080}]})).await;
+    let started = server.ecs("RunTask", json!({"taskDefinition": "static"})).await;
+    let task = started["tasks"][0]["taskArn"].as_str().unwrap().to_owned();
+    let id = task.rsplit('/').next().unwrap();
+
+    server.define("web", json!({"portMappings": [{"containerPort": 80}]})).await;
+    let create = |port: &str| {
+        let tags = json!([{"key": "berth:listen", "value": port}]);
+        json!({"serviceName": "web", "taskDefinition": "web", "desiredCount": 1, "tags": tags})
+    };
+    let refused = server.refused("CreateService", create("8080")).await;
+    let names_the_task = format!("port 8080 is the hostPort of task {id}");
+    assert!(refused.message.contains(&names_the_task), "{}", refused.message);
+    server.ecs("StopTask", json!({ "task": task })).await;
+    server.ecs("CreateService", create("8080")).await;
+
+    let answer = server.ecs("RunTask", json!({"taskDefinition": "static"})).await;
+    assert_eq!(answer["failures"][0]["reason"], "RESOURCE:PORTS", "{answer}");
+    let on_it = json!({"taskDefinition": "static", "containerInstances": [host.arn]});
+    assert_eq!(server.ecs("StartTask", on_it).await["failures"][0]["reason"], "RESOURCE:PORTS");
+    // Where nobody listens the port is to be had.
+    let plain = Agent::join(&server, Behaviour::Obeys).await;
+    let answer = server.ecs("RunTask", json!({"taskDefinition": "static"})).await;
+    assert_eq!(answer["tasks"][0]["containerInstanceArn"], plain.arn.as_str(), "{answer}");
+
+    // The host's network needs no hostPort to take a port.
+    let on_host =
+        json!([{"name": "main", "image": "x", "memory": 16, "portMappings": [{"containerPort": 9090}]}]);
+    let on_host = json!({"family": "host", "networkMode": "host", "containerDefinitions": on_host});
+    server.ecs("RegisterTaskDefinition", on_host).await;
+    let mut own = create("9090");
+    (own["serviceName"], own["taskDefinition"]) = ("own".into(), "host".into());
+    assert!(
+        server.refused("CreateService", own).await.message.contains("is the hostPort of container 'main'")
+    );
+
+    // It is free again with the service's end.
+    server.ecs("DeleteService", json!({"service": "web", "force": true})).await;
+    let answer = server.ecs("RunTask", json!({"taskDefinition": "static", "count": 1})).await;
+    assert_eq!(answer["tasks"][0]["containerInstanceArn"], host.arn.as_str(), "{answer}");
+}

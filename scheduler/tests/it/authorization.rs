@@ -3,7 +3,7 @@
 use policies_identity::{Check, RequestContext, Resource};
 use serde_json::{Value, json};
 
-use crate::support::{Agent, Behaviour, Server, eventually};
+use crate::support::{Agent, Behaviour, Server, eventually, refused};
 
 async fn checks(server: &Server, operation: &str, input: Value) -> Vec<Check> {
     let ctx = RequestContext::local(0);
@@ -99,7 +99,7 @@ async fn unsupported_operations_are_authorized_and_then_named() {
     assert!(error.message.contains("ExecuteCommand"));
     assert_eq!(server.refused("NoSuchThing", json!({})).await.code, "UnknownOperationException");
     let agent = Agent::join(&server, Behaviour::Obeys).await;
-    let denied = crate::support::refused(&agent.client, "ExecuteCommand", json!({})).await;
+    let denied = refused(&agent.client, "ExecuteCommand", json!({})).await;
     assert_eq!(denied.code, "AccessDeniedException");
 }
 
@@ -157,4 +157,73 @@ async fn a_clusters_default_execution_role_is_passed_like_any_other() {
     server.ecs("RunTask", json!({"taskDefinition": "web"})).await;
     let task = eventually("the payload", || async { agent.log.lock().payloads.first().cloned() }).await;
     assert_eq!(task.execution_role_credentials.unwrap().role_arn, role);
+}
+
+#[tokio::test]
+async fn no_request_has_more_decisions_than_names_that_an_operation_takes() {
+    let server = Server::start().await;
+    for (operation, member) in [
+        ("DescribeTasks", "tasks"),
+        ("DescribeServices", "services"),
+        ("DescribeClusters", "clusters"),
+        ("DescribeContainerInstances", "containerInstances"),
+    ] {
+        let names = |count: usize| json!({ member: vec!["a"; count] });
+        assert_eq!(checks(&server, operation, names(100)).await.len(), 100, "{operation}");
+        let too_many = checks(&server, operation, names(20_000)).await;
+        assert_eq!((too_many.len(), too_many[0].resource.as_str()), (1, "*"), "{operation}");
+        let refused = server.refused(operation, names(101)).await;
+        assert_eq!(refused.code, "InvalidParameterException", "{operation}");
+    }
+}
+
+/// A user of policy files with one inline policy.
+async fn user(server: &Server, statements: Value) -> registry_aws::Client {
+    let (id, secret) = ("AKIAOFALICE0000000000", "a secret of alice that is long enough".replace(' ', "-"));
+    let sealer = registry_runtime::Sealer::new(&registry_runtime::Secret::new(vec![7; 32]), 1);
+    let sealed = policies_identity::files::seal_secret(&sealer, &secret.as_str().into()).unwrap();
+    let policy = json!({"Version": "2012-10-17", "Statement": statements});
+    let alice = json!({"inlinePolicies": {"own": policy}, "accessKeys": [{"accessKeyId": id, "sealedSecret": sealed}]});
+    let marker = json!({"format": 1, "account": "000000000000"});
+    let texts = [("berth-policies.json", marker), ("users/alice.json", alice)];
+    let texts = texts.map(|(file, content)| (file.to_owned(), content.to_string()));
+    let files = policies_identity::files::check_texts(&texts.into_iter().collect()).unwrap();
+    server.identity.publish(std::sync::Arc::new(files), "test").await.unwrap();
+    server.client(registry_aws::Credentials::new(id, secret))
+}
+
+#[tokio::test]
+async fn a_bare_family_is_asked_about_with_the_tags_of_request_and_service() {
+    let server = Server::start().await;
+    server.define("web", json!({})).await;
+    let tags = json!([{"key": "team", "value": "red"}]);
+    let create = json!({"serviceName": "red", "taskDefinition": "web", "tags": tags});
+    server.ecs("CreateService", create.clone()).await;
+    server.ecs("CreateService", json!({"serviceName": "blue", "taskDefinition": "web"})).await;
+    let alice = user(
+        &server,
+        json!([
+            {"Effect": "Allow", "Action": ["ecs:RunTask", "ecs:CreateService"], "Resource": "*",
+             "Condition": {"StringEquals": {"aws:RequestTag/team": "red"}}},
+            {"Effect": "Allow", "Action": "ecs:UpdateService", "Resource": "*",
+             "Condition": {"StringEquals": {"aws:ResourceTag/team": "red"}}},
+        ]),
+    )
+    .await;
+    const TARGET: &str = "AmazonEC2ContainerServiceV20141113";
+    for definition in ["web", "web:1"] {
+        let run = json!({"taskDefinition": definition, "tags": tags});
+        let error = alice.call("ecs", TARGET, "RunTask", &run).await.unwrap_err().to_string();
+        assert!(error.contains("No Container Instances"), "{definition}: {error}");
+        let run = json!({ "taskDefinition": definition });
+        assert_eq!(refused(&alice, "RunTask", run).await.code, "AccessDeniedException", "{definition}");
+        let update = json!({"service": "red", "taskDefinition": definition});
+        alice.call("ecs", TARGET, "UpdateService", &update).await.unwrap();
+        let update = json!({"service": "blue", "taskDefinition": definition});
+        assert_eq!(refused(&alice, "UpdateService", update).await.code, "AccessDeniedException");
+        let mut create = create.clone();
+        (create["serviceName"], create["taskDefinition"]) =
+            (format!("of-{}", definition.len()).into(), definition.into());
+        alice.call("ecs", TARGET, "CreateService", &create).await.unwrap();
+    }
 }

@@ -74,7 +74,12 @@ fn it_reports_nothing_about_tasks_of_another_host() {
             json!({"task": house.task, "containerName": "app", "status": "STOPPED"}),
         ),
     ] {
-        assert_denied(operation, &house.thief.ecs(operation, &input));
+        // A task of another host is as unknown to it as one that never was.
+        let mut of_nobody = input.clone();
+        of_nobody["task"] = house.task.replace(|letter: char| letter == 'a' || letter == '1', "0").into();
+        let (there, absent) = (house.thief.ecs(operation, &input), house.thief.ecs(operation, &of_nobody));
+        assert_eq!((there.status, there.json()), (400, absent.json()), "{there:?}");
+        assert!(format!("{there:?}").contains("The referenced task was not found"), "{there:?}");
     }
     assert_eq!(house.task_status(), before);
     let own = house.victim.ecs("SubmitTaskStateChange", &json!({"task": house.task, "status": "STOPPED"}));

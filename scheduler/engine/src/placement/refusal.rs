@@ -102,6 +102,9 @@ pub(super) fn check(cluster: &Cluster, request: &PlacementRequest, slot: Slot) -
     if i64::from(demand.memory) > remaining.memory {
         return Err(Reason::Memory);
     }
+    if request.wants_listened_port && instance.listens {
+        return Err(Reason::Ports);
+    }
     let ports = &demand.ports;
     let free = ports.is_disjoint(&remaining.ports) && ports.len() + remaining.ports.len() <= MAX_PORTS;
     if ports.is_empty() || free { Ok(()) } else { Err(Reason::Ports) }

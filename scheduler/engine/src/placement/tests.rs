@@ -16,6 +16,7 @@ fn instance(id: &str, zone: &str, cpu: u32, memory: u32) -> Instance {
         registered_at_ms: 0,
         registered: Registered { cpu, memory, reserved: tcp(&[22]) },
         attributes: [(ZONE_ATTRIBUTE.to_owned(), Some(zone.to_owned()))].into(),
+        listens: false,
     }
 }
 
@@ -28,6 +29,7 @@ fn request(cpu: u32, memory: u32) -> PlacementRequest {
         group: "family:web".into(),
         count: 1,
         demand: Demand { cpu, memory, ports: Ports::default() },
+        wants_listened_port: false,
         required_attributes: Vec::new(),
         constraints: Vec::new(),
         strategies: Vec::new(),
@@ -54,6 +56,20 @@ fn place_and_keep(cluster: &mut Cluster, request: &PlacementRequest, prefix: &st
         }));
     }
     placement.placed.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_port_on_which_agents_listen_is_had_only_where_none_listens() {
+    let mut listening = instance("listens", "a", 1024, 1024);
+    listening.listens = true;
+    let mut cluster = cluster(vec![listening, instance("plain", "a", 1024, 1024)]);
+    let demand = Demand { ports: tcp(&[8080]), ..Demand::default() };
+    let request = PlacementRequest { count: 2, demand, wants_listened_port: true, ..request(1, 1) };
+    let placement = place(&mut cluster, &request);
+    assert_eq!((placement.placed, placement.unplaced), (vec!["plain".into()], 1));
+    assert!(placement.refusals.iter().all(|refusal| refusal.reason == Reason::Ports));
+    let other = PlacementRequest { count: 2, wants_listened_port: false, ..request };
+    assert_eq!(place(&mut cluster, &other).unplaced, 0);
 }
 
 #[test]

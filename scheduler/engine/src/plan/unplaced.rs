@@ -25,6 +25,12 @@ fn port_fix(service: &ServiceState, request: &PlacementRequest, placement: &Plac
     let ports = &request.demand.ports;
     let ports: Vec<String> = ports.tcp.iter().chain(&ports.udp).map(u16::to_string).collect();
     let ports = ports.join(", ");
+    if request.wants_listened_port {
+        return Some(format!(
+            "Of host port {ports} one is the port on which agents listen for a service: use a dynamic host port \
+             (hostPort 0), or another port."
+        ));
+    }
     let own = held_by_own_tasks(service, placement, Reason::Ports);
     let lowest = lower_bound_that_moves(service);
     match (own, lowest) {

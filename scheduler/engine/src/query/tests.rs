@@ -24,6 +24,7 @@ fn matches(text: &str) -> bool {
         registered_at_ms: 1_529_360_908_000,
         registered: Registered::default(),
         attributes: attributes.map(|(name, value)| (name.to_owned(), value.map(str::to_owned))).into(),
+        listens: false,
     };
     let groups = BTreeMap::from([(Group::from("service:db"), 1), (Group::from("family:web"), 2)]);
     let subject = Subject { instance: &instance, groups: &groups, running_tasks: 3 };

@@ -300,7 +300,7 @@ fn reported(
     let cluster = core.names.parse_cluster(cluster)?;
     let task = core.names.parse_task(task, &cluster)?;
     let state = core.ledger.read();
-    let instance = instance_of_task(&state, request.caller, &task).ok_or_else(task_not_found)??;
+    let instance = instance_of_task(&state, request.caller, &task).ok_or_else(task_not_found)?;
     if instance.cluster != cluster {
         return Err(task_not_found());
     }

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 
 use policies_identity::{Check, Identity};
+use registry_aws::AwsError;
 use registry_types::Arn;
 use serde_json::Value;
 
+use super::Request;
 use super::checks::{family_arn, with_request_tags, with_resource_tags};
 use super::input::text;
 use super::operation::Operation;
 use crate::core::Core;
 use crate::definition::HostAccess;
-use crate::ids::ClusterName;
+use crate::ids::{ClusterName, ServiceKey};
 use crate::launch::effective_roles;
 use crate::model::{DEFAULT_EXECUTION_ROLE, DefinitionContent, TaskDefinition, TaskOverrides};
 
@@ -35,8 +37,17 @@ pub(super) fn register_checks(core: &Core, input: &Value) -> Vec<Check> {
 
 /// RunTask, StartTask and CreateService.
 pub(super) fn launch_checks(core: &Core, operation: Operation, input: &Value) -> Vec<Check> {
-    let cluster = core.names.parse_cluster(text(input, "cluster")).ok();
     let definition = text(input, "taskDefinition").and_then(|text| find_definition(core, text));
+    launch_checks_of(core, operation, input, definition.as_ref())
+}
+
+fn launch_checks_of(
+    core: &Core,
+    operation: Operation,
+    input: &Value,
+    definition: Option<&Arc<TaskDefinition>>,
+) -> Vec<Check> {
+    let cluster = core.names.parse_cluster(text(input, "cluster")).ok();
     let resource = match operation {
         Operation::CreateService => {
             cluster.as_ref().zip(text(input, "serviceName")).and_then(|(cluster, name)| {
@@ -44,7 +55,7 @@ pub(super) fn launch_checks(core: &Core, operation: Operation, input: &Value) ->
             })
         }
         _ => text(input, "taskDefinition").and_then(|text| core.names.parse_definition(text).ok()).map(
-            |reference| match &definition {
+            |reference| match definition {
                 Some(definition) => core.names.definition(&definition.key),
                 None => core.names.definition_reference(&reference),
             },
@@ -54,27 +65,59 @@ pub(super) fn launch_checks(core: &Core, operation: Operation, input: &Value) ->
     let action = operation.action();
     let base = resource.map_or_else(|| Check::any(action), |arn| Check::on(action, arn));
     let base = with_request_tags(base, input);
-    checks_for(core, base, cluster.as_ref(), definition.as_ref(), &overrides)
+    checks_for(core, base, cluster.as_ref(), definition, &overrides)
 }
 
 /// UpdateService: with the definition it names, or the one the service has.
 pub(super) fn update_service_checks(core: &Core, input: &Value) -> Vec<Check> {
+    let named = text(input, "taskDefinition").map(|text| find_definition(core, text));
+    let definition = named.unwrap_or_else(|| {
+        let state = core.ledger.read();
+        let service = state.service(&service_key(core, input)?)?;
+        state.definition(&service.primary().definition).cloned()
+    });
+    update_service_checks_of(core, input, definition.as_ref())
+}
+
+fn update_service_checks_of(
+    core: &Core,
+    input: &Value,
+    definition: Option<&Arc<TaskDefinition>>,
+) -> Vec<Check> {
     let action = Operation::UpdateService.action();
     let cluster = core.names.parse_cluster(text(input, "cluster")).ok();
-    let key = cluster
-        .as_ref()
-        .zip(text(input, "service"))
-        .and_then(|(cluster, name)| core.names.parse_service(name, cluster).ok());
+    let key = service_key(core, input);
     let service = key.as_ref().and_then(|key| core.ledger.read().service(key).cloned());
-    let definition = match text(input, "taskDefinition") {
-        Some(text) => find_definition(core, text),
-        None => service
-            .as_ref()
-            .and_then(|service| core.ledger.read().definition(&service.primary().definition).cloned()),
-    };
     let base = key.map_or_else(|| Check::any(action), |key| Check::on(action, core.names.service(&key)));
     let base = with_resource_tags(base, service.as_ref().map(|service| &*service.tags).unwrap_or_default());
-    checks_for(core, base, cluster.as_ref(), definition.as_ref(), &TaskOverrides::default())
+    checks_for(core, base, cluster.as_ref(), definition, &TaskOverrides::default())
+}
+
+fn service_key(core: &Core, input: &Value) -> Option<ServiceKey> {
+    let cluster = core.names.parse_cluster(text(input, "cluster")).ok()?;
+    core.names.parse_service(text(input, "service")?, &cluster).ok()
+}
+
+/// A bare family may mean a newer revision than when the gate was asked: it is asked about the one that is taken, with
+/// everything else that the request says.
+///
+/// # Errors
+/// The gate's.
+pub(super) fn ask_again(
+    core: &Core,
+    request: Request<'_>,
+    operation: Operation,
+    input: &Value,
+    definition: &Arc<TaskDefinition>,
+) -> Result<(), AwsError> {
+    let checks = match operation {
+        Operation::UpdateService => update_service_checks_of(core, input, Some(definition)),
+        _ => launch_checks_of(core, operation, input, Some(definition)),
+    };
+    for check in checks {
+        core.identity.authorize(request.ctx, request.caller, operation.name(), &check)?;
+    }
+    Ok(())
 }
 
 /// A cluster's default execution role is passed by whoever sets it.
@@ -84,8 +127,8 @@ pub(super) fn default_role_checks(core: &Core, input: &Value) -> Vec<Check> {
     pass_roles(core, roles.filter_map(|setting| text(setting, "value").map(str::to_owned)))
 }
 
-/// The checks for one revision. A caller that resolves a bare family again asks again with what it got.
-pub(super) fn checks_for(
+/// The checks for one revision.
+fn checks_for(
     core: &Core,
     base: Check,
     cluster: Option<&ClusterName>,

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use policies_identity::Check;
 use registry_aws::AwsError;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::clusters::active_cluster;
 use super::error::{client, conflict, definition_not_found, instance_not_found, invalid, unsupported};
-use super::launch_checks::{checks_for, find_definition};
+use super::launch_checks::{ask_again, find_definition};
 use super::operation::Operation;
 use super::task_definitions::own_role;
 use super::{Request, check_tags, input, render};
@@ -67,7 +66,8 @@ pub(super) async fn run_task(
     input: Value,
 ) -> Result<Value, AwsError> {
     let fingerprint = hex::encode(Sha256::digest(input.to_string().as_bytes()));
-    let input: Input = input::read(input)?;
+    let raw = input;
+    let input: Input = input::read(raw.clone())?;
     let count = input.count.unwrap_or(1);
     if !(1..=MOST_TASKS).contains(&count) {
         return Err(invalid("Count must be between 1 and 10."));
@@ -75,7 +75,7 @@ pub(super) async fn run_task(
     if !input.container_instances.is_empty() {
         return Err(invalid("Container instances are named in StartTask, not in RunTask."));
     }
-    let prepared = prepare(core, request, Operation::RunTask, &input).await?;
+    let prepared = prepare(core, request, Operation::RunTask, &raw, &input).await?;
     let token = input.client_token.as_ref().map(|token| ClientToken {
         key: format!("RunTask {} {} {token}", request.caller.principal_uid(), prepared.cluster),
         fingerprint,
@@ -105,14 +105,15 @@ pub(super) async fn start_task(
     request: Request<'_>,
     input: Value,
 ) -> Result<Value, AwsError> {
-    let input: Input = input::read(input)?;
+    let raw = input;
+    let input: Input = input::read(raw.clone())?;
     if input.container_instances.is_empty() {
         return Err(invalid("Container instances cannot be empty."));
     }
     if input.container_instances.len() > 10 {
         return Err(invalid("Container instances can have at most 10 items."));
     }
-    let prepared = prepare(core, request, Operation::StartTask, &input).await?;
+    let prepared = prepare(core, request, Operation::StartTask, &raw, &input).await?;
     let parse = |text: &String| core.names.parse_instance(text, &prepared.cluster);
     let instances: Vec<InstanceId> = input.container_instances.iter().map(parse).collect::<Result<_, _>>()?;
     let names = core.names.clone();
@@ -148,6 +149,7 @@ async fn prepare(
     core: &Arc<Core>,
     request: Request<'_>,
     operation: Operation,
+    raw: &Value,
     input: &Input,
 ) -> Result<Prepared, AwsError> {
     let cluster = core.names.parse_cluster(input.cluster.as_deref())?;
@@ -160,11 +162,7 @@ async fn prepare(
     };
     let definition = find_definition(core, &input.task_definition).ok_or_else(definition_not_found)?;
     if reference.revision.is_none() {
-        // A newer revision may have come since the gate was asked: it is asked about this one.
-        let base = Check::on(operation.action(), core.names.definition(&definition.key));
-        for check in checks_for(core, base, Some(&cluster), Some(&definition), &input.overrides) {
-            core.identity.authorize(request.ctx, request.caller, operation.name(), &check)?;
-        }
+        ask_again(core, request, operation, raw, &definition)?;
     }
     check_definition(&definition, input, &overrides)?;
     check_constraints(&input.placement_constraints)?;
@@ -188,7 +186,7 @@ async fn prepare(
         launch.tags.push(Tag { key: "aws:ecs:clusterName".into(), value: cluster.to_string() });
     }
     // Refused now rather than inside the commit.
-    placement_request(&launch, Vec::new(), 1, 0)?;
+    placement_request(&core.ledger.read(), &launch, Vec::new(), 1, 0)?;
     Ok(Prepared { core: Arc::clone(core), cluster, launch, strategies })
 }
 
@@ -298,7 +296,7 @@ fn place_and_start(draft: &mut Draft<'_>, prepared: &Prepared, count: u32) -> Re
         return Ok(Launched { tasks, failures: Vec::new() });
     }
     let seed = u64::from_be_bytes(registry_runtime::random_bytes());
-    let request = placement_request(launch, strategies.clone(), count, seed)?;
+    let request = placement_request(draft.state(), launch, strategies.clone(), count, seed)?;
     let Some(placement) = draft.place(cluster, &request) else {
         return Err(invalid("No Container Instances were found in your cluster."));
     };
@@ -329,7 +327,7 @@ fn start_on(
     if let Some(reason) = prepared.launch.known_failure() {
         return Ok(Ok(prepared.launch.fail(draft, reason).id.clone()));
     }
-    let request = placement_request(&prepared.launch, Vec::new(), 1, 0)?;
+    let request = placement_request(draft.state(), &prepared.launch, Vec::new(), 1, 0)?;
     let cluster = draft.state().placement(&prepared.cluster).ok_or_else(instance_not_found)?;
     if let Err(reason) = scheduler_engine::fits(cluster, &request, &instance.as_str().into()) {
         return Ok(Err(reason.as_str()));

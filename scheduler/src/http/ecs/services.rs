@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use policies_identity::Check;
 use registry_aws::AwsError;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::clusters::active_cluster;
 use super::error::{definition_not_found, invalid, service_not_active, service_not_found};
-use super::launch_checks::{checks_for, find_definition};
+use super::launch_checks::{ask_again, find_definition};
 use super::launching::check_launchable;
 use super::operation::Operation;
 use super::page::{Order, PageInput, pick};
@@ -35,8 +34,9 @@ pub(super) async fn create_service(
     request: Request<'_>,
     input: Value,
 ) -> Result<Value, AwsError> {
-    let fingerprint = hex::encode(Sha256::digest(without_token(&input).to_string().as_bytes()));
-    let input: ServiceInput = input::read(input)?;
+    let raw = input;
+    let fingerprint = hex::encode(Sha256::digest(without_token(&raw).to_string().as_bytes()));
+    let input: ServiceInput = input::read(raw.clone())?;
     let strategy = input.strategy()?;
     input.check(strategy)?;
     check_tags(&input.tags)?;
@@ -50,7 +50,7 @@ pub(super) async fn create_service(
     let Some(reference) = &input.task_definition else {
         return Err(invalid("TaskDefinition can not be blank."));
     };
-    let definition = resolve(core, request, Operation::CreateService, &key, reference)?;
+    let definition = resolve(core, request, Operation::CreateService, &raw, reference)?;
     check_launchable(&definition, input.launch_type.as_deref(), input.network_configuration.as_ref())?;
     let desired_count = match (strategy, input.desired_count) {
         (SchedulingStrategy::Daemon, _) => 0,
@@ -131,16 +131,13 @@ fn resolve(
     core: &Core,
     request: Request<'_>,
     operation: Operation,
-    key: &ServiceKey,
+    raw: &Value,
     text: &str,
 ) -> Result<Arc<TaskDefinition>, AwsError> {
     let reference = core.names.parse_definition(text)?;
     let definition = find_definition(core, text).ok_or_else(definition_not_found)?;
     if reference.revision.is_none() {
-        let base = Check::on(operation.action(), core.names.service(key));
-        for check in checks_for(core, base, Some(&key.cluster), Some(&definition), &Default::default()) {
-            core.identity.authorize(request.ctx, request.caller, operation.name(), &check)?;
-        }
+        ask_again(core, request, operation, raw, &definition)?;
     }
     if !definition.is_active() {
         return Err(super::error::client("TaskDefinition is inactive"));
@@ -153,13 +150,14 @@ pub(super) async fn update_service(
     request: Request<'_>,
     input: Value,
 ) -> Result<Value, AwsError> {
-    let input: ServiceInput = input::read(input)?;
+    let raw = input;
+    let input: ServiceInput = input::read(raw.clone())?;
     let cluster = core.names.parse_cluster(input.cluster.as_deref())?;
     let key = core.names.parse_service(input.service.as_deref().unwrap_or_default(), &cluster)?;
     let service = active_service(&core.ledger.read(), &key)?;
     input.check(service.strategy)?;
     let definition = match &input.task_definition {
-        Some(text) => Some(resolve(core, request, Operation::UpdateService, &key, text)?),
+        Some(text) => Some(resolve(core, request, Operation::UpdateService, &raw, text)?),
         None => core.ledger.read().definition(&service.primary().definition).cloned(),
     };
     let definition = definition.ok_or_else(definition_not_found)?;

@@ -179,6 +179,7 @@ fn a_static_port_on_one_host_is_told_with_its_fix() {
         registered_at_ms: 0,
         registered: Registered { cpu: 1024, memory: 1024, reserved: Ports::default() },
         attributes: [].into(),
+        listens: false,
     };
     let demand = Demand { cpu: 1, memory: 1, ports: Ports { tcp: [8080].into(), udp: [].into() } };
     let mut cluster = Cluster::new();
@@ -195,6 +196,7 @@ fn a_static_port_on_one_host_is_told_with_its_fix() {
         group: "service:web".into(),
         count: 1,
         demand,
+        wants_listened_port: false,
         required_attributes: Vec::new(),
         constraints: Vec::new(),
         strategies: Strategy::service_defaults(),
@@ -226,6 +228,7 @@ fn a_cluster_without_instances_is_named() {
         group: "service:web".into(),
         count: 1,
         demand: Demand::default(),
+        wants_listened_port: false,
         required_attributes: Vec::new(),
         constraints: Vec::new(),
         strategies: Vec::new(),
