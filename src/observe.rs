@@ -11,6 +11,6 @@ mod samples;
 
 pub(crate) use access::{AccessLog, AccessLogSetting};
 pub(crate) use exposition::{Exposition, guarded, open};
-pub(crate) use passage::{Observer, Passage};
+pub(crate) use passage::{Observer, Passage, of_path};
 pub(crate) use requests::Requests;
 pub(crate) use samples::Samples;

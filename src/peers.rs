@@ -34,6 +34,9 @@ const TRANSPORT: &str = "x-berth-transport";
 const GENERATION: &str = "x-berth-security-generation";
 const REQUEST_ID: &str = "x-berth-request-id";
 
+/// The header of an answer between servers: who was proven to ask.
+const PRINCIPAL: &str = "x-berth-principal";
+
 /// The values of [`TRANSPORT`].
 const OVER_TLS: &str = "tls";
 const ON_THE_MACHINE: &str = "machine";

@@ -14,6 +14,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
 use policies_identity::RequestContext;
+use registry_runtime::tls::CA_PATH;
 use registry_runtime::{OperationName, Served};
 
 use super::access::{AccessLog, Line};
@@ -103,11 +104,12 @@ impl Drop for Passage {
 }
 
 /// What is known by its path alone, until a room says more.
-fn of_path(path: &str) -> OperationName {
+pub(crate) fn of_path(path: &str) -> OperationName {
     match path {
         "/healthz" => OperationName::new("berth", "Healthz"),
         "/readyz" => OperationName::new("berth", "Readyz"),
         "/metrics" => OperationName::new("berth", "ReadMetrics"),
+        CA_PATH => OperationName::new("berth", "GetCa"),
         scheduler::WEBSOCKET_PATH => OperationName::new("agent", "Connect"),
         scheduler::JOIN_PATH => OperationName::new("agent", "Join"),
         _ => OperationName::UNKNOWN,

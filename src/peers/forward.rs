@@ -12,6 +12,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use policies_identity::RequestContext;
 use registry_aws::AwsError;
+use registry_runtime::{OperationName, Served};
 use rustls::pki_types::ServerName;
 use scheduler::{Leader, Scheduler};
 use tokio::net::TcpStream;
@@ -20,7 +21,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::authority::NAME;
-use super::{Caller, GENERATION, IN_CLEAR, ON_THE_MACHINE, OVER_TLS, Peers, REQUEST_ID, SOURCE, TRANSPORT};
+use super::{
+    Caller, GENERATION, IN_CLEAR, ON_THE_MACHINE, OVER_TLS, PRINCIPAL, Peers, REQUEST_ID, SOURCE, TRANSPORT,
+};
+use crate::observe::of_path;
 
 /// How long a request waits while nobody leads: longer than it takes another server to take over.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -30,9 +34,18 @@ const ANSWERING: Duration = Duration::from_secs(60);
 
 /// Passes a request to the scheduler on to the server that leads it; every other one goes on here.
 pub(crate) async fn pass_on(State(peers): State<Arc<Peers>>, request: Request, next: Next) -> Response {
-    if !is_for_scheduler(&request) {
-        return next.run(request).await;
+    let Some(operation) = asked(&request) else { return next.run(request).await };
+    let mut response = find_leader(&peers, request, next).await;
+    // A room that answered here has told this and more.
+    if response.extensions().get::<Served>().is_none() {
+        let principal = response.headers_mut().remove(PRINCIPAL);
+        let principal = principal.and_then(|value| Some(value.to_str().ok()?.into()));
+        response.extensions_mut().insert(Served { operation, principal });
     }
+    response
+}
+
+async fn find_leader(peers: &Peers, request: Request, next: Next) -> Response {
     let mut leader = peers.leader.clone();
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -41,7 +54,7 @@ pub(crate) async fn pass_on(State(peers): State<Arc<Peers>>, request: Request, n
             (Leader::Here, _) => return next.run(request).await,
             (Leader::At(address), Some(caller)) if !address.is_empty() => {
                 match caller.connect(&address).await {
-                    Ok(stream) => return send(&peers, stream, request).await,
+                    Ok(stream) => return send(peers, stream, request).await,
                     Err(error) => {
                         tracing::debug!(peer.address = address, %error, "the leader cannot be reached")
                     }
@@ -63,15 +76,21 @@ pub(crate) async fn pass_on(State(peers): State<Arc<Peers>>, request: Request, n
     }
 }
 
-fn is_for_scheduler(request: &Request) -> bool {
-    if matches!(request.uri().path(), scheduler::WEBSOCKET_PATH | scheduler::JOIN_PATH) {
-        return true;
+/// What a request asks of the scheduler; `None` for what it asks of others.
+fn asked(request: &Request) -> Option<OperationName> {
+    let path = request.uri().path();
+    if matches!(path, scheduler::WEBSOCKET_PATH | scheduler::JOIN_PATH) {
+        return Some(of_path(path));
     }
-    let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok());
-    let Some((_, operation)) = target.and_then(|target| target.rsplit_once('.')) else { return false };
-    let target = target.unwrap_or_default();
+    let target = request.headers().get("x-amz-target")?.to_str().ok()?;
+    let (prefix, operation) = target.rsplit_once('.')?;
+    let known = |names: &[&'static str]| names.iter().find(|name| **name == operation).copied();
     // What ECS knows is its own by prefix, known or not; Berth's operations live in several rooms under one.
-    target.starts_with("AmazonEC2ContainerService") || Scheduler::BERTH_OPERATIONS.contains(&operation)
+    if prefix.starts_with("AmazonEC2ContainerService") {
+        let name = known(Scheduler::ECS_OPERATIONS).unwrap_or(OperationName::UNKNOWN.name);
+        return Some(OperationName::new("ecs", name));
+    }
+    known(Scheduler::BERTH_OPERATIONS).map(|name| OperationName::new("berth", name))
 }
 
 impl Caller {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use policies_identity::{Identity, RequestContext};
-use registry_runtime::Clock;
+use registry_runtime::{Clock, Served};
 
-use super::{GENERATION, IN_CLEAR, ON_THE_MACHINE, OVER_TLS, REQUEST_ID, SOURCE, TRANSPORT};
+use super::{GENERATION, IN_CLEAR, ON_THE_MACHINE, OVER_TLS, PRINCIPAL, REQUEST_ID, SOURCE, TRANSPORT};
 
 struct Receiver {
     identity: Identity,
@@ -41,7 +41,13 @@ async fn enter(State(receiver): State<Arc<Receiver>>, request: Request, next: Ne
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     parts.extensions.insert(context);
-    next.run(Request::from_parts(parts, body)).await
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    // For the sender's access line.
+    let principal = response.extensions_mut().remove::<Served>().and_then(|served| served.principal);
+    if let Some(value) = principal.and_then(|principal| HeaderValue::from_str(&principal).ok()) {
+        response.headers_mut().insert(PRINCIPAL, value);
+    }
+    response
 }
 
 fn context(parts: &Parts, now_ms: i64) -> Option<(RequestContext, i64)> {

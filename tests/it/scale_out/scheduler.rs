@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use test_support::{Engine, Postgres, Server, eventually_within, run};
+use test_support::{Engine, Postgres, Server, eventually, eventually_within, run};
 
 use super::installation::{ACCESS_KEY_ID, Installation, SECRET, admin, aws, keep_credentials};
 
@@ -70,6 +70,8 @@ fn every_server_answers_for_the_scheduler_and_another_takes_over_when_its_leader
             b"{}",
         );
         assert_eq!(stranger.status, 400, "{stranger:?}");
+        let line = "\"operation\":\"ecs:RegisterTaskDefinition\",\"principal\":\"arn:aws:iam::";
+        eventually("its log tells what was asked, and by whom", || server.log().contains(line).then_some(()));
     }
 
     let leading = leader(&installation, &ports).expect("somebody leads");
