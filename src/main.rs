@@ -17,6 +17,7 @@ mod issuers;
 mod listen;
 mod names;
 mod observe;
+mod output;
 mod peers;
 mod places;
 mod policy;
@@ -31,6 +32,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    output::end_with_its_reader();
     match arguments::Arguments::parse().run() {
         Ok(code) => code,
         Err(error) => {

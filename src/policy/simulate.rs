@@ -11,6 +11,8 @@ use policies_identity::files::{self, Question, Simulation};
 use registry_cli::Output;
 use registry_types::Region;
 
+use crate::output::READER_GONE;
+
 /// Ask what policies decide, and why
 ///
 /// Prints the decision, the statement that made it, and for every statement about the action what it matched or what
@@ -108,8 +110,10 @@ impl Simulate {
 
 fn batch(file: &Path) -> Result<ExitCode> {
     let output = BufWriter::with_capacity(1 << 20, io::stdout().lock());
-    let summary = files::simulate_batch(BufReader::with_capacity(1 << 20, open(file)?), output)
-        .with_context(|| format!("cannot answer {}", file.display()))?;
+    let summary = match files::simulate_batch(BufReader::with_capacity(1 << 20, open(file)?), output) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(READER_GONE.into()),
+        summary => summary.with_context(|| format!("cannot answer {}", file.display()))?,
+    };
     if summary.errors == 0 {
         return Ok(ExitCode::SUCCESS);
     }

@@ -57,6 +57,29 @@ fn a_lost_administrator_is_reset_while_the_server_runs() {
 }
 
 #[test]
+fn output_that_nobody_reads_ends_a_command_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("questions"), "{}\n").unwrap();
+    let (dir, questions) = (folder.path().to_str().unwrap(), folder.path().join("questions"));
+    let check = ["policy", "check", dir];
+    let batch = ["policy", "simulate", "--batch", questions.to_str().unwrap()];
+    for args in [check.as_slice(), &batch] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = Command::new(test_support::binary()).args(args).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), said.as_ref()), (Some(141), ""), "{args:?}");
+    }
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let ended = Command::new(test_support::binary()).args(check).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(
+        ended.status.code() == Some(1) && said.starts_with("error: the output cannot be written: No space"),
+        "{said}"
+    );
+}
+
+#[test]
 fn second_server_on_the_same_data_is_refused() {
     let server = Server::start();
     let error = try_run(&mut server.berth(["serve", "--listen", "127.0.0.1:0"])).unwrap_err();
