@@ -23,6 +23,8 @@ case ${1:-} in
 "")
     if running; then exit 0; fi
     echo $$ >"$pid_file"
+    # Nobody rotates the log here, as journald does elsewhere: requests have lines where somebody asks for them.
+    [ -n "${BERTH_CONFIG:-}" ] || export BERTH_ACCESS_LOG=${BERTH_ACCESS_LOG:-off}
     server=
     trap 'stopping=1; [ -z "$server" ] || kill -TERM "$server"' TERM INT
     stopping=

@@ -102,10 +102,16 @@ impl AccessLog {
     /// Waits a while until what was recorded is written. Blocks.
     pub(crate) fn flush(&self) {
         let Some(queue) = &self.queue else { return };
-        let (done, written) = sync_channel(1);
-        if queue.send(Message::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(LAST_LINES);
+        let (deadline, (done, written)) = (Instant::now() + LAST_LINES, sync_channel(1));
+        let mut message = Message::Flush(done);
+        while let Err(TrySendError::Full(unsent)) = queue.try_send(message) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            message = unsent;
+            std::thread::park_timeout(GATHER_FOR);
         }
+        let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
