@@ -1,8 +1,8 @@
 //! Which image names are Berth's own.
 //!
 //! A name is Berth's own when its host is the advertised one, a name or address of this machine with a port of the
-//! server's, one of
-//! `registry_names`, or ECR's host of this account in any region. Nobody else is ever asked for such an image.
+//! server's, one of `registry_names`, or ECR's host of this account in any region. Nobody else is ever asked for such
+//! an image.
 
 use registry_runtime::tls::{CertificateName, CertificateNames};
 use registry_types::{AccountId, Reference, RepositoryName};

@@ -327,10 +327,13 @@ fn spawn_workers(registry: &Registry, access: Arc<Access>, shutdown: &Shutdown) 
         let (registry, access) = (reading.clone(), Arc::clone(&access));
         async move { access.refresh(&registry).await }
     });
-    let expiring = registry.clone();
+    let (expiring, stopping) = (registry.clone(), shutdown.clone());
     worker::spawn("expire_uploads", Duration::from_secs(60), shutdown, move || {
-        let registry = expiring.clone();
-        async move { registry.expire_uploads().await.map(drop) }
+        let (registry, stopping) = (expiring.clone(), stopping.clone());
+        async move {
+            while !stopping.has_begun() && registry.expire_uploads().await? > 0 {}
+            Ok::<_, CoreError>(())
+        }
     });
     let purging = registry.clone();
     let stopping = shutdown.clone();

@@ -82,6 +82,10 @@ impl Connection {
             (Some(_), None) => bail!("an access key id without its secret: set AWS_SECRET_ACCESS_KEY too"),
             _ => self.stored_credentials(&data)?,
         };
+        let sent = [Some(&credentials.access_key_id), credentials.session_token.as_ref()];
+        if sent.into_iter().flatten().any(|text| !text.bytes().all(|byte| byte.is_ascii_graphic())) {
+            bail!("the access key id or the session token holds characters that none of them has");
+        }
         let connector = connector(&endpoint, self.ca_file.as_deref(), &data)?;
         let client = Client::with_connector(&endpoint, &self.region, credentials, connector)
             .with_context(|| format!("{endpoint} is no address of a server"))?;

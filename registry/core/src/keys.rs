@@ -131,19 +131,23 @@ impl Registry {
     /// # Errors
     /// The database's, or when the secret of an active epoch is not in this server's key directory.
     pub async fn follow_keys(&self) -> Result<(), CoreError> {
-        let mut followed = Ok(());
-        for epoch in self.key_epochs().await? {
-            followed = followed.and(self.follow(&epoch).await);
+        // First the active ones: while an old epoch goes, the new one is there to wrap under.
+        let (active, old): (Vec<_>, Vec<_>) =
+            self.key_epochs().await?.into_iter().partition(|one| one.state == EpochState::Active);
+        let mut outcome = Ok(());
+        for epoch in active.iter().chain(&old) {
+            // A key that this server lacks keeps no other from being followed, or destroyed.
+            outcome = outcome.and(self.follow(epoch).await);
         }
-        followed
+        outcome
     }
 
     async fn follow(&self, epoch: &Epoch) -> Result<(), CoreError> {
         let domain = blob_domain(&epoch.domain);
         match epoch.state {
-            EpochState::Active => self.inner.content.follow_epoch(&domain, epoch.epoch).await?,
-            EpochState::Retiring => {}
-            EpochState::Destroying => self.destroy(epoch).await?,
+            EpochState::Active => Ok(self.inner.content.follow_epoch(&domain, epoch.epoch).await?),
+            EpochState::Retiring => Ok(()),
+            EpochState::Destroying => self.destroy(epoch).await,
             // Each server has a key directory of its own.
             EpochState::Destroyed => {
                 let key = (epoch.domain.clone(), epoch.epoch);
@@ -151,9 +155,9 @@ impl Registry {
                     self.inner.content.destroy_epoch(&domain, epoch.epoch).await?;
                     self.inner.destroyed.lock().insert(key);
                 }
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Wraps what is under old epochs anew, in transactions of at most 1,000 rows. Goes on where an earlier

@@ -24,7 +24,7 @@ fn add_alice(data: &std::path::Path, secret_file: &std::path::Path) {
 }
 
 fn alice_may_pull(server: &Server, repository: &str, tag: &str) {
-    eventually_within(Duration::from_secs(10), "alice may pull", || {
+    eventually_within(Duration::from_secs(30), "alice may pull", || {
         let alice = server.anonymous().basic("AKIAALICE0000000", SECRET);
         let path = format!("/v2/{repository}/manifests/{tag}");
         alice.try_get(&path).filter(|answer| answer.status == 200).map(drop)
@@ -117,13 +117,13 @@ fn a_backup_under_load_brings_everything_back_and_the_service_runs_again() {
         (running(&server, "web") == 1 && engine.containers("berth.agent-id").len() == 1).then_some(())
     });
 
-    let waiting = eventually_within(Duration::from_secs(5), "the restore is reported", || {
+    let waiting = eventually_within(Duration::from_secs(30), "the restore is reported", || {
         problems(&server).into_iter().find(|problem| problem.contains("berth store adopt"))
     });
     assert!(waiting.contains("backup.berth"), "{waiting}");
     assert_eq!(run(&mut server.berth(["store", "adopt"])), "what was restored is adopted");
     assert_eq!(run(&mut server.berth(["store", "adopt"])), "nothing waited to be adopted");
-    eventually_within(Duration::from_secs(5), "nothing is reported any more", || {
+    eventually_within(Duration::from_secs(30), "nothing is reported any more", || {
         (!problems(&server).iter().any(|problem| problem.contains("adopt"))).then_some(())
     });
 }
