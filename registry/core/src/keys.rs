@@ -6,9 +6,8 @@
 use std::collections::VecDeque;
 
 use registry_blob::{BlobError, FileId, SuspendedUpload};
-use registry_metadata::epochs::{self, Epoch, EpochState, OldUpload};
+use registry_metadata::epochs::{self, Epoch, EpochState, OldUpload, Place, PlacedKey};
 use registry_metadata::{Domain, KeyRow, adoption, blobs};
-use registry_types::Digest;
 use thiserror::Error;
 use tokio::task::JoinHandle;
 
@@ -17,7 +16,7 @@ use crate::error::CoreError;
 use crate::registry::{Registry, blob_domain};
 
 /// Rows that are being wrapped anew: where the batch ends, and how many there were.
-type Batch = (Option<String>, JoinHandle<Result<u64, CoreError>>);
+type Batch = (Option<Place>, JoinHandle<Result<u64, CoreError>>);
 
 /// A domain's first epoch.
 const FIRST: u32 = 1;
@@ -27,6 +26,8 @@ const LONGEST_NAME: usize = 2048;
 const BATCH: u32 = 1000;
 /// Batches under way at a time: one is wrapped while another is written.
 const AHEAD: usize = 4;
+/// Batches after which it is noted how far the walk came.
+const NOTED_AFTER: usize = 20;
 
 /// Why nothing was shredded.
 #[derive(Debug, Error)]
@@ -177,9 +178,9 @@ impl Registry {
         Ok(done)
     }
 
-    async fn rewrap_rows(&self, epoch: &Epoch, mut after: String) -> Result<u64, CoreError> {
+    async fn rewrap_rows(&self, epoch: &Epoch, mut after: Place) -> Result<u64, CoreError> {
         let mut under_way: VecDeque<Batch> = VecDeque::new();
-        let (mut done, mut is_over) = (0, false);
+        let (mut done, mut is_over, mut unnoted) = (0, false, 0);
         while !is_over || !under_way.is_empty() {
             if !is_over && under_way.len() < AHEAD {
                 let (domain, from) = (epoch.domain.clone(), after.clone());
@@ -188,10 +189,11 @@ impl Registry {
                     .metadata
                     .read(move |tx| Ok::<_, CoreError>(epochs::keys_after(tx, &domain, &from, BATCH)?));
                 let page = page.await?;
-                let last = page.last().filter(|_| page.len() == BATCH as usize);
-                let last = last.map(|(digest, _)| digest.as_str().to_owned());
-                is_over = last.is_none();
-                after = last.clone().unwrap_or_default();
+                let last = page.last().filter(|_| page.len() == BATCH as usize).map(PlacedKey::place);
+                match &last {
+                    Some(last) => after.clone_from(last),
+                    None => is_over = true,
+                }
                 let (registry, domain, active) = (self.clone(), epoch.domain.clone(), epoch.epoch);
                 let batch = tokio::spawn(async move { registry.rewrap_batch(&domain, active, page).await });
                 under_way.push_back((last, batch));
@@ -199,9 +201,14 @@ impl Registry {
             }
             let Some((last, batch)) = under_way.pop_front() else { break };
             done += batch.await.map_err(|_| CoreError::internal("a batch of keys ended by a panic"))??;
+            unnoted += 1;
+            if last.is_some() && unnoted < NOTED_AFTER {
+                continue;
+            }
+            unnoted = 0;
             let (domain, active) = (epoch.domain.clone(), epoch.epoch);
             let noted = self.inner.metadata.write(move |tx| {
-                Ok::<_, CoreError>(epochs::set_rewrapped(tx, &domain, active, last.as_deref())?)
+                Ok::<_, CoreError>(epochs::set_rewrapped(tx, &domain, active, last.as_ref())?)
             });
             noted.await?;
         }
@@ -213,22 +220,23 @@ impl Registry {
         &self,
         domain: &Domain,
         active: u32,
-        mut page: Vec<(Digest, KeyRow)>,
+        mut page: Vec<PlacedKey>,
     ) -> Result<u64, CoreError> {
-        page.retain(|(_, key)| key.epoch != active);
+        page.retain(|placed| placed.key.epoch != active);
         let mut wrapped = Vec::with_capacity(page.len());
-        while let Some(epoch) = page.first().map(|(_, key)| key.epoch) {
-            let rows = page.extract_if(.., |(_, key)| key.epoch == epoch);
-            let rows: Vec<_> = rows.map(|(digest, key)| (digest, blob_key(domain, &key))).collect();
+        while let Some(epoch) = page.first().map(|placed| placed.key.epoch) {
+            let old: Vec<PlacedKey> = page.extract_if(.., |placed| placed.key.epoch == epoch).collect();
+            let rows: Vec<_> =
+                old.iter().map(|placed| (placed.digest.clone(), blob_key(domain, &placed.key))).collect();
             let new = self.inner.content.rewrap_all(&blob_domain(domain), epoch, &rows).await?;
-            for ((digest, old), new) in rows.into_iter().zip(new) {
+            for (old, new) in old.into_iter().zip(new) {
                 match new {
-                    Some(new) if new.epoch == active => wrapped.push((digest, epoch, new)),
+                    Some(new) if new.epoch == active => wrapped.push((old, new)),
                     // Rolled again meanwhile: the next walk comes by.
                     Some(_) => {}
                     None => tracing::error!(
-                        blob.digest = %digest,
-                        object.file_id = %old.file_id,
+                        blob.digest = %old.digest,
+                        object.file_id = %FileId::from_bytes(old.key.file_id),
                         key.epoch = epoch,
                         "a key row does not open and keeps its epoch"
                     ),
@@ -240,18 +248,14 @@ impl Registry {
             self.inner
                 .metadata
                 .write(move |tx| {
-                    for (digest, old_epoch, key) in &wrapped {
+                    for (old, new) in &wrapped {
                         let key = KeyRow {
-                            file_id: *key.file_id.as_bytes(),
-                            dek_id: key.dek_id,
-                            total_len: key.total_len,
-                            object_len: key.object_len,
-                            footer_sha256: key.footer_sha256,
-                            epoch: key.epoch,
-                            wrap_nonce: key.wrap_nonce,
-                            wrapped: key.wrapped,
+                            epoch: new.epoch,
+                            wrap_nonce: new.wrap_nonce,
+                            wrapped: new.wrapped,
+                            ..old.key.clone()
                         };
-                        epochs::rewrap(tx, &domain, digest, *old_epoch, &key)?;
+                        epochs::rewrap(tx, &domain, old, &key)?;
                     }
                     Ok::<_, CoreError>(())
                 })
@@ -354,7 +358,7 @@ impl Registry {
         let Some(active) = known.iter().find(|one| one.state == EpochState::Active).cloned() else {
             return Err(CoreError::internal("a key domain has no active epoch"));
         };
-        let (mut left, mut after) = (0, String::new());
+        let (mut left, mut after) = (0, Place::start());
         loop {
             let (domain, from) = (active.domain.clone(), after.clone());
             let page = self
@@ -362,9 +366,9 @@ impl Registry {
                 .metadata
                 .read(move |tx| Ok::<_, CoreError>(epochs::keys_after(tx, &domain, &from, BATCH)?))
                 .await?;
-            left += page.iter().filter(|(_, key)| key.epoch != active.epoch).count() as u64;
+            left += page.iter().filter(|placed| placed.key.epoch != active.epoch).count() as u64;
             match page.last().filter(|_| page.len() == BATCH as usize) {
-                Some((digest, _)) => digest.as_str().clone_into(&mut after),
+                Some(last) => after = last.place(),
                 None => break,
             }
         }

@@ -46,8 +46,49 @@ pub struct Epoch {
     pub state: EpochState,
     pub created_at_ms: i64,
     pub changed_at_ms: i64,
-    /// Of the active epoch: rows of the domain up to this digest are wrapped under it; `None` when all are.
-    pub rewrapped_after: Option<String>,
+    /// Of the active epoch: rows of the domain up to here are wrapped under it; `None` when all are.
+    pub rewrapped_after: Option<Place>,
+}
+
+/// A place in the order of key rows, which is by age and digest: where rows of one age lie beside each other, a walk
+/// touches each page of the table once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    created_at_ms: i64,
+    digest: String,
+}
+
+impl Place {
+    /// Before every row.
+    pub fn start() -> Self {
+        Self { created_at_ms: i64::MIN, digest: String::new() }
+    }
+
+    fn to_text(&self) -> String {
+        format!("{} {}", self.created_at_ms, self.digest)
+    }
+
+    /// The start for what an earlier release noted, which went by digests.
+    fn parse(text: &str) -> Self {
+        let place = text.split_once(' ').and_then(|(created_at, digest)| {
+            Some(Self { created_at_ms: created_at.parse().ok()?, digest: digest.to_owned() })
+        });
+        place.unwrap_or_else(Self::start)
+    }
+}
+
+/// A key row where a walk finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedKey {
+    pub digest: Digest,
+    pub key: KeyRow,
+    created_at_ms: i64,
+}
+
+impl PlacedKey {
+    pub fn place(&self) -> Place {
+        Place { created_at_ms: self.created_at_ms, digest: self.digest.to_string() }
+    }
 }
 
 /// Every epoch there ever was, in the order of domains.
@@ -113,48 +154,49 @@ pub fn set_state(
 }
 
 /// Notes how far the rows are wrapped under the active epoch; `None`: all.
-pub fn set_rewrapped(tx: &Tx<'_>, domain: &Domain, epoch: u32, after: Option<&str>) -> Result<(), Error> {
+pub fn set_rewrapped(tx: &Tx<'_>, domain: &Domain, epoch: u32, after: Option<&Place>) -> Result<(), Error> {
     tx.execute(
         "UPDATE key_secrets SET rewrapped_after = $3 WHERE domain = $1 AND epoch = $2",
-        params![domain.as_str(), i64::from(epoch), after],
+        params![domain.as_str(), i64::from(epoch), after.map(Place::to_text)],
     )?;
     Ok(())
 }
 
-/// Up to `limit` key rows of a domain in the order of digests, after `after`.
-pub fn keys_after(
-    tx: &Tx<'_>,
-    domain: &Domain,
-    after: &str,
-    limit: u32,
-) -> Result<Vec<(Digest, KeyRow)>, Error> {
+/// Up to `limit` key rows of a domain, after `after`.
+pub fn keys_after(tx: &Tx<'_>, domain: &Domain, after: &Place, limit: u32) -> Result<Vec<PlacedKey>, Error> {
     let rows = tx.query(
-        "SELECT file_id, dek_id, total_len, object_len, footer_sha256, epoch, wrap_nonce, wrapped, digest \
-         FROM blob_keys WHERE domain = $1 AND digest > $2 ORDER BY digest LIMIT $3",
-        params![domain.as_str(), after, i64::from(limit)],
+        "SELECT file_id, dek_id, total_len, object_len, footer_sha256, epoch, wrap_nonce, wrapped, digest, \
+         created_at FROM blob_keys WHERE domain = $1 AND (created_at, digest) > ($2, $3) \
+         ORDER BY created_at, digest LIMIT $4",
+        params![domain.as_str(), after.created_at_ms, after.digest.as_str(), i64::from(limit)],
     )?;
-    rows.iter().map(|row| Ok((parse(row, 8, TABLE)?, key_from_row(row)?))).collect()
+    rows.iter()
+        .map(|row| {
+            Ok(PlacedKey {
+                digest: parse(row, 8, TABLE)?,
+                key: key_from_row(row)?,
+                created_at_ms: row.get(9)?,
+            })
+        })
+        .collect()
 }
 
 /// Puts a key wrapped anew in the place of the same key; nothing where the blob has another by now.
-pub fn rewrap(
-    tx: &Tx<'_>,
-    domain: &Domain,
-    digest: &Digest,
-    old_epoch: u32,
-    key: &KeyRow,
-) -> Result<(), Error> {
+pub fn rewrap(tx: &Tx<'_>, domain: &Domain, old: &PlacedKey, new: &KeyRow) -> Result<(), Error> {
     tx.execute(
-        "UPDATE blob_keys SET epoch = $1, wrap_nonce = $2, wrapped = $3 \
-         WHERE domain = $4 AND digest = $5 AND file_id = $6 AND epoch = $7",
+        // The digest stands for a range, so that the row is found by its age, beside those that went before it. A data
+        // key has an id of its own, so no other object's key is taken for it.
+        "UPDATE blob_keys SET epoch = $1, wrap_nonce = $2, wrapped = $3 WHERE domain = $4 AND created_at = $5 \
+         AND digest >= $6 AND digest <= $6 AND dek_id = $7 AND epoch = $8",
         params![
-            i64::from(key.epoch),
-            key.wrap_nonce.to_vec(),
-            key.wrapped.to_vec(),
+            i64::from(new.epoch),
+            new.wrap_nonce.to_vec(),
+            new.wrapped.to_vec(),
             domain.as_str(),
-            digest.as_str(),
-            key.file_id.to_vec(),
-            i64::from(old_epoch)
+            old.created_at_ms,
+            old.digest.as_str(),
+            old.key.dek_id.to_vec(),
+            i64::from(old.key.epoch)
         ],
     )?;
     Ok(())
@@ -217,6 +259,6 @@ fn from_row(row: &Row) -> Result<Epoch, Error> {
         state,
         created_at_ms: row.get(3)?,
         changed_at_ms: row.get(4)?,
-        rewrapped_after: row.get(5)?,
+        rewrapped_after: row.get::<Option<String>>(5)?.as_deref().map(Place::parse),
     })
 }

@@ -32,6 +32,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../migrations/0008.sql"),
     },
     Migration { version: 9, name: "encryption types", sql: include_str!("../migrations/0009.sql") },
+    Migration { version: 10, name: "keys by age", sql: include_str!("../migrations/0010.sql") },
 ];
 
 /// What restores leave behind; a namespace of its own.

@@ -25,6 +25,8 @@ const GROUP_TIME: Duration = Duration::from_millis(10);
 pub(crate) const QUEUE: usize = 1024;
 /// The log is moved into the database file after about this many changing closures.
 const CHECKPOINT_CLOSURES: usize = 1000;
+/// One that changes more rows than this counts for several, so that no move takes long.
+const ROWS_OF_CLOSURE: u64 = 40;
 
 /// A write closure on its way through the writer, with its caller waiting.
 pub(crate) trait Job: Send {
@@ -170,10 +172,12 @@ impl Writer {
         if let Err(error) = self.ready() {
             return first.refuse(error);
         }
+        let before = self.session.connection().total_changes();
         let (group, outcome) = self.transaction(first, true);
         match outcome {
             Ok(()) => {
-                self.since_checkpoint += group.len();
+                let changed = self.session.connection().total_changes() - before;
+                self.since_checkpoint += group.len().max((changed / ROWS_OF_CLOSURE) as usize);
                 for job in group {
                     job.acknowledge();
                 }
