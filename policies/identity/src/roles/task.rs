@@ -87,7 +87,7 @@ impl Identity {
         let role =
             directory.role_by_arn(task.role_arn.as_str()).filter(|role| role.account == *self.account_id());
         let role = role.ok_or_else(not_trusted)?;
-        if !self.service_may_assume(role, task, (directory.security_generation, directory.file_generation))? {
+        if !self.service_may_assume(&directory, role, task)? {
             return Err(not_trusted());
         }
         let id = task.task_arn.resource().rsplit('/').next().unwrap_or_default();
@@ -102,9 +102,9 @@ impl Identity {
 
     fn service_may_assume(
         &self,
+        directory: &Directory,
         role: &Entity,
         task: TaskRole<'_>,
-        generations: (i64, i64),
     ) -> Result<bool, TaskRoleError> {
         let Some(trust) = &role.trust else { return Ok(false) };
         let now_ms = self.now_ms();
@@ -126,7 +126,8 @@ impl Identity {
             context: &context,
         };
         let trust = [Named { name: format!("trust policy of {}", role.name).into(), policy: trust.clone() }];
-        let set = PolicySet { resource: &trust, ..PolicySet::default() };
+        let resource_control = directory.levels.resource_control();
+        let set = PolicySet { resource: &trust, resource_control, ..PolicySet::default() };
         let decision = evaluate(&request, &set);
         let ctx = RequestContext { secure_transport: true, ..RequestContext::local(now_ms) };
         let line = Line {
@@ -140,7 +141,7 @@ impl Identity {
             operation: "AssumeRole",
             asked: Some(("sts:AssumeRole", &role.arn)),
             outcome: Outcome::Decided(&decision),
-            generations,
+            generations: (directory.security_generation, directory.file_generation),
         };
         self.audit(&line).map_err(|_: Denied| TaskRoleError::Unavailable)?;
         Ok(decision.allowed())

@@ -1,9 +1,11 @@
 //! Sessions: who gets one, what it may do, and what ends it.
 
+use policies::PolicyKind;
 use proptest::prelude::{Strategy, any, prop};
 use proptest::strategy::Just;
 use registry_types::Arn;
 
+use crate::store::{self, Level};
 use crate::testing::{ACCOUNT, ALLOW_ALL, Fixture, policy, repository, trust};
 use crate::{
     AssumeRole, AssumeRoleError, Caller, Check, Identity, LiveTasks, Scope, TaskRole, TaskRoleError,
@@ -228,6 +230,23 @@ async fn the_key_of_a_host_gets_no_session_that_is_no_hosts() {
     let host = fixture.caller(&key).await;
     assert_eq!(host.instance(), Some("host-1"));
     assert!(fixture.identity.session_of_user(&host, None).unwrap_err().code.starts_with("AccessDenied"));
+}
+
+#[tokio::test]
+async fn resource_control_bounds_the_roles_of_tasks_too() {
+    let fixture = Fixture::new().await;
+    let role = fixture.role("web", &trust(r#""Service":"ecs-tasks.amazonaws.com""#, "{}"), ALLOW_ALL).await;
+    let task: Arn = format!("arn:aws:ecs:us-east-1:{ACCOUNT}:task/default/01").parse().unwrap();
+    let made = || fixture.identity.task_credentials(TaskRole { role_arn: &role, task_arn: &task });
+    assert!(made().await.is_ok());
+    let level = Level::new(PolicyKind::ResourceControl, fixture.identity.account_id(), "1-root").to_string();
+    let statement = |effect: &str, action: &str| {
+        format!(r#"{{"Effect":"{effect}","Principal":"*","Action":"{action}","Resource":"*"}}"#)
+    };
+    let (allow, deny) = (statement("Allow", "*"), statement("Deny", "sts:AssumeRole"));
+    let document = format!(r#"{{"Version":"2012-10-17","Statement":[{allow},{deny}]}}"#);
+    fixture.write(move |tx| store::policies::insert_resource_policy(tx, &level, "rcp", &document)).await;
+    assert!(matches!(made().await, Err(TaskRoleError::NotTrusted { .. })));
 }
 
 #[tokio::test]
