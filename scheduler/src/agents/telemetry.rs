@@ -62,7 +62,8 @@ impl Telemetry {
                 }
                 _ = rechecks.tick() => {
                     let now = self.core.identity.security_generation();
-                    if now != std::mem::replace(&mut generation, now) && !self.may_continue() {
+                    let changed = now != std::mem::replace(&mut generation, now);
+                    if (changed || self.has_expired()) && !self.may_continue() {
                         break;
                     }
                     None
@@ -75,6 +76,11 @@ impl Telemetry {
             }
         }
         let _ = timeout(Duration::from_secs(1), self.socket.send(Message::Close(None))).await;
+    }
+
+    fn has_expired(&self) -> bool {
+        let now_ms = self.core.clock.now_ms();
+        self.caller.expires_ms().is_some_and(|expires_ms| expires_ms <= now_ms)
     }
 
     fn may_continue(&self) -> bool {
