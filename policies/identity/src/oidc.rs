@@ -48,6 +48,15 @@ pub(crate) struct WebIdentity {
     pub(crate) audience: String,
     /// Condition keys: `ISSUER:claim`.
     pub(crate) claims: Vec<(String, ContextValue)>,
+    pub(crate) said: SessionTags,
+}
+
+/// What an issuer says of the session that a token is for. Limits are those of AssumeRole's own members.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct SessionTags {
+    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) transitive_tag_keys: Vec<String>,
+    pub(crate) source_identity: Option<String>,
 }
 
 impl Identity {
@@ -82,6 +91,7 @@ impl Identity {
         let (subject, audience) = token::check(&claims, &provider, now_s)?;
         let identity = WebIdentity {
             claims: condition_keys(&provider, &claims, &audience),
+            said: token::session_tags(&claims)?,
             provider,
             subject,
             audience,
@@ -116,9 +126,8 @@ fn condition_keys(
     audience: &str,
 ) -> Vec<(String, ContextValue)> {
     let mut keys = Vec::new();
-    for (name, value) in
-        claims.iter().filter(|(name, _)| name.len() <= 128 && *name != "aud").take(MOST_CLAIMS)
-    {
+    let shown = |name: &str| name.len() <= 128 && name != "aud" && !name.starts_with(token::OF_AWS);
+    for (name, value) in claims.iter().filter(|(name, _)| shown(name)).take(MOST_CLAIMS) {
         let short = |text: &str| text.len() <= LONGEST_CLAIM;
         let value = match value {
             Value::String(text) if short(text) => ContextValue::from(text.as_str()),

@@ -19,11 +19,18 @@ pub struct AwsError {
     pub status: u16,
     pub code: Cow<'static, str>,
     pub message: String,
+    /// The operation's own: it has this code and status in every protocol.
+    own: bool,
 }
 
 impl AwsError {
     pub fn new(status: u16, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { status, code: code.into(), message: message.into() }
+        Self { status, code: code.into(), message: message.into(), own: false }
+    }
+
+    /// An error of one operation, which shares its name with one that all services have.
+    pub fn of_operation(code: &'static str, message: impl Into<String>) -> Self {
+        Self { own: true, ..Self::client(code, message) }
     }
 
     /// The caller's mistake: status 400 with an exception name of the API.
@@ -129,7 +136,10 @@ impl AwsError {
 
     /// The Query form: `ErrorResponse` in XML, with the names that Query services give to the common errors.
     pub fn to_query_xml_response(&self, request_id: &str) -> Response<Bytes> {
-        let (code, status) = query_form(&self.code, self.status);
+        let (code, status) = match self.own {
+            true => (&*self.code, self.status),
+            false => query_form(&self.code, self.status),
+        };
         let body = query::error_document(code, status, &self.message, request_id);
         response(status, "text/xml", request_id, body)
     }
@@ -188,5 +198,15 @@ mod tests {
         let body = std::str::from_utf8(response.body()).unwrap();
         assert!(body.contains("<Type>Sender</Type><Code>AccessDenied</Code><Message>a &lt; b</Message>"));
         assert!(body.contains("<RequestId>r-2</RequestId>"));
+    }
+
+    #[test]
+    fn an_error_of_an_operation_keeps_its_name() {
+        let of_signature = AwsError::expired_token().to_query_xml_response("r");
+        assert_eq!(of_signature.status(), 403);
+        assert!(std::str::from_utf8(of_signature.body()).unwrap().contains("<Code>ExpiredToken</Code>"));
+        let of_sts = AwsError::of_operation("ExpiredTokenException", "late").to_query_xml_response("r");
+        assert_eq!(of_sts.status(), 400);
+        assert!(std::str::from_utf8(of_sts.body()).unwrap().contains("<Code>ExpiredTokenException</Code>"));
     }
 }

@@ -130,7 +130,8 @@ impl Sts {
             AwsError::client("ValidationError", "AssumeRoleWithWebIdentity is called without a signature.")
         })?;
         let request = input::assume_role_with_web_identity(input)?;
-        let credentials = self.identity.session_of_role(caller, &request.role)?;
+        let request = request.for_bearer(caller);
+        let credentials = self.identity.session_of_role(caller, &request)?;
         Ok(json!({
             "SubjectFromWebIdentityToken": identity.subject,
             "AssumedRoleUser": {
@@ -140,6 +141,7 @@ impl Sts {
             "Credentials": render(&credentials),
             "Provider": &*identity.provider.arn,
             "Audience": identity.audience,
+            "SourceIdentity": request.source_identity,
         }))
     }
 

@@ -75,9 +75,13 @@ impl House {
     }
 
     async fn ask_in(&self, ctx: RequestContext, token: &str) -> (u16, String) {
+        self.ask_for(ROLE, ctx, token).await
+    }
+
+    async fn ask_for(&self, role: &str, ctx: RequestContext, token: &str) -> (u16, String) {
         // The letters of a token need no encoding in a form.
         let form = format!(
-            "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=job-7&RoleArn={ROLE}&\
+            "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=job-7&RoleArn={role}&\
              WebIdentityToken={token}"
         );
         let mut parts = crate::testing::unsigned(&[("content-type", "application/x-www-form-urlencoded")]);
@@ -92,12 +96,18 @@ impl House {
 
     async fn refused(&self, token: &str) -> String {
         let (status, body) = self.ask(token).await;
-        assert!((400..=403).contains(&status), "{status} {body}");
-        between(&body, "Code").to_owned()
+        let code = between(&body, "Code").to_owned();
+        // As the API reference of STS has them.
+        assert_eq!(status, if code == "AccessDenied" { 403 } else { 400 }, "{body}");
+        code
     }
 
     async fn session(&self, token: &str) -> Caller {
-        let (status, body) = self.ask(token).await;
+        self.session_of(ROLE, token).await
+    }
+
+    async fn session_of(&self, role: &str, token: &str) -> Caller {
+        let (status, body) = self.ask_for(role, self.fixture.ctx(), token).await;
         assert_eq!(status, 200, "{body}");
         let credentials = Credentials {
             access_key_id: between(&body, "AccessKeyId").to_owned(),
@@ -159,7 +169,7 @@ async fn tokens_that_do_not_hold_are_refused() {
         ("aud", json!(["berth", "stranger"]), "InvalidIdentityToken"),
         ("aud", json!([]), "InvalidIdentityToken"),
         ("aud", Value::Null, "InvalidIdentityToken"),
-        ("exp", json!(now), "ExpiredToken"),
+        ("exp", json!(now), "ExpiredTokenException"),
         ("exp", Value::Null, "InvalidIdentityToken"),
         ("exp", json!("tomorrow"), "InvalidIdentityToken"),
         ("iat", json!(now + 61), "InvalidIdentityToken"),
@@ -335,4 +345,87 @@ fn rs256_is_verified_and_short_keys_do_not_count() {
     assert_eq!(set(&RSA_MODULUS[..170]).verify(&token), Err(Problem::NoKey));
     let changed = RSA_TOKEN.replacen("eyJpc3Mi", "eyJpc3Nj", 1);
     assert!(Unverified::read(&changed).and_then(|token| set(RSA_MODULUS).verify(&token)).is_err());
+}
+
+const TAGGED: &str = "arn:aws:iam::000000000000:role/tagged";
+
+#[tokio::test]
+async fn tags_of_a_token_become_those_of_the_session_where_the_trust_allows_it() {
+    let key = SigningKey::ed25519("one");
+    let house = House::new(&[&key]).await;
+    let name = &house.issuer.name;
+    let mut claims = house.claims();
+    claims["https://aws.amazon.com/tags"] =
+        json!({"principal_tags": {"team": ["red"], "job": ["7"]}, "transitive_tag_keys": ["team"]});
+    claims["https://aws.amazon.com/source_identity"] = "alice".into();
+    assert_eq!(house.refused(&key.sign(&claims)).await, "AccessDenied", "it does not allow sts:TagSession");
+
+    let provider = format!("arn:aws:iam::000000000000:oidc-provider/{name}");
+    let statement = |action: &str, key: &str, value: &str| {
+        json!({
+            "Effect": "Allow", "Action": action, "Principal": {"Federated": provider},
+            "Condition": {
+                "StringEquals": {format!("{name}:aud"): "berth", key: value},
+                "StringLike": {format!("{name}:sub"): "repo:team/app:*"},
+            },
+        })
+    };
+    let trust = json!({"Version": "2012-10-17", "Statement": [
+        statement("sts:AssumeRoleWithWebIdentity", "sts:RoleSessionName", "job-7"),
+        statement("sts:TagSession", "aws:RequestTag/team", "red"),
+        statement("sts:SetSourceIdentity", "sts:SourceIdentity", "alice"),
+    ]});
+    let rights = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "ecr:PutImage",
+         "Resource": "arn:aws:ecr:*:*:repository/${aws:PrincipalTag/team}-${aws:PrincipalTag/job}"},
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*"},
+    ]});
+    house.fixture.role("tagged", &trust.to_string(), &rights.to_string()).await;
+    let next = json!({"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "ecr:PutImage",
+        "Resource": "arn:aws:ecr:*:*:repository/${aws:PrincipalTag/team}-${aws:PrincipalTag/job, 'none'}"}});
+    let trusting = crate::testing::trust(&format!(r#""AWS":"{TAGGED}""#), "{}");
+    let next = house.fixture.role("next", &trusting, &next.to_string()).await;
+
+    let caller = house.session_of(TAGGED, &key.sign(&claims)).await;
+    assert!(house.fixture.allowed(&caller, "ecr:PutImage", &repository("red-7")));
+    assert!(!house.fixture.allowed(&caller, "ecr:PutImage", &repository("blue-7")));
+    let request = crate::AssumeRole::new(next.clone(), "next");
+    let assume = |request: crate::AssumeRole| {
+        let (fixture, caller) = (&house.fixture, caller.clone());
+        async move { fixture.identity.assume_role(&fixture.ctx(), &caller, &request).await }
+    };
+    let chained = house.fixture.session(&assume(request.clone()).await.unwrap()).await;
+    assert!(
+        house.fixture.allowed(&chained, "ecr:PutImage", &repository("red-none")),
+        "team alone goes along"
+    );
+    assert!(!house.fixture.allowed(&chained, "ecr:PutImage", &repository("red-7")));
+    let mut conflicting = request.clone();
+    conflicting.tags = vec![("Team".to_owned(), "blue".to_owned())];
+    let refused = registry_aws::AwsError::from(assume(conflicting).await.unwrap_err());
+    assert_eq!(refused.code, "InvalidParameterValue");
+    let mut absent = request;
+    absent.transitive_tag_keys = vec!["nowhere".to_owned()];
+    assert_eq!(registry_aws::AwsError::from(assume(absent).await.unwrap_err()).code, "InvalidParameterValue");
+
+    // The same in claims of their own.
+    let mut flat = house.claims();
+    flat["https://aws.amazon.com/tags/principal_tags/team"] = "red".into();
+    flat["https://aws.amazon.com/tags/principal_tags/job"] = json!(["8"]);
+    flat["https://aws.amazon.com/tags/transitive_tag_keys"] = json!(["team"]);
+    let caller = house.session_of(TAGGED, &key.sign(&flat)).await;
+    assert!(house.fixture.allowed(&caller, "ecr:PutImage", &repository("red-8")));
+    claims["https://aws.amazon.com/tags"]["principal_tags"]["team"] = json!(["blue"]);
+    let (status, body) = house.ask_for(TAGGED, house.fixture.ctx(), &key.sign(&claims)).await;
+    assert_eq!((status, between(&body, "Code")), (403, "AccessDenied"));
+    for wrong in [
+        json!("red"),
+        json!({"principal_tags": {"team": ["red", "blue"]}}),
+        json!({"principal_tags": {"team": 7}}),
+        json!({"principal_tags": ["team"]}),
+        json!({"principal_tags": {"team": "red"}, "transitive_tag_keys": "team"}),
+    ] {
+        claims["https://aws.amazon.com/tags"] = wrong.clone();
+        assert_eq!(house.refused(&key.sign(&claims)).await, "InvalidIdentityToken", "{wrong}");
+    }
 }

@@ -8,7 +8,7 @@ use registry_aws::AwsError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::Provider;
+use super::{Provider, SessionTags};
 
 const LONGEST_TOKEN: usize = 16 * 1024;
 /// How far ahead of ours an issuer's clock may be, in seconds.
@@ -118,6 +118,62 @@ pub(super) fn check(
     Ok((subject.to_owned(), audience))
 }
 
+/// AWS's own claims: `principal_tags`, `transitive_tag_keys` and `source_identity`.
+const TAGS: &str = "https://aws.amazon.com/tags";
+const SOURCE_IDENTITY: &str = "https://aws.amazon.com/source_identity";
+/// What claims of AWS begin with; conditions do not see them.
+pub(super) const OF_AWS: &str = "https://aws.amazon.com/";
+
+/// What the issuer says of the session: its tags, which of them are transitive, and whom it stands for. Tags are an
+/// object with a list of one value under each key, or claims of their own: `…/tags/principal_tags/KEY`.
+pub(super) fn session_tags(claims: &Map<String, Value>) -> Result<SessionTags, Problem> {
+    let mut said = SessionTags::default();
+    let mut transitive = None;
+    match claims.get(TAGS) {
+        None => {}
+        Some(Value::Object(nested)) => {
+            match nested.get("principal_tags") {
+                None => {}
+                Some(Value::Object(tags)) => {
+                    for (key, value) in tags {
+                        said.tags.push((key.clone(), tag_value(value)?));
+                    }
+                }
+                Some(_) => return Err(Problem::Claim(TAGS)),
+            }
+            transitive = nested.get("transitive_tag_keys");
+        }
+        Some(_) => return Err(Problem::Claim(TAGS)),
+    }
+    for (name, value) in claims {
+        let Some(flat) = name.strip_prefix(TAGS).and_then(|rest| rest.strip_prefix('/')) else { continue };
+        match flat.strip_prefix("principal_tags/") {
+            Some(key) => said.tags.push((key.to_owned(), tag_value(value)?)),
+            None if flat == "transitive_tag_keys" && transitive.is_none() => transitive = Some(value),
+            None => return Err(Problem::Claim(TAGS)),
+        }
+    }
+    if let Some(keys) = transitive {
+        let texts = keys.as_array().map(|keys| keys.iter().map(|key| key.as_str().map(str::to_owned)));
+        said.transitive_tag_keys = texts.and_then(Iterator::collect).ok_or(Problem::Claim(TAGS))?;
+    }
+    said.source_identity = match claims.get(SOURCE_IDENTITY) {
+        None => None,
+        Some(Value::String(identity)) => Some(identity.clone()),
+        Some(_) => return Err(Problem::Claim(SOURCE_IDENTITY)),
+    };
+    Ok(said)
+}
+
+/// A string, or a list of one.
+fn tag_value(value: &Value) -> Result<String, Problem> {
+    let text = match value {
+        Value::Array(values) if values.len() == 1 => values[0].as_str(),
+        value => value.as_str(),
+    };
+    text.map(str::to_owned).ok_or(Problem::Claim(TAGS))
+}
+
 /// The audience that counts: of several, the party that the token was issued to.
 fn audience(claims: &Map<String, Value>, provider: &Provider) -> Option<String> {
     let known = |audience: &str| provider.client_ids.iter().any(|known| known == audience);
@@ -149,7 +205,7 @@ impl Problem {
             Problem::NoKey => invalid("The issuer publishes no key that signed this token.".to_owned()),
             Problem::Signature => invalid("The signature of the token is not valid.".to_owned()),
             Problem::Audience => invalid("Incorrect token audience".to_owned()),
-            Problem::Expired => AwsError::client(
+            Problem::Expired => AwsError::of_operation(
                 "ExpiredTokenException",
                 "Token expired: current date/time must be before the expiration date/time of the token",
             ),

@@ -75,11 +75,16 @@ impl Identity {
     /// What must be allowed before a role is assumed. A role that does not exist is asked about as well;
     /// it is refused afterwards, in the same words.
     pub(crate) fn assume_role_checks(&self, request: &AssumeRole) -> Vec<Check> {
+        self.checks_to_assume("sts:AssumeRole", request)
+    }
+
+    /// `action`, and what the request's tags and its source identity need besides.
+    pub(super) fn checks_to_assume(&self, action: &'static str, request: &AssumeRole) -> Vec<Check> {
         let directory = self.inner().directory.load();
         let role = directory.role_by_arn(request.role_arn.as_str());
         let trust = role.and_then(|role| role.trust.clone());
         let actions = [
-            ("sts:AssumeRole", true),
+            (action, true),
             ("sts:TagSession", !request.tags.is_empty() || !request.transitive_tag_keys.is_empty()),
             ("sts:SetSourceIdentity", request.source_identity.is_some()),
         ];
@@ -205,6 +210,13 @@ impl AssumeRole {
         }
         if self.policy_arns.len() > MOST_POLICY_ARNS || self.tags.len() > MOST_TAGS {
             return Err(validation("At most 10 policy ARNs and 50 tags can be passed."));
+        }
+        let is_passed = |key: &String| self.tags.iter().any(|(name, _)| name.eq_ignore_ascii_case(key));
+        if !self.transitive_tag_keys.iter().all(is_passed) {
+            return Err(AwsError::client(
+                "InvalidParameterValue",
+                "The specified transitive tag key must be included in the requested tags.",
+            ));
         }
         for (index, (key, value)) in self.tags.iter().enumerate() {
             let characters = (key.chars().count(), value.chars().count());

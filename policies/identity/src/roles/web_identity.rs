@@ -17,19 +17,26 @@ pub(crate) struct AssumeWithWebIdentity {
 impl Identity {
     /// What must be allowed before; the same for a role that does not exist.
     pub(crate) fn web_identity_checks(&self, caller: &Caller, request: &AssumeWithWebIdentity) -> Vec<Check> {
-        let directory = self.inner().directory.load();
-        let role = directory.role_by_arn(request.role.role_arn.as_str());
-        let mut check = Check::on("sts:AssumeRoleWithWebIdentity", request.role.role_arn.clone())
-            .with("sts:RoleSessionName", &request.role.session_name)
-            .with_resource_policy(role.and_then(|role| role.trust.clone()));
-        for (key, value) in role.into_iter().flat_map(|role| &role.tags) {
-            check = check
-                .with(format!("aws:ResourceTag/{key}"), value)
-                .with(format!("iam:ResourceTag/{key}"), value);
-        }
+        let request = request.for_bearer(caller);
+        let mut checks = self.checks_to_assume("sts:AssumeRoleWithWebIdentity", &request);
         if let Some(identity) = &caller.web_identity {
-            check.context.extend(identity.claims.iter().cloned());
+            for check in &mut checks {
+                check.context.extend(identity.claims.iter().cloned());
+            }
         }
-        vec![check]
+        checks
+    }
+}
+
+impl AssumeWithWebIdentity {
+    /// The request with what the caller's token says of the session.
+    pub(crate) fn for_bearer(&self, caller: &Caller) -> AssumeRole {
+        let mut role = self.role.clone();
+        if let Some(identity) = &caller.web_identity {
+            role.tags.clone_from(&identity.said.tags);
+            role.transitive_tag_keys.clone_from(&identity.said.transitive_tag_keys);
+            role.source_identity.clone_from(&identity.said.source_identity);
+        }
+        role
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn assume_role(input: &Value) -> Result<AssumeRole, AwsError> {
     })
 }
 
-/// Tags, source identity and external id are no members of this request; what a token says of them is not looked at.
+/// Tags, source identity and external id are no members of this request: a token says what there is of them.
 pub(super) fn assume_role_with_web_identity(input: &Value) -> Result<AssumeWithWebIdentity, AwsError> {
     let token = input.get("WebIdentityToken").and_then(Value::as_str);
     let token = token.ok_or_else(|| missing("webIdentityToken"))?.into();
