@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 
 use crate::audit::{Line, Outcome, Who};
 use crate::authorize::DeniedKind;
-use crate::caller::{Caller, Principal};
+use crate::caller::{Caller, CallerKind, Principal};
 use crate::context::RequestContext;
-use crate::directory::Directory;
+use crate::directory::{Directory, ROLE_USE};
 use crate::error::AuthenticationError;
 use crate::identity::Identity;
 use crate::tokens::LONGEST_TOKEN;
@@ -74,9 +74,14 @@ impl Identity {
             return Ok(caller);
         }
         let principal = &caller.principal;
-        let there = self.holds(directory, &principal.chain)
-            && directory.entity(principal.kind, &principal.uid).is_some();
-        if there { Ok(caller) } else { Err(AuthenticationError::InvalidToken) }
+        let entity = directory.entity(principal.kind, &principal.uid);
+        let Some(entity) = entity.filter(|_| self.holds(directory, &principal.chain)) else {
+            return Err(AuthenticationError::InvalidToken);
+        };
+        if entity.kind == CallerKind::RoleSession {
+            entity.use_log.note(self.now_ms(), ROLE_USE);
+        }
+        Ok(caller)
     }
 
     /// Writes the audit line of credentials that were not accepted.

@@ -26,6 +26,7 @@ use crate::tokens::TokenKeys;
 pub(crate) use build::Builder;
 use levels::Levels;
 pub(crate) use refresh::{FRESH_FOR, milliseconds, spawn as spawn_refresher};
+pub(crate) use usage::ROLE as ROLE_USE;
 use usage::UseLog;
 
 /// One generation of everything that decides.
@@ -78,6 +79,8 @@ pub(crate) struct Entity {
     /// Of a role.
     pub(crate) trust: Option<Arc<Policy>>,
     pub(crate) max_session_s: i64,
+    /// Of a role's sessions.
+    pub(crate) use_log: Arc<UseLog>,
 }
 
 /// A long-lived access key.

@@ -195,12 +195,15 @@ impl Builder {
             boundary: self.boundary(into, row.boundary.as_deref()),
             trust: None,
             max_session_s: 0,
+            use_log: Arc::default(),
         }
     }
 
     fn role(&self, into: &mut Directory, row: RoleRow, policies: Vec<Named>) -> Entity {
         let account = self.account_of(&row.key);
         let trust = self.compile(into, PolicyKind::Trust, row.trust_policy.as_str().into(), &row.name);
+        let known = self.previous.entities.get(row.uid.as_str());
+        let use_log = known.map(|role| Arc::clone(&role.use_log)).unwrap_or_default();
         Entity {
             kind: CallerKind::RoleSession,
             arn: format!("arn:aws:iam::{account}:role{}{}", row.path, row.name).into(),
@@ -214,6 +217,7 @@ impl Builder {
             boundary: self.boundary(into, row.boundary.as_deref()),
             trust: Some(trust),
             max_session_s: row.max_session_s,
+            use_log,
         }
     }
 

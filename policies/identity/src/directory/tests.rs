@@ -275,3 +275,67 @@ async fn after_close_nothing_is_allowed() {
     fixture.identity.close().await;
     assert!(!fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
 }
+
+#[allow(clippy::print_stdout, reason = "what was measured is told")]
+#[tokio::test]
+#[ignore = "long: a thousand users and a thousand roles"]
+async fn one_change_among_two_thousand_principals_is_loaded_quickly() {
+    const EACH: usize = 1000;
+    let fixture = Fixture::new().await;
+    let sealer = crate::testing::sealer();
+    for from in (0..EACH).step_by(100) {
+        let sealer = std::sync::Arc::clone(&sealer);
+        let inserted = fixture.database.write(move |tx| {
+            for at in from..from + 100 {
+                let own = policy("Allow", "ecr:*", &repository(&format!("team{at}/*")));
+                let name = |kind: &str| format!("{kind}{at}");
+                let (user, role) = (crate::unique_id::user(), crate::unique_id::role());
+                let (name_of_user, name_of_role) = (name("user"), name("role"));
+                let user = store::principals::NewUser {
+                    uid: user,
+                    name: name_of_user,
+                    path: "/".to_owned(),
+                    boundary: None,
+                    tags: vec![("team".to_owned(), "blue".to_owned())],
+                    owner: Owner::Api,
+                    foreign: None,
+                };
+                let role = store::principals::NewRole {
+                    uid: role,
+                    name: name_of_role,
+                    path: "/".to_owned(),
+                    description: String::new(),
+                    trust_policy: crate::testing::trust(r#""AWS":"arn:aws:iam::000000000000:root""#, "{}"),
+                    max_session_s: 3600,
+                    boundary: None,
+                    tags: Vec::new(),
+                    owner: Owner::Api,
+                    foreign: None,
+                };
+                let key = crate::AccessKey {
+                    access_key_id: crate::unique_id::access_key_id(),
+                    secret_access_key: crate::unique_id::secret_access_key(),
+                };
+                let key = crate::first_start::seal_key(&sealer, &key, &user.uid, Owner::Api);
+                store::principals::insert_user(tx, &user, 1)?;
+                store::principals::insert_role(tx, &role, 1)?;
+                store::keys::insert(tx, &key, 1)?;
+                store::policies::put_inline(tx, &user.uid, "own", &own, Owner::Api)?;
+                store::policies::put_inline(tx, &role.uid, "own", &own, Owner::Api)?;
+                store::policies::attach(tx, &user.uid, "arn:aws:iam::aws:policy/BerthPullOnly", Owner::Api)?;
+            }
+            Ok::<_, registry_sql::Error>(())
+        });
+        inserted.await.unwrap();
+    }
+    fixture.write(|_| Ok(())).await;
+    let mut spent = Vec::new();
+    for _ in 0..20 {
+        fixture.database.write(|tx| store::bump(tx)).await.unwrap();
+        let begin = Instant::now();
+        fixture.identity.refresh().await.unwrap();
+        spent.push(begin.elapsed());
+    }
+    spent.sort();
+    println!("a change is loaded in {:?} at the median, {:?} at most", spent[10], spent[19]);
+}

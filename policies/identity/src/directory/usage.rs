@@ -1,9 +1,12 @@
-//! When access keys were last used, and for which service.
+//! When access keys were last used, and for which service; and when sessions of roles were.
 //!
 //! Noting a use costs a comparison, and a store when the minute or the service is another one: no lock and no
 //! transaction. What was noted is written down once a minute, for the answer of every server.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+
+use registry_sql::Tx;
 
 use crate::error::IdentityError;
 use crate::identity::Identity;
@@ -17,7 +20,10 @@ const MINUTE_MS: i64 = 60_000;
 /// So many are written in one transaction.
 const BATCH: usize = 500;
 
-/// The last use of one key; shared by every directory that has it.
+/// What the use of a role's session is noted as: of a role nobody asks for the service.
+pub(crate) const ROLE: &str = "sts";
+
+/// The last use of one key or role; shared by every directory that has it.
 #[derive(Debug, Default)]
 pub(crate) struct UseLog {
     /// The minute, and in its last byte the service; 0 for never.
@@ -45,22 +51,36 @@ fn read(used: i64) -> Option<(i64, &'static str)> {
     (used != 0).then_some(((used >> 8) * MINUTE_MS, *service))
 }
 
+/// An id, and a use of it that is not written down.
+type Noted = (Arc<str>, Arc<UseLog>, i64);
+type Note = fn(&Tx<'_>, &str, i64, &str) -> Result<(), registry_sql::Error>;
+
+fn noted<'a>(uses: impl Iterator<Item = (&'a Arc<str>, &'a Arc<UseLog>)>) -> Vec<Noted> {
+    let noted = uses.filter_map(|(id, log)| {
+        let used = log.latest.load(Ordering::Relaxed);
+        let is_new = used != log.written.load(Ordering::Relaxed);
+        is_new.then(|| (Arc::clone(id), Arc::clone(log), used))
+    });
+    noted.collect()
+}
+
 impl Identity {
     /// Writes down the uses that were noted since the last time.
     pub(crate) async fn write_uses(&self) -> Result<(), IdentityError> {
-        let mut noted = Vec::new();
-        for (id, key) in &self.inner().directory.load().keys {
-            let used = key.use_log.latest.load(Ordering::Relaxed);
-            if used != key.use_log.written.load(Ordering::Relaxed) {
-                noted.push((std::sync::Arc::clone(id), std::sync::Arc::clone(&key.use_log), used));
-            }
-        }
+        let directory = self.inner().directory.load_full();
+        let keys = directory.keys.iter().map(|(id, key)| (id, &key.use_log));
+        self.write_down(noted(keys), store::keys::note_use).await?;
+        let roles = directory.roles.values().map(|role| (&role.uid, &role.use_log));
+        let role = |tx: &Tx<'_>, uid: &str, at_ms: i64, _: &str| store::entities::note_use(tx, uid, at_ms);
+        self.write_down(noted(roles), role).await
+    }
+
+    async fn write_down(&self, noted: Vec<Noted>, note: Note) -> Result<(), IdentityError> {
         for batch in noted.chunks(BATCH) {
             let rows: Vec<_> =
                 batch.iter().filter_map(|(id, _, used)| Some((id.to_string(), read(*used)?))).collect();
             let written = self.inner().database.write(move |tx| {
-                rows.iter()
-                    .try_for_each(|(id, (at_ms, service))| store::keys::note_use(tx, id, *at_ms, service))
+                rows.iter().try_for_each(|(id, (at_ms, service))| note(tx, id, *at_ms, service))
             });
             written.await.map_err(IdentityError::from)?;
             for (_, log, used) in batch {

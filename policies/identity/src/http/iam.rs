@@ -22,6 +22,7 @@ mod oidc_providers;
 mod operation;
 mod page;
 mod render;
+mod reports;
 mod roles;
 mod simulate;
 mod tags;

@@ -26,28 +26,29 @@ pub(crate) struct Entity {
     pub(crate) owner: Owner,
     pub(crate) boundary: Option<String>,
     pub(crate) tags: Vec<(String, String)>,
-    /// These three of a role.
+    /// These four of a role.
     pub(crate) description: String,
     pub(crate) trust_policy: String,
     pub(crate) max_session_s: i64,
+    pub(crate) last_used_ms: Option<i64>,
 }
 
 macro_rules! select {
     ($kind:expr, $rest:literal) => {
         match $kind {
             EntityKind::User => concat!(
-                "SELECT uid, name, name_key, path, created_ms, owner, boundary, tags, '', '', 0 \
-                 FROM identity_users ",
+                "SELECT uid, name, name_key, path, created_ms, owner, boundary, tags, '', '', 0, \
+                 CAST(NULL AS BIGINT) FROM identity_users ",
                 $rest
             ),
             EntityKind::Group => concat!(
-                "SELECT uid, name, name_key, path, created_ms, owner, NULL, '{}', '', '', 0 \
-                 FROM identity_groups ",
+                "SELECT uid, name, name_key, path, created_ms, owner, NULL, '{}', '', '', 0, \
+                 CAST(NULL AS BIGINT) FROM identity_groups ",
                 $rest
             ),
             EntityKind::Role => concat!(
                 "SELECT uid, name, name_key, path, created_ms, owner, boundary, tags, description, trust_policy, \
-                 max_session_s FROM identity_roles ",
+                 max_session_s, last_used_ms FROM identity_roles ",
                 $rest
             ),
         }
@@ -156,6 +157,16 @@ pub(crate) fn set_trust(tx: &Tx<'_>, uid: &str, document: &str) -> Result<(), Er
     Ok(())
 }
 
+/// Writes down when sessions of a role were used, unless a later use stands there.
+pub(crate) fn note_use(tx: &Tx<'_>, role_uid: &str, at_ms: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE identity_roles SET last_used_ms = $2 \
+         WHERE uid = $1 AND (last_used_ms IS NULL OR last_used_ms < $2)",
+        params![role_uid, at_ms],
+    )?;
+    Ok(())
+}
+
 /// How many there are, those of other accounts not counted.
 pub(crate) fn count(tx: &Tx<'_>, kind: EntityKind) -> Result<i64, Error> {
     let sql = match kind {
@@ -189,5 +200,6 @@ fn entity(row: &Row) -> Result<Entity, Error> {
         description: row.get(8)?,
         trust_policy: row.get(9)?,
         max_session_s: row.get(10)?,
+        last_used_ms: row.get(11)?,
     })
 }

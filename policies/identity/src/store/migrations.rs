@@ -9,6 +9,7 @@ pub(crate) static MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "chains of the audit log", sql: AUDIT },
     Migration { version: 3, name: "policy versions, instance profiles, last use of keys", sql: VERSIONS },
     Migration { version: 4, name: "OIDC providers", sql: PROVIDERS },
+    Migration { version: 5, name: "last use of roles", sql: ROLE_USES },
 ];
 
 const PRINCIPALS: &str = "
@@ -194,4 +195,8 @@ CREATE TABLE identity_oidc_providers (
     generation BIGINT NOT NULL,
     owner TEXT NOT NULL
 );
+";
+
+const ROLE_USES: &str = "
+ALTER TABLE identity_roles ADD COLUMN last_used_ms BIGINT;
 ";

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::call::{Call, find, find_own};
 use super::error::IamError;
 use super::operation::operations;
+use super::reports::last_use;
 use crate::first_start::seal_key;
 use crate::store::Owner;
 use crate::store::entities::{self, Entity, EntityKind};
@@ -74,11 +75,7 @@ fn delete_access_key(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
 fn get_access_key_last_used(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
     let id = call.input.required("AccessKeyId")?;
     let Some(owner) = entities::of_key(tx, id)? else { return Err(missing(id)) };
-    let written = keys::last_use(tx, id)?;
-    // What this server has not written down yet.
-    let seen = call.directory.key(id).and_then(|key| key.use_log.latest());
-    let seen = seen.map(|(at_ms, service)| (at_ms, service.to_owned()));
-    let latest = written.into_iter().chain(seen).max_by_key(|(at_ms, _)| *at_ms);
+    let latest = last_use(call, tx, id)?;
     let last_used = match latest {
         Some((at_ms, service)) => json!({
             "LastUsedDate": iso8601(at_ms),

@@ -12,7 +12,7 @@ use super::call::Call;
 use super::error::IamError;
 use super::{
     absent, access_keys, account, attachments, boundaries, details, groups, inline, instance_profiles,
-    managed, oidc_providers, roles, simulate, tags, users, versions,
+    managed, oidc_providers, reports, roles, simulate, tags, users, versions,
 };
 
 /// A row.
@@ -115,6 +115,7 @@ const SERVED: &[&[Operation]] = &[
     account::OPERATIONS,
     absent::OPERATIONS,
     details::OPERATIONS,
+    reports::OPERATIONS,
 ];
 
 /// Every operation of IAM and its action. Passing a role is a right and no operation.

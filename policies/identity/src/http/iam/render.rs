@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, word};
 use super::document::encoded;
+use crate::caller::CallerKind;
 use crate::store::entities::{Entity, EntityKind};
 use crate::store::instance_profiles::InstanceProfile;
 
@@ -41,8 +42,19 @@ pub(super) fn role(call: &Call, role: &Entity) -> Value {
         "Description": Some(&role.description).filter(|text| !text.is_empty()),
         "MaxSessionDuration": role.max_session_s,
         "PermissionsBoundary": boundary(role),
+        "RoleLastUsed": last_used(call, role),
         "Tags": some_tags(&role.tags),
     })
+}
+
+/// When a session of the role was used: what is written down, or what this server has seen since.
+fn last_used(call: &Call, role: &Entity) -> Value {
+    let seen = call.directory.entity(CallerKind::RoleSession, &role.uid);
+    let seen = seen.and_then(|role| role.use_log.latest()).map(|(at_ms, _)| at_ms);
+    match role.last_used_ms.max(seen) {
+        Some(at_ms) => json!({ "LastUsedDate": iso8601(at_ms), "Region": call.identity.region().as_str() }),
+        None => json!({}),
+    }
 }
 
 pub(super) fn instance_profile(call: &Call, profile: &InstanceProfile, of: Option<&Entity>) -> Value {
@@ -57,11 +69,12 @@ pub(super) fn instance_profile(call: &Call, profile: &InstanceProfile, of: Optio
     })
 }
 
-/// As lists show it: without tags and boundary, for which one asks by name.
+/// As lists show it: without tags, boundary and last use, for which one asks by name.
 pub(super) fn listed(mut entity: Value) -> Value {
     if let Some(members) = entity.as_object_mut() {
         members.remove("Tags");
         members.remove("PermissionsBoundary");
+        members.remove("RoleLastUsed");
     }
     entity
 }

@@ -67,25 +67,34 @@ fn simulate_principal_policy(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError
 const DENY_ALL: &str =
     r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}"#;
 
-/// Everything attached to a principal, of a user with its groups.
-fn policies_of(tx: &Tx<'_>, kind: EntityKind, entity: &Entity) -> Result<Vec<Named>, IamError> {
+/// Everything attached to a principal, of a user with its groups, under the names that answers call it by.
+pub(super) fn texts_of(
+    tx: &Tx<'_>,
+    kind: EntityKind,
+    entity: &Entity,
+) -> Result<Vec<(String, String)>, IamError> {
     let mut owners = vec![(entity.uid.clone(), format!("{}_{}", word(kind), entity.name))];
     if kind == EntityKind::User {
         let groups = crate::store::entities::groups_of(tx, &entity.uid)?;
         owners.extend(groups.into_iter().map(|group| (group.uid, format!("group_{}", group.name))));
     }
-    let mut named = Vec::new();
+    let mut texts = Vec::new();
     for (uid, owner) in owners {
         for arn in store::attached_to(tx, &uid)? {
             let Some(text) = text_of(tx, &arn)? else { continue };
-            let name = arn.rsplit('/').next().unwrap_or_default().to_owned();
-            named.push(Named::new(name, document::parse(&text, PolicyKind::Identity)?));
+            texts.push((arn.rsplit('/').next().unwrap_or_default().to_owned(), text));
         }
         for (name, text) in store::inline_of(tx, &uid)? {
-            named.push(Named::new(format!("{owner}_{name}"), document::parse(&text, PolicyKind::Identity)?));
+            texts.push((format!("{owner}_{name}"), text));
         }
     }
-    Ok(named)
+    Ok(texts)
+}
+
+fn policies_of(tx: &Tx<'_>, kind: EntityKind, entity: &Entity) -> Result<Vec<Named>, IamError> {
+    let named =
+        |(name, text): (String, String)| Ok(Named::new(name, document::parse(&text, PolicyKind::Identity)?));
+    texts_of(tx, kind, entity)?.into_iter().map(named).collect()
 }
 
 fn text_of(tx: &Tx<'_>, arn: &str) -> Result<Option<String>, IamError> {

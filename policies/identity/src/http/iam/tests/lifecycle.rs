@@ -389,3 +389,56 @@ async fn malformed_and_oversized_documents_are_refused() {
         assert_eq!(admin.refused(form).await, code("ValidationError", 400), "{form}");
     }
 }
+
+#[tokio::test]
+async fn roles_tell_when_they_were_used_and_reports_what_there_is() {
+    let fixture = Fixture::new().await;
+    let admin = Client::administrator(&fixture);
+    let trusting = trust(&format!(r#""AWS":"{ACCOUNT_ARN}:user/administrator""#), "{}");
+    let role = fixture.role("web", &trusting, &policy("Allow", "ecr:*", "*")).await;
+    let unused = admin.ask("GetRole&RoleName=web").await;
+    assert!(unused.contains("<RoleLastUsed") && !unused.contains("LastUsedDate"), "{unused}");
+    let caller = fixture.caller(&fixture.administrator).await;
+    let assumed = fixture.identity.assume_role(&fixture.ctx(), &caller, &AssumeRole::new(role, "one")).await;
+    fixture.session(&assumed.unwrap()).await;
+    let seen = between(&admin.ask("GetRole&RoleName=web").await, "LastUsedDate").to_owned();
+    fixture.identity.write_uses().await.unwrap();
+    let written = fixture
+        .identity
+        .inner()
+        .database
+        .read(|tx| store::entities::find(tx, store::entities::EntityKind::Role, "web"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(registry_aws::timestamp::iso8601(written.last_used_ms.unwrap()), seen);
+    assert!(!admin.ask("ListRoles").await.contains("RoleLastUsed"));
+
+    let document = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"ecr:*",
+        "Resource":"arn:aws:ecr:*:*:repository/${aws:PrincipalTag/team}/${*}","Condition":{
+        "StringLike":{"aws:UserAgent":"${aws:username, 'x'}"},"Bool":{"aws:SecureTransport":"true"}}}]}"#;
+    let asked = format!("GetContextKeysForCustomPolicy&PolicyInputList.member.1={}", encoded(document));
+    let keys = admin.ask(&asked).await;
+    let named: Vec<&str> = keys.split("<member>").skip(1).filter_map(|rest| rest.split('<').next()).collect();
+    assert_eq!(named, ["aws:PrincipalTag/team", "aws:SecureTransport", "aws:UserAgent", "aws:username"]);
+    admin
+        .ask(&format!("PutRolePolicy&RoleName=web&PolicyName=keys&PolicyDocument={}", encoded(document)))
+        .await;
+    let source = encoded(&format!("{ACCOUNT_ARN}:role/web"));
+    let keys = admin.ask(&format!("GetContextKeysForPrincipalPolicy&PolicySourceArn={source}")).await;
+    assert!(keys.contains("<member>aws:UserAgent</member>"), "{keys}");
+    let wrong = "GetContextKeysForCustomPolicy&PolicyInputList.member.1=nonsense";
+    assert_eq!(admin.refused(wrong).await, code("InvalidInput", 400));
+
+    assert_eq!(between(&admin.ask("GenerateCredentialReport").await, "State"), "COMPLETE");
+    let report = admin.ask("GetCredentialReport").await;
+    use base64::Engine;
+    let report = base64::engine::general_purpose::STANDARD.decode(between(&report, "Content")).unwrap();
+    let report = String::from_utf8(report).unwrap();
+    let mut lines = report.lines();
+    let columns = lines.next().unwrap().split(',').count();
+    assert_eq!(columns, 22);
+    let administrator = lines.find(|line| line.starts_with("administrator,")).unwrap();
+    assert_eq!(administrator.split(',').count(), columns, "{administrator}");
+    assert!(administrator.contains(",true,") && administrator.contains(",us-east-1,iam,"), "{administrator}");
+}
