@@ -2,13 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
-use policies_identity::{AuditReport, audit_files, verify_audit_log};
+use policies_identity::{AuditEvidence, AuditReport, audit_files, verify_audit_log};
+use registry_core::ReplicaState;
+use registry_sql::Database;
 
 use crate::arguments::ServeArguments;
+use crate::checkpoints::Roots;
 use crate::config::Settings;
+use crate::places::ReplicaPlaces;
 use crate::serve::open_keys;
 use crate::storage::Storage;
 
@@ -18,8 +23,9 @@ pub(crate) enum Audit {
     ///
     /// Reads DIR/audit.log and the files that were moved away from it (audit.log.1, …), and changes nothing. Every
     /// line carries a number and a code that only the line before allows; every minute a checkpoint is signed with
-    /// a key that is then erased and written to the metadata. Lines of the last minute, which none covers yet, can
-    /// be checked but their removal cannot be noticed. Ends with 1 when anything is found.
+    /// a key that is then erased, and written to the metadata and to the replicas. Lines of the last minute, which
+    /// none covers yet, can be checked but their removal cannot be noticed. Without the database the replicas of the
+    /// configuration tell how far the log went. Ends with 1 when anything is found.
     Verify(Verify),
 }
 
@@ -50,11 +56,21 @@ impl Verify {
             true => audit_files(&settings.audit_log()).context("cannot look for the audit log")?,
             false => self.files,
         };
-        let storage = Storage::existing(&settings).await?;
         let (_, sealer) = open_keys(&settings, false)?;
-        let database = storage.open().await?;
-        let report = verify_audit_log(&database, &sealer, files).await;
-        database.close().await;
+        let database = match open(&settings).await {
+            Ok(database) => Some(database),
+            Err(error) => {
+                eprintln!("warning: {error:#}: only what the replicas hold is compared");
+                None
+            }
+        };
+        let places = ReplicaPlaces::new(&settings, &sealer)?;
+        let roots = Roots::find(Arc::new(places), locations(&settings, database.as_ref()).await?).await;
+        let evidence = AuditEvidence { database: database.as_ref(), sealer: &sealer, places: Some(&roots) };
+        let report = verify_audit_log(evidence, files).await;
+        if let Some(database) = database {
+            database.close().await;
+        }
         let report = report?;
         match self.output {
             Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
@@ -64,6 +80,22 @@ impl Verify {
     }
 }
 
+async fn open(settings: &Settings) -> Result<Database> {
+    Storage::existing(settings).await?.open().await
+}
+
+/// Where replicas lie: those of the configuration, and those that the database knows of.
+async fn locations(settings: &Settings, database: Option<&Database>) -> Result<Vec<String>> {
+    let mut locations = settings.replica_locations();
+    if let Some(database) = database {
+        for row in database.read(|tx| registry_metadata::replicas::all(tx)).await? {
+            let in_use = row.location.filter(|_| row.state != ReplicaState::Removed);
+            locations.extend(in_use.filter(|location| !locations.contains(location)));
+        }
+    }
+    Ok(locations)
+}
+
 fn print(report: &AuditReport) {
     for finding in &report.findings {
         match (&finding.file, finding.line) {
@@ -71,11 +103,26 @@ fn print(report: &AuditReport) {
             _ => println!("{}", finding.message),
         }
     }
+    for place in &report.unread {
+        println!("not compared with {place}");
+    }
+    if report.unchecked > 0 {
+        println!(
+            "{} lines after the last checkpoint can only be checked with the database",
+            report.unchecked
+        );
+    }
     let AuditReport { files, lines, checkpoints, .. } = report;
+    let compared = match report.compared.is_empty() {
+        true => "no checkpoint elsewhere".to_owned(),
+        false => report.compared.join(", "),
+    };
     let verdict = match report.found {
         0 => "nothing was changed".to_owned(),
         1 => "1 finding".to_owned(),
         found => format!("{found} findings"),
     };
-    println!("{verdict}: {lines} lines, {checkpoints} checkpoints, in {files} files");
+    println!(
+        "{verdict}: {lines} lines, {checkpoints} checkpoints, in {files} files; compared with {compared}"
+    );
 }

@@ -7,6 +7,7 @@ mod arguments;
 mod audit;
 mod certificate;
 mod change_log;
+mod checkpoints;
 mod config;
 mod content;
 mod dispatch;

@@ -158,7 +158,7 @@ impl ReplicaPlaces {
     }
 
     /// The bucket of an `s3://` location; `None` for a path.
-    fn bucket(&self, location: &str) -> Option<Result<S3Config, StoreError>> {
+    pub(crate) fn bucket(&self, location: &str) -> Option<Result<S3Config, StoreError>> {
         let (bucket, prefix) = split_url(location)?;
         let own = self.described.iter().find(|(url, _)| url == location);
         let service = own.map_or(&self.any, |(_, service)| service);
@@ -278,6 +278,28 @@ impl Places for ReplicaPlaces {
             Some(bucket) => Ok(Arc::new(S3Store::open(&bucket?, &self.cluster, id))),
             None => Ok(Arc::new(FsStore::open(Path::new(location), &self.cluster, id))),
         }
+    }
+
+    async fn keep_note(
+        &self,
+        location: &str,
+        id: &ReplicaId,
+        name: &str,
+        text: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        if let Some(bucket) = self.bucket(location) {
+            return S3Store::open(&bucket?, &self.cluster, id).keep_note(name, text).await;
+        }
+        let (store, name) = (FsStore::open(Path::new(location), &self.cluster, id), name.to_owned());
+        blocking(move || store.keep_note(&name, &text)).await
+    }
+
+    async fn note(&self, location: &str, id: &ReplicaId, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(bucket) = self.bucket(location) {
+            return S3Store::open(&bucket?, &self.cluster, id).note(name).await;
+        }
+        let (store, name) = (FsStore::open(Path::new(location), &self.cluster, id), name.to_owned());
+        blocking(move || store.note(&name)).await
     }
 }
 

@@ -31,6 +31,7 @@ use tokio::task::JoinHandle;
 use crate::arguments::ServeArguments;
 use crate::certificate;
 use crate::change_log;
+use crate::checkpoints::Replicas;
 use crate::config::{Settings, private_dir};
 use crate::content;
 use crate::dispatch::{self, Front, Ready, Services};
@@ -104,6 +105,8 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     .await?;
 
     let bound = Bound::take(&settings.listen).await?;
+    identity.keep_checkpoints_at(Arc::new(Replicas(upkeep.clone())));
+
     let metrics_listeners = listen::bind_all(&settings.metrics_listen).await?;
     let (endpoint, public_url) = (bound.local_url(), bound.public_url(&settings.config, &settings.tls));
     let names = Names::new(
@@ -158,6 +161,8 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     access.refresh(&registry).await.context("cannot read the registry policy")?;
     let own = settings.config.registry_names.iter().cloned().chain(advertise.clone()).collect();
     let mirrors = settings.config.mirrors.clone();
+    let auditing = identity.clone();
+    ready.report(move || auditing.audit_problem());
     let oci = Oci::with_upstreams(
         registry.clone(),
         identity.clone(),

@@ -8,6 +8,7 @@ mod chain;
 mod keeper;
 mod line;
 mod pending;
+mod places;
 mod recover;
 mod verify;
 mod writer;
@@ -27,7 +28,8 @@ pub use keeper::AuditError;
 pub(crate) use keeper::Keeper;
 pub(crate) use line::{Line, Outcome, Who};
 pub(crate) use pending::recorded;
-pub use verify::{AuditFinding, AuditFindingKind, AuditReport, audit_files, verify_audit_log};
+pub use places::CheckpointPlaces;
+pub use verify::{AuditEvidence, AuditFinding, AuditFindingKind, AuditReport, audit_files, verify_audit_log};
 
 /// Lines that may wait for the disk.
 const QUEUE: usize = 16_384;

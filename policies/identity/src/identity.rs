@@ -15,7 +15,7 @@ use registry_types::{AccountId, Arn, Region};
 use tokio::time::MissedTickBehavior;
 
 use crate::api::BodyBudget;
-use crate::audit::{self, AuditLog, Keeper, Line, Outcome, Who};
+use crate::audit::{self, AuditLog, CheckpointPlaces, Keeper, Line, Outcome, Who};
 use crate::authenticate::OpenedSession;
 use crate::caller::Caller;
 use crate::config::IdentityConfig;
@@ -124,6 +124,17 @@ impl Identity {
         Ok((identity, bootstrap))
     }
 
+    /// Keeps the audit log's signed checkpoints at these places, too, from now on.
+    pub fn keep_checkpoints_at(&self, places: Arc<dyn CheckpointPlaces>) {
+        self.inner.keeper.keep_at(places);
+        spawn_mirror(Arc::downgrade(&self.inner));
+    }
+
+    /// What is wrong with the places that keep the audit log's checkpoints, for people.
+    pub fn audit_problem(&self) -> Option<String> {
+        self.inner.keeper.problem()
+    }
+
     /// Lets every principal make so many requests a second from now on, and ten times as many at once.
     pub fn limit_principals(&self, per_second: NonZeroU32) {
         // A limit that is set stays.
@@ -156,6 +167,12 @@ impl Identity {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "the audit log was not signed at its end"
+            );
+        }
+        if let Err(error) = self.inner.keeper.mirror().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the last checkpoint is in the metadata alone"
             );
         }
         let inner = Arc::clone(&self.inner);
@@ -261,6 +278,24 @@ fn spawn_keeper(inner: Weak<Inner>) {
                     );
                 }
                 Err(_) => {}
+            }
+        }
+    });
+}
+
+/// Brings the places of checkpoints up to date, beside everything else: one of them may hang.
+fn spawn_mirror(inner: Weak<Inner>) {
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(KEEP_AUDIT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            let Some(identity) = inner.upgrade().map(Identity::from_inner) else { return };
+            if identity.is_closed() {
+                return;
+            }
+            if let Err(error) = identity.inner.keeper.mirror().await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "checkpoints were not copied");
             }
         }
     });

@@ -33,7 +33,10 @@ mod unique_id;
 mod testing;
 
 pub use api::{AwsApi, Protocol, serve_aws};
-pub use audit::{AuditError, AuditFinding, AuditFindingKind, AuditReport, audit_files, verify_audit_log};
+pub use audit::{
+    AuditError, AuditEvidence, AuditFinding, AuditFindingKind, AuditReport, CheckpointPlaces, audit_files,
+    verify_audit_log,
+};
 pub use authorize::{Allowed, Denied, DeniedKind};
 pub use caller::{Caller, CallerKind, Scope};
 pub use check::{Check, Resource};

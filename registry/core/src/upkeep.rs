@@ -44,6 +44,18 @@ pub trait Places: Send + Sync {
 
     /// A store over a place, which may be offline.
     fn open(&self, location: &str, id: &ReplicaId) -> Result<Arc<dyn BlobStore>, StoreError>;
+
+    /// Keeps a small text beside a replica's objects, durably, in the place of what had its name.
+    async fn keep_note(
+        &self,
+        location: &str,
+        id: &ReplicaId,
+        name: &str,
+        text: Vec<u8>,
+    ) -> Result<(), StoreError>;
+
+    /// A text that was kept; `None` where there is none of that name.
+    async fn note(&self, location: &str, id: &ReplicaId, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 }
 
 /// What an operator may set.
@@ -78,5 +90,15 @@ impl Upkeep {
     pub fn new(registry: Registry, places: Arc<dyn Places>, config: UpkeepConfig) -> Self {
         let scrub_pace = Arc::new(Pace::new(config.scrub_rate));
         Self { registry, places, config, scrub_pace, loaded: Arc::default() }
+    }
+
+    /// Ids and locations of the replicas that are in use.
+    pub fn replica_locations(&self) -> Vec<(String, String)> {
+        self.loaded.lock().iter().map(replicas::Loaded::place).collect()
+    }
+
+    /// Where the replicas lie.
+    pub fn places(&self) -> &Arc<dyn Places> {
+        &self.places
     }
 }

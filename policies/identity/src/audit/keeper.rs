@@ -4,7 +4,7 @@
 //! in the metadata before its line is in the log, and the lines it covers are durable before either.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use registry_runtime::{SealError, Sealer, durable};
 use registry_sql::Database;
@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::AuditLog;
 use super::chain::{Checkpoint, LineKey, SigningKey};
+use super::places::{CheckpointPlaces, Mirror};
 use super::recover::{self, Found};
 use super::writer::{self, Signed, Writer};
 use crate::store::audit::{self, ChainRow};
@@ -37,6 +38,8 @@ pub(crate) struct Keeper {
     database: Database,
     sealer: Arc<Sealer>,
     log: AuditLog,
+    /// Where checkpoints are kept besides the metadata.
+    mirror: OnceLock<Mirror>,
 }
 
 /// The secrets that continue a chain.
@@ -79,12 +82,31 @@ impl Keeper {
             // The line is in the metadata and did not reach the log any more.
             log.append(None, checkpoint.begun_line());
         }
-        let keeper = Self { database, sealer, log: log.clone() };
+        let keeper = Self { database, sealer, log: log.clone(), mirror: OnceLock::new() };
         keeper.replay(&records).await?;
         if begins_file && checkpoint_number.is_some() {
             keeper.tend(now_ms, true).await?;
         }
         Ok((keeper, log))
+    }
+
+    /// Names the places that keep the checkpoints from now on.
+    pub(crate) fn keep_at(&self, places: Arc<dyn CheckpointPlaces>) {
+        // Places that are set stay.
+        let _ = self.mirror.set(Mirror::new(places));
+    }
+
+    /// Brings the places up to what the metadata has. To be called by one task only.
+    pub(crate) async fn mirror(&self) -> Result<(), AuditError> {
+        match self.mirror.get() {
+            Some(mirror) => mirror.run(&self.database, self.log.chain()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with the places, for people.
+    pub(crate) fn problem(&self) -> Option<String> {
+        self.mirror.get().and_then(Mirror::problem)
     }
 
     /// Appends the records of changes that a crash kept from the log.
@@ -206,14 +228,22 @@ async fn last_record(database: &Database, chain: &str) -> Result<i64, registry_s
     database.read(move |tx| audit::last_record(tx, &chain)).await
 }
 
+/// The name of the chain of the log at `path`; None where none was begun.
+pub(super) fn existing_chain_name(path: &Path) -> std::io::Result<Option<String>> {
+    match std::fs::read_to_string(path.with_extension("chain")) {
+        Ok(name) => Ok(Some(name.trim().to_owned()).filter(|name| !name.is_empty())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The name of this server's chain: random, and kept beside the log.
 fn chain_name(path: &Path) -> Result<String, AuditError> {
-    let path = path.with_extension("chain");
-    match durable::create_file_atomically(&path, registry_runtime::random_id().as_bytes(), 0o600) {
+    let file = path.with_extension("chain");
+    match durable::create_file_atomically(&file, registry_runtime::random_id().as_bytes(), 0o600) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error.into()),
     }
-    let name = std::fs::read_to_string(&path)?.trim().to_owned();
-    if name.is_empty() { Err(AuditError::Damaged) } else { Ok(name) }
+    existing_chain_name(path)?.ok_or(AuditError::Damaged)
 }

@@ -1,15 +1,18 @@
 //! The log as a file: nothing is lost at a stop or a crash, and what is changed in it is found.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use parking_lot::Mutex;
 use registry_runtime::{Sealer, Secret};
 use registry_sql::{Database, Error, params};
 use tempfile::TempDir;
 
-use super::verify::{AuditFindingKind, AuditReport, audit_files, verify_audit_log};
-use super::{AuditLog, Keeper, Line, Outcome, QUEUE, Who, recorded};
+use super::verify::{AuditEvidence, AuditFindingKind, AuditReport, audit_files, verify_audit_log};
+use super::{AuditLog, CheckpointPlaces, Keeper, Line, Outcome, QUEUE, Who, recorded};
 use crate::context::RequestContext;
 use crate::store;
 
@@ -39,8 +42,17 @@ impl Fixture {
     }
 
     async fn verify(&self) -> AuditReport {
+        self.verify_with(Some(&self.database), None).await
+    }
+
+    async fn verify_with(
+        &self,
+        database: Option<&Database>,
+        places: Option<&dyn CheckpointPlaces>,
+    ) -> AuditReport {
         let files = audit_files(&self.path()).unwrap();
-        verify_audit_log(&self.database, &self.sealer, files).await.unwrap()
+        let evidence = AuditEvidence { database, sealer: &self.sealer, places };
+        verify_audit_log(evidence, files).await.unwrap()
     }
 
     /// A log of three stretches of ten lines, each but the last covered by a checkpoint.
@@ -294,4 +306,138 @@ async fn more_than_the_queue_is_refused_rather_than_kept() {
     .await;
     log.flush();
     assert!(record(&log, 0), "there is room again");
+}
+
+/// Replicas in memory, by name; one without texts is away.
+#[derive(Default)]
+struct Shelf(Mutex<BTreeMap<String, Option<Texts>>>);
+
+type Texts = BTreeMap<String, Vec<u8>>;
+
+impl Shelf {
+    fn of(places: &[&str]) -> Arc<Self> {
+        let places = places.iter().map(|place| ((*place).to_owned(), Some(BTreeMap::new())));
+        Arc::new(Self(Mutex::new(places.collect())))
+    }
+}
+
+#[async_trait]
+impl CheckpointPlaces for Shelf {
+    async fn names(&self) -> Vec<String> {
+        self.0.lock().keys().cloned().collect()
+    }
+
+    async fn read(&self, place: &str, name: &str) -> Result<Option<Vec<u8>>, String> {
+        let places = self.0.lock();
+        places[place].as_ref().map(|texts| texts.get(name).cloned()).ok_or_else(|| "away".to_owned())
+    }
+
+    async fn write(&self, place: &str, name: &str, text: Vec<u8>) -> Result<(), String> {
+        let mut places = self.0.lock();
+        let texts = places.get_mut(place).and_then(Option::as_mut).ok_or_else(|| "away".to_owned())?;
+        texts.insert(name.to_owned(), text);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_tell_what_is_missing_when_the_database_is_gone() {
+    let fixture = Fixture::new().await;
+    let shelf = Shelf::of(&["one", "two"]);
+    let (keeper, log) = fixture.open().await;
+    keeper.keep_at(Arc::<Shelf>::clone(&shelf));
+    for stretch in 0..3 {
+        (0..5).for_each(|at| assert!(record(&log, stretch * 5 + at)));
+        keeper.tend(2, true).await.unwrap();
+        keeper.mirror().await.unwrap();
+    }
+    (0..3).for_each(|at| assert!(record(&log, 100 + at)));
+    log.close();
+    let good = lines(&fixture.path());
+    let with_database = fixture.verify_with(Some(&fixture.database), Some(shelf.as_ref())).await;
+    assert!(with_database.is_intact(), "{with_database:?}");
+    assert_eq!((with_database.unchecked, with_database.compared.len()), (0, 3));
+    let without = fixture.verify_with(None, Some(shelf.as_ref())).await;
+    assert!(without.is_intact(), "{without:?}");
+    assert_eq!((without.unchecked, without.compared.len()), (3, 2), "no key is left for the last lines");
+    let with = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut lines = good.clone();
+        change(&mut lines);
+        std::fs::write(fixture.path(), lines.join("\n") + "\n").unwrap();
+    };
+    with(&|lines| lines[3] = lines[3].replace("\"requestId\":\"", "\"requestId\":\"x"));
+    assert_eq!(kinds(&fixture.verify_with(None, Some(shelf.as_ref())).await), [AuditFindingKind::Edited]);
+    with(&|lines| drop(lines.remove(3)));
+    assert_eq!(kinds(&fixture.verify_with(None, Some(shelf.as_ref())).await), [AuditFindingKind::Gap]);
+    with(&|lines| lines.swap(8, 9));
+    let found = kinds(&fixture.verify_with(None, Some(shelf.as_ref())).await);
+    assert!(found.contains(&AuditFindingKind::Reordered), "{found:?}");
+    with(&|lines| lines.truncate(13));
+    assert_eq!(
+        kinds(&fixture.verify_with(None, Some(shelf.as_ref())).await),
+        [AuditFindingKind::MissingTail]
+    );
+    with(&|lines| drop(lines.drain(..2)));
+    assert_eq!(
+        kinds(&fixture.verify_with(None, Some(shelf.as_ref())).await),
+        [AuditFindingKind::MissingHead]
+    );
+    with(&|_| {});
+    shelf.0.lock().insert("one".to_owned(), None);
+    let one_away = fixture.verify_with(None, Some(shelf.as_ref())).await;
+    assert!(one_away.is_intact());
+    assert_eq!((one_away.compared.len(), one_away.unread.len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_database_and_log_are_found_out_and_replicas_keep_what_they_know() {
+    let fixture = Fixture::new().await;
+    let shelf = Shelf::of(&["one"]);
+    let (keeper, log) = fixture.open().await;
+    keeper.keep_at(Arc::<Shelf>::clone(&shelf));
+    assert!(record(&log, 1));
+    keeper.tend(2, true).await.unwrap();
+    keeper.mirror().await.unwrap();
+    log.flush();
+    let older_log = std::fs::read(fixture.path()).unwrap();
+    let select = "SELECT number, checkpoint, file_offset, keys FROM identity_audit_chains";
+    let older: (i64, String, i64, Vec<u8>) = fixture
+        .database
+        .read(move |tx| {
+            let row = tx.query_optional(select, &[])?.unwrap();
+            Ok::<_, Error>((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+        .await
+        .unwrap();
+    for round in 2..5 {
+        assert!(record(&log, round));
+        keeper.tend(3, true).await.unwrap();
+        keeper.mirror().await.unwrap();
+    }
+    log.close();
+    // Both are put back, and the server goes on with them.
+    std::fs::write(fixture.path(), older_log).unwrap();
+    let update = "UPDATE identity_audit_chains SET number = $1, checkpoint = $2, file_offset = $3, keys = $4";
+    fixture
+        .database
+        .write(move |tx| {
+            let (number, checkpoint, offset, keys) = &older;
+            tx.execute(update, params![*number, checkpoint.as_str(), *offset, keys.as_slice()]).map(drop)
+        })
+        .await
+        .unwrap();
+    let report = fixture.verify_with(Some(&fixture.database), Some(shelf.as_ref())).await;
+    assert_eq!(kinds(&report), [AuditFindingKind::RolledBack, AuditFindingKind::MissingTail], "{report:?}");
+    assert!(fixture.verify().await.is_intact(), "the database alone cannot tell");
+    let kept = shelf.0.lock().clone();
+    let (keeper, log) = fixture.open().await;
+    keeper.keep_at(Arc::<Shelf>::clone(&shelf));
+    assert!(record(&log, 9));
+    keeper.tend(4, true).await.unwrap();
+    keeper.mirror().await.unwrap();
+    assert!(keeper.problem().unwrap().contains("the database is an older one"), "{:?}", keeper.problem());
+    assert_eq!(*shelf.0.lock(), kept, "what it knows stays");
+    log.close();
+    let report = fixture.verify_with(Some(&fixture.database), Some(shelf.as_ref())).await;
+    assert!(kinds(&report).contains(&AuditFindingKind::RolledBack), "{report:?}");
 }

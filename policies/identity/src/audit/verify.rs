@@ -1,25 +1,30 @@
 //! Checks a log against its chain: edits, gaps, reordering, and an end that is missing.
 //!
 //! Two passes over the files, oldest first. The first follows the checkpoints, each signed by the key that the one
-//! before names, from an anchor in the metadata on, and so learns the key that each stretch of lines began with.
-//! The second checks every line. Lines that no checkpoint covers yet are checked with the key in the metadata.
+//! before names, from an anchor in the metadata or on a replica on, and so learns the key that each stretch of lines
+//! began with. The second checks every line. Lines that no checkpoint covers yet are checked with the key in the
+//! metadata. Without the database, or with an older one, the replicas tell how far the log went.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use registry_runtime::Sealer;
 use registry_sql::Database;
 use serde::Serialize;
 
 use super::chain::{Checkpoint, Head, LineKey, Linked};
-use super::keeper::{AuditError, Keys};
+use super::keeper::{AuditError, Keys, existing_chain_name};
+use super::places::{self, CheckpointPlaces, anchor_name, last_name};
 use super::recover::read_line;
 use crate::store::audit;
 
 /// Findings that are listed; more are only counted.
 const LISTED: usize = 1000;
+/// After which the log of a server that writes has what its metadata had.
+const WRITTEN_AFTER: Duration = Duration::from_secs(2);
 
 /// What a log is found to be.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -28,6 +33,12 @@ pub struct AuditReport {
     pub files: usize,
     pub lines: u64,
     pub checkpoints: u64,
+    /// Lines after the last checkpoint, where no metadata tells the key that they were written with.
+    pub unchecked: u64,
+    /// Places whose checkpoints were compared: `metadata`, and replicas.
+    pub compared: Vec<String>,
+    /// Places that could not be asked, and why.
+    pub unread: Vec<String>,
     /// Numbers of the first and the last line.
     pub first: Option<u64>,
     pub last: Option<u64>,
@@ -62,15 +73,39 @@ pub enum AuditFindingKind {
     Forged,
     /// Lines at the beginning are missing, and nothing vouches for the first that is there.
     MissingHead,
-    /// Lines at the end are missing, which the metadata knows of.
+    /// Lines at the end are missing, which the metadata or a replica knows of.
     MissingTail,
+    /// The metadata is older than what a replica has seen.
+    RolledBack,
 }
 
-/// What the metadata knows of a chain.
+/// What knows how far the log went.
+#[derive(Clone, Copy)]
+pub struct AuditEvidence<'a> {
+    /// None where the database is gone.
+    pub database: Option<&'a Database>,
+    pub sealer: &'a Sealer,
+    /// The replicas, where there are any.
+    pub places: Option<&'a dyn CheckpointPlaces>,
+}
+
+/// What the metadata and the replicas know of a chain.
+#[derive(Default)]
 struct Known {
-    /// The last checkpoint, and the key of the lines after it.
-    last: Checkpoint,
-    key: LineKey,
+    /// The last checkpoint of each place.
+    lasts: Vec<(String, Checkpoint)>,
+    /// The last checkpoint in the metadata, and the key of the lines after it.
+    metadata: Option<(Checkpoint, LineKey)>,
+    /// Checkpoints that are known for the first in the files.
+    anchors: Vec<Checkpoint>,
+    unread: Vec<String>,
+}
+
+impl Known {
+    /// The checkpoint that is furthest on, and where it is known.
+    fn furthest(&self) -> Option<&(String, Checkpoint)> {
+        self.lasts.iter().max_by_key(|(_, last)| last.checkpoint)
+    }
 }
 
 impl AuditReport {
@@ -110,49 +145,111 @@ pub fn audit_files(log: &Path) -> io::Result<Vec<PathBuf>> {
 /// # Errors
 /// When a file or the database cannot be read; what is wrong with the log stands in the report.
 pub async fn verify_audit_log(
-    database: &Database,
-    sealer: &Sealer,
+    evidence: AuditEvidence<'_>,
     files: Vec<PathBuf>,
 ) -> Result<AuditReport, AuditError> {
-    let (report, checkpoints) = blocking({
-        let files = files.clone();
+    let report = verify_once(evidence, &files).await?;
+    let late = |finding: &AuditFinding| {
+        matches!(finding.kind, AuditFindingKind::MissingTail | AuditFindingKind::RolledBack)
+    };
+    if !report.findings.iter().any(late) {
+        return Ok(report);
+    }
+    // A checkpoint that was signed just now is in the metadata first.
+    tokio::time::sleep(WRITTEN_AFTER).await;
+    verify_once(evidence, &files).await
+}
+
+async fn verify_once(evidence: AuditEvidence<'_>, files: &[PathBuf]) -> Result<AuditReport, AuditError> {
+    let (mut report, checkpoints) = blocking({
+        let files = files.to_vec();
         move || checkpoints(&files)
     })
     .await?;
-    let Some(first) = checkpoints.first() else {
-        let mut report = report;
+    let first = checkpoints.first();
+    let chain = match (first, files.last()) {
+        (Some((checkpoint, ..)), _) => Some(checkpoint.chain.clone()),
+        (None, Some(file)) => existing_chain_name(file)?,
+        (None, None) => None,
+    };
+    let number = first.map_or(0, |(checkpoint, ..)| checkpoint.checkpoint);
+    let known = match &chain {
+        Some(chain) => known(evidence, chain, number).await?,
+        None => Known::default(),
+    };
+    report.compared = known.lasts.iter().map(|(place, _)| place.clone()).collect();
+    report.unread.clone_from(&known.unread);
+    let Some((anchor, file, line)) = first else {
         let message = "no checkpoint is in these files: they are no audit log, or its beginning is missing";
         report.add(AuditFindingKind::MissingHead, None, message.to_owned());
         return Ok(report);
     };
-    let chain = first.0.chain.clone();
-    let mut report = report;
-    let anchored = {
-        let (chain, number) = (chain.clone(), i64::try_from(first.0.checkpoint).unwrap_or(i64::MAX));
-        database.read(move |tx| audit::anchor(tx, &chain, number)).await?
-    };
-    let anchored: Option<Checkpoint> = anchored.and_then(|json| serde_json::from_str(&json).ok());
-    if anchored.as_ref() != Some(&first.0) {
-        let (file, line) = (&files[first.1], first.2);
+    if !known.anchors.contains(anchor) || known.anchors.iter().any(|known| known != anchor) {
         let message = format!(
-            "checkpoint {} is none that the metadata knows of: what is before it is missing, or it was forged",
-            first.0.checkpoint
+            "checkpoint {} is none that the metadata and the replicas know of: what is before it is missing, or it \
+             was forged",
+            anchor.checkpoint
         );
-        report.add(AuditFindingKind::MissingHead, Some((file, line)), message);
+        report.add(AuditFindingKind::MissingHead, Some((&files[*file], *line)), message);
     }
-    check_signatures(&mut report, &checkpoints, &files);
-    let row = {
-        let chain = chain.clone();
-        database.read(move |tx| audit::chain(tx, &chain)).await?
-    };
-    let known = match row {
-        Some(row) => Some(Known {
-            last: serde_json::from_str(&row.checkpoint).map_err(|_| AuditError::Damaged)?,
-            key: Keys::open(sealer, &row)?.line,
-        }),
-        None => None,
-    };
-    blocking(move || check_lines(report, &checkpoints, known.as_ref(), &files)).await
+    check_signatures(&mut report, &checkpoints, files);
+    check_places(&mut report, &checkpoints, &known);
+    let files = files.to_vec();
+    blocking(move || check_lines(report, &checkpoints, &known, &files)).await
+}
+
+/// What is known of a chain, whose first checkpoint in the files has this number.
+async fn known(evidence: AuditEvidence<'_>, chain: &str, first: u64) -> Result<Known, AuditError> {
+    let mut known = Known::default();
+    // The places first: they are never ahead of the metadata.
+    if let Some(asked) = evidence.places {
+        for place in asked.names().await {
+            let last = places::read(asked, &place, &last_name(chain)).await;
+            let anchor = places::read(asked, &place, &anchor_name(chain, first)).await;
+            match (last, anchor) {
+                (Ok(last), Ok(anchor)) => {
+                    known.anchors.extend(anchor);
+                    known.lasts.extend(last.map(|last| (place, last)));
+                }
+                (Err(problem), _) | (_, Err(problem)) => known.unread.push(format!("{place}: {problem}")),
+            }
+        }
+    }
+    let Some(database) = evidence.database else { return Ok(known) };
+    let (name, number) = (chain.to_owned(), i64::try_from(first).unwrap_or(i64::MAX));
+    let (row, anchor) = database
+        .read(move |tx| {
+            Ok::<_, registry_sql::Error>((audit::chain(tx, &name)?, audit::anchor(tx, &name, number)?))
+        })
+        .await?;
+    known.anchors.extend(anchor.and_then(|json| serde_json::from_str(&json).ok()));
+    if let Some(row) = row {
+        let last: Checkpoint = serde_json::from_str(&row.checkpoint).map_err(|_| AuditError::Damaged)?;
+        known.metadata = Some((last.clone(), Keys::open(evidence.sealer, &row)?.line));
+        known.lasts.push(("metadata".to_owned(), last));
+    }
+    Ok(known)
+}
+
+/// Compares what each place knows with the log, and the places with each other.
+fn check_places(report: &mut AuditReport, checkpoints: &[Placed], known: &Known) {
+    for (place, last) in &known.lasts {
+        let logged = checkpoints.iter().find(|(logged, ..)| logged.checkpoint == last.checkpoint);
+        if logged.is_some_and(|(logged, ..)| logged != last) {
+            let message = format!("checkpoint {} is another one in {place}", last.checkpoint);
+            report.add(AuditFindingKind::Forged, None, message);
+        }
+    }
+    if let Some((last, _)) = &known.metadata
+        && let Some((place, further)) = known.furthest()
+        && further.checkpoint > last.checkpoint
+    {
+        let message = format!(
+            "the metadata is at checkpoint {} of {}, and {place} holds {} of {}: the database is an older one",
+            last.checkpoint, last.time, further.checkpoint, further.time
+        );
+        report.add(AuditFindingKind::RolledBack, None, message);
+    }
 }
 
 /// Where a checkpoint stands: file and line.
@@ -195,7 +292,7 @@ struct Walk {
 fn check_lines(
     mut report: AuditReport,
     checkpoints: &[Placed],
-    known: Option<&Known>,
+    known: &Known,
     files: &[PathBuf],
 ) -> Result<AuditReport, AuditError> {
     // The key that the lines from each checkpoint on began with is told by the next one.
@@ -204,20 +301,21 @@ fn check_lines(
         .filter(|(checkpoint, ..)| checkpoint.checkpoint > 0)
         .map(|(checkpoint, ..)| (checkpoint.checkpoint - 1, LineKey::new(checkpoint.key)))
         .collect();
-    if let Some(known) = known {
-        keys.insert(known.last.checkpoint, known.key.clone());
+    if let Some((last, key)) = &known.metadata {
+        keys.insert(last.checkpoint, key.clone());
     }
     let mut walk = Walk { last: None, key: None };
     for path in files {
         each_line(path, |number, line| walk.line(&mut report, &keys, (path, number), line))?;
     }
     (report.first, report.last) = (report.first, walk.last.map(|(number, _)| number));
-    if let Some(known) = known
-        && !checkpoints.iter().any(|(checkpoint, ..)| *checkpoint == known.last)
+    let logged = checkpoints.iter().map(|(checkpoint, ..)| checkpoint.checkpoint).max();
+    if let Some((place, last)) = known.furthest()
+        && logged.is_none_or(|logged| logged < last.checkpoint)
     {
         let message = format!(
-            "the log went on at least to line {}, which checkpoint {} of {} covers",
-            known.last.covers, known.last.checkpoint, known.last.time
+            "the log went on at least to line {}, which checkpoint {} of {} in {place} covers",
+            last.covers, last.checkpoint, last.time
         );
         report.add(AuditFindingKind::MissingTail, None, message);
     }
@@ -261,6 +359,9 @@ impl Walk {
                 report.add(AuditFindingKind::Edited, Some(place), message);
             }
             self.key = keys.get(&checkpoint.checkpoint).map(|key| (linked.number, key.clone()));
+        }
+        if self.key.is_none() && checkpoint.is_none() {
+            report.unchecked += 1;
         }
         // After a gap the line before is not there to check with; what follows is checked again.
         if let (Some(head), Some(key)) = (head, self.key_of(linked.number)) {

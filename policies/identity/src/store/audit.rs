@@ -69,6 +69,16 @@ pub(crate) fn anchor(tx: &Tx<'_>, chain: &str, number: i64) -> Result<Option<Str
     row.map(|row| row.get(0)).transpose()
 }
 
+/// Numbers and JSON of the anchors after `after`, in order.
+pub(crate) fn anchors(tx: &Tx<'_>, chain: &str, after: i64, limit: i64) -> Result<Vec<(i64, String)>, Error> {
+    let rows = tx.query(
+        "SELECT number, checkpoint FROM identity_audit_anchors WHERE chain = $1 AND number > $2 \
+         ORDER BY number LIMIT $3",
+        params![chain, after, limit],
+    )?;
+    rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect()
+}
+
 /// A record that commits together with the change it is about.
 pub(crate) fn put_record(tx: &Tx<'_>, chain: &str, number: i64, line: &str) -> Result<(), Error> {
     tx.execute(

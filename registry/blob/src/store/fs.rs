@@ -64,6 +64,16 @@ impl FsStore {
         self.root.check()
     }
 
+    /// Keeps a small text beside the objects, in the place of what had its name, whole and durable. Blocks.
+    pub fn keep_note(&self, name: &str, text: &[u8]) -> Result<(), StoreError> {
+        self.root.keep_note(name, text)
+    }
+
+    /// A text that was kept; `None` where there is none of that name. Blocks.
+    pub fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.root.note(name)
+    }
+
     /// Opens a file whose name the kernel has at hand; `None` when that would block, or can not be known.
     fn open_cached(&self, path: &Path) -> Option<Result<FsReader, StoreError>> {
         if !self.cached_open.load(Ordering::Relaxed) {

@@ -31,6 +31,8 @@ use writer::{Parts, S3Writer};
 
 /// How long a marker that was seen counts for writes; reads that find nothing ask anew.
 const MARKER_SEEN: Duration = Duration::from_secs(10);
+/// Before the names of small texts.
+const NOTES: &str = "notes/";
 
 /// Where a bucket is and how it is asked.
 #[derive(Clone, Debug)]
@@ -106,6 +108,25 @@ impl S3Store {
 
     /// Whether the marker is there and names this replica.
     async fn check(&self) -> Result<(), StoreError> {
+    /// Keeps a small text beside the objects, in the place of what had its name.
+    pub async fn keep_note(&self, name: &str, text: Vec<u8>) -> Result<(), StoreError> {
+        self.check_lately().await?;
+        let bucket = &self.inner.bucket;
+        bucket.put(&bucket.key(&format!("{NOTES}{name}")), text.into(), false).await
+    }
+
+    /// A text that was kept; `None` where there is none of that name.
+    pub async fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let bucket = &self.inner.bucket;
+        match bucket.get(&bucket.key(&format!("{NOTES}{name}")), None).await {
+            Ok(found) => Ok(Some(found.bytes.to_vec())),
+            Err(error) => match self.explain(error).await {
+                StoreError::NotFound => Ok(None),
+                error => Err(error),
+            },
+        }
+    }
+
         let inner = &self.inner;
         let checked = match read_marker(&inner.bucket).await {
             Ok(found) => inner.marker.check(&inner.bucket.to_string(), found.as_ref()),

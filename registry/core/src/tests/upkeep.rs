@@ -45,6 +45,20 @@ impl Places for Folders {
     fn open(&self, location: &str, id: &ReplicaId) -> Result<Arc<dyn BlobStore>, StoreError> {
         Ok(Arc::new(FsStore::open(Path::new(location), CLUSTER, id)))
     }
+
+    async fn keep_note(
+        &self,
+        location: &str,
+        id: &ReplicaId,
+        name: &str,
+        text: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        FsStore::open(Path::new(location), CLUSTER, id).keep_note(name, &text)
+    }
+
+    async fn note(&self, location: &str, id: &ReplicaId, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        FsStore::open(Path::new(location), CLUSTER, id).note(name)
+    }
 }
 
 /// A registry over three folders.

@@ -62,6 +62,11 @@ impl Loaded {
         let location = row.location.clone().filter(|_| row.state != ReplicaState::Removed)?;
         Some(Self { id: row.id.clone(), location, state: row.state })
     }
+
+    /// Id and location.
+    pub(super) fn place(&self) -> (String, String) {
+        (self.id.clone(), self.location.clone())
+    }
 }
 
 /// Makes the places of a new installation the roots of its replicas, before there is a database: whoever finds

@@ -15,6 +15,7 @@ use crate::store::marker::{MARKER, Marker};
 use parking_lot::Mutex;
 
 const OBJECTS: &str = "objects";
+const NOTES: &str = "notes";
 const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
 
 /// Where a replica lies and whose it is.
@@ -117,6 +118,29 @@ impl Root {
             sync_folder(parent)?;
         }
         Ok(())
+    }
+
+    pub(super) fn keep_note(&self, name: &str, text: &[u8]) -> Result<(), StoreError> {
+        self.check()?;
+        let folder = self.path.join(NOTES);
+        make_folder(&folder)?;
+        let beside = folder.join(format!("{name}.new"));
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        std::fs::rename(beside, folder.join(name))?;
+        sync_folder(&folder)?;
+        Ok(sync_folder(&self.path)?)
+    }
+
+    pub(super) fn note(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.check()?;
+        match std::fs::read(self.path.join(NOTES).join(name)) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The marker comes last, whole or not at all: with it the replica counts.

@@ -33,6 +33,19 @@ async fn driver_keeps_the_contract() {
     suite::run(&store, suite::Abilities::ALL).await;
 }
 
+#[test]
+fn notes_are_kept_whole_where_the_marker_is_and_nowhere_else() {
+    let (folder, store) = new_store();
+    assert_eq!(store.note("a.last").unwrap(), None);
+    store.keep_note("a.last", b"one").unwrap();
+    store.keep_note("a.last", b"two").unwrap();
+    assert_eq!(store.note("a.last").unwrap().unwrap(), b"two");
+    std::fs::remove_file(folder.path().join("berth-replica.json")).unwrap();
+    assert!(matches!(store.note("a.last"), Err(StoreError::Offline(_))));
+    assert!(matches!(store.keep_note("b", b"x"), Err(StoreError::Offline(_))));
+    assert!(!folder.path().join("notes/b").exists());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn driver_keeps_the_contract_under_concurrency() {
     let (_folder, store) = new_store();
