@@ -94,6 +94,7 @@ fn run(seed: u64, cases: u64) -> (u64, u64) {
     (refused, unchanged)
 }
 
+#[allow(clippy::disallowed_methods, reason = "seed and number of cases of a test come from its environment")]
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }

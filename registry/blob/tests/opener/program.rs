@@ -100,7 +100,7 @@ async fn store(memory: &MemoryStore) -> ContentStore {
 }
 
 async fn sample(memory: &MemoryStore, len: usize) -> Sample {
-    let content: Bytes = (0..len).map(|at| (at * 31 >> 3) as u8).collect();
+    let content: Bytes = (0..len).map(|at| ((at * 31) >> 3) as u8).collect();
     let digest = Digest::from_hash(Algorithm::Sha256, &Sha256::digest(&content));
     let store = store(memory).await;
     let begun = store.begin(&Domain::new("default"), "upload", Algorithm::Sha256).await;
