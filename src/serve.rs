@@ -104,9 +104,9 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     })
     .await?;
 
-    let bound = Bound::take(&settings.listen).await?;
     identity.keep_checkpoints_at(Arc::new(Replicas(upkeep.clone())));
 
+    let bound = Bound::take(&settings.listen).await?;
     let metrics_listeners = listen::bind_all(&settings.metrics_listen).await?;
     let (endpoint, public_url) = (bound.local_url(), bound.public_url(&settings.config, &settings.tls));
     let names = Names::new(
@@ -143,6 +143,8 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     if let Some(certificate) = certificate.clone() {
         ready.report(move || certificate.problem());
     }
+    let auditing = identity.clone();
+    ready.report(move || auditing.audit_problem());
     health::report(&mut ready, &settings, &registry, &database, &shutdown);
     let access = Arc::new(Access::new(settings.account_id.clone(), settings.region.clone()));
     let advertise = settings.config.advertise.clone();
@@ -161,8 +163,6 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     access.refresh(&registry).await.context("cannot read the registry policy")?;
     let own = settings.config.registry_names.iter().cloned().chain(advertise.clone()).collect();
     let mirrors = settings.config.mirrors.clone();
-    let auditing = identity.clone();
-    ready.report(move || auditing.audit_problem());
     let oci = Oci::with_upstreams(
         registry.clone(),
         identity.clone(),

@@ -29,10 +29,10 @@ use reader::S3Reader;
 use replacement::S3Replacement;
 use writer::{Parts, S3Writer};
 
-/// How long a marker that was seen counts for writes; reads that find nothing ask anew.
-const MARKER_SEEN: Duration = Duration::from_secs(10);
 /// Before the names of small texts.
 const NOTES: &str = "notes/";
+/// How long a marker that was seen counts for writes; reads that find nothing ask anew.
+const MARKER_SEEN: Duration = Duration::from_secs(10);
 
 /// Where a bucket is and how it is asked.
 #[derive(Clone, Debug)]
@@ -106,8 +106,6 @@ impl S3Store {
         }
     }
 
-    /// Whether the marker is there and names this replica.
-    async fn check(&self) -> Result<(), StoreError> {
     /// Keeps a small text beside the objects, in the place of what had its name.
     pub async fn keep_note(&self, name: &str, text: Vec<u8>) -> Result<(), StoreError> {
         self.check_lately().await?;
@@ -127,6 +125,8 @@ impl S3Store {
         }
     }
 
+    /// Whether the marker is there and names this replica.
+    async fn check(&self) -> Result<(), StoreError> {
         let inner = &self.inner;
         let checked = match read_marker(&inner.bucket).await {
             Ok(found) => inner.marker.check(&inner.bucket.to_string(), found.as_ref()),
