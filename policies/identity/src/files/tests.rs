@@ -47,7 +47,10 @@ fn the_example_is_sound() {
     assert_eq!(files.users.len(), 2);
     assert_eq!(files.users[0].name, "alice");
     assert_eq!(files.users[0].groups, ["developers"]);
-    assert_eq!(files.roles[0].path, "/tasks/");
+    let roles: Vec<(&str, &str)> =
+        files.roles.iter().map(|role| (role.path.as_str(), role.name.as_str())).collect();
+    assert_eq!(roles, [("/ci/", "github-actions"), ("/tasks/", "web")]);
+    assert_eq!(files.providers[0].name, "token.actions.githubusercontent.com");
     assert_eq!(files.policies[0].arn, "arn:aws:iam::000000000000:policy/push-to-own-team");
     assert_eq!(files.repositories[0].repository.as_str(), "public/busybox");
     let boundary = "arn:aws:iam::aws:policy/BerthReadOnly";
