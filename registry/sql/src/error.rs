@@ -1,7 +1,7 @@
 //! What can go wrong with the database, told apart by what a caller can do about it.
 //!
 //! The engine's own error is kept as the source and never shown to a client. Invariant: whatever the variant but
-//! [`Error::OutcomeUnknown`], nothing of the failed closure was stored.
+//! [`Error::OutcomeUnknown`] and [`Error::NotReplicated`], nothing of the failed closure was stored.
 
 use std::sync::Arc;
 
