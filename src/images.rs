@@ -2,23 +2,30 @@
 //! run, so that the registry keeps them.
 
 use async_trait::async_trait;
+use policies_identity::{Identity, RequestContext, TaskRole};
+use registry::{NotProvided, PullThrough};
 use registry_core::{CoreError, PinnedDigests, Pins, Registry, Source};
-use scheduler::{ImageError, Images, ResolvedImage, Scheduler};
+use registry_runtime::Clock;
+use scheduler::{ImageError, Images, ResolvedImage, Scheduler, WantedImage};
 
-use crate::names::Names;
+use crate::names::{Names, OwnImage};
 
 /// Resolves Berth's own image names in its registry.
 pub(crate) struct RegistryImages {
     pub(crate) registry: Registry,
     pub(crate) names: Names,
+    pub(crate) identity: Identity,
+    pub(crate) pull_through: PullThrough,
+    pub(crate) clock: Clock,
 }
 
 #[async_trait]
 impl Images for RegistryImages {
-    async fn resolve(&self, image: &str) -> Result<Option<ResolvedImage>, ImageError> {
-        let own = self.names.parse(image).map_err(|error| ImageError::NotFound(error.to_string()))?;
+    async fn resolve(&self, image: WantedImage<'_>) -> Result<Option<ResolvedImage>, ImageError> {
+        let own = self.names.parse(image.name).map_err(|error| ImageError::NotFound(error.to_string()))?;
         let Some(own) = own else { return Ok(None) };
-        let not_found = |what: &str| ImageError::NotFound(format!("{image}: {what} not found"));
+        self.provide(&own, image).await?;
+        let not_found = |what: &str| ImageError::NotFound(format!("{}: {what} not found", image.name));
         let repository = self.registry.repository(&own.repository).await.map_err(unavailable)?;
         let repository = repository.ok_or_else(|| not_found("repository"))?;
         let digest = match self.registry.resolve(&repository, &own.reference).await {
@@ -30,6 +37,28 @@ impl Images for RegistryImages {
             repository: own.repository.as_str().to_owned(),
             digest: digest.as_str().to_owned(),
         }))
+    }
+}
+
+impl RegistryImages {
+    /// Has an image fetched whose repository has an upstream, by the rights of the role that is to pull it.
+    async fn provide(&self, own: &OwnImage, image: WantedImage<'_>) -> Result<(), ImageError> {
+        let caller = match (image.execution_role, image.definition.parse()) {
+            (Some(role_arn), Ok(definition)) => {
+                let Ok(role_arn) = role_arn.parse() else { return Ok(()) };
+                let role = TaskRole { role_arn: &role_arn, task_arn: &definition };
+                // A role that cannot be had is told when the task is to have it.
+                let Ok(caller) = self.identity.definition_caller(role) else { return Ok(()) };
+                caller
+            }
+            _ => self.identity.anonymous(),
+        };
+        let context = RequestContext { secure_transport: true, ..RequestContext::local(self.clock.now_ms()) };
+        let provided = self.pull_through.provide(&own.repository, &own.reference, &caller, &context).await;
+        provided.map_err(|error| match error {
+            NotProvided::Refused(why) => ImageError::NotFound(format!("{}: {why}", image.name)),
+            NotProvided::Own(error) => unavailable(error),
+        })
     }
 }
 

@@ -22,7 +22,7 @@ use registry_sql::{Database, Error as SqlError};
 use scheduler::Scheduler;
 
 use crate::arguments::ServeArguments;
-use crate::change_log::Seal;
+use crate::change_log::{Seal, Source};
 use crate::config::Settings;
 use crate::places::ReplicaPlaces;
 use crate::serve;
@@ -169,10 +169,10 @@ pub(crate) struct RestoreCommand {
     #[arg(long, value_name = "FILE", required_unless_present = "from_replica")]
     from: Option<PathBuf>,
 
-    /// A folder that holds a replica, where the database's disk is lost and the replicas are not: they hold every
-    /// change. The others are found where they were; may be given several times
-    #[arg(long, value_name = "DIR", conflicts_with = "from")]
-    from_replica: Vec<PathBuf>,
+    /// A replica, where the database's disk is lost and the replicas are not: a folder, or s3://BUCKET/PREFIX. The
+    /// other folders are found where they were; may be given several times
+    #[arg(long, value_name = "REPLICA", conflicts_with = "from")]
+    from_replica: Vec<String>,
 
     /// Take what there is, though replicas that may know more cannot be read
     #[arg(long, requires = "from_replica")]
@@ -280,8 +280,16 @@ impl RestoreCommand {
         key: StreamKey,
         recovery: Option<RecoveryKey>,
     ) -> Result<()> {
-        let absolute = self.from_replica.iter().map(std::path::absolute);
-        let roots = absolute.collect::<Result<Vec<_>, _>>()?;
+        let system = match &recovery {
+            Some(recovery) => recovery.secret(serve::SYSTEM_DOMAIN, serve::SYSTEM_EPOCH)?,
+            None => existing_keys(settings)?.secret(serve::SYSTEM_DOMAIN, serve::SYSTEM_EPOCH)?,
+        };
+        let sealer = Sealer::new(&system, serve::SYSTEM_EPOCH);
+        let mut sources = Vec::new();
+        for location in &self.from_replica {
+            sources.push((location, Source::open(location, settings, &sealer).await?));
+        }
+        let roots: Vec<PathBuf> = sources.iter().map(|(_, source)| source.root.clone()).collect();
         let key_dir = settings.key_dir();
         let restore = RestoreChanges {
             roots: &roots,
@@ -293,7 +301,10 @@ impl RestoreCommand {
             schema: &Rooms,
             now_ms: Clock::system().now_ms(),
         };
-        let restored = restore.run().await.context("nothing was restored")?;
+        let mut restored = restore.run().await.context("nothing was restored")?;
+        if let Some((location, _)) = sources.iter().find(|(_, source)| source.root == restored.from) {
+            restored.from = PathBuf::from(location.as_str());
+        }
         if !restored.certain {
             eprintln!(
                 "warning: replicas that may know more could not be read: the newest changes may be missing"

@@ -87,13 +87,13 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     // Before the database is made: whoever finds one later finds these too, or knows that they are lost.
     let first_start = storage.is_first_start;
     if first_start {
-        change_log::refuse_lost_database(&settings)?;
+        change_log::refuse_lost_database(&settings, &sealer).await?;
     }
     let places = insist(&settings, async || content::places(&settings, &sealer, first_start).await).await?;
     if first_start {
         policy_files(&settings)?;
     }
-    let log = change_log::config(&settings, keys.as_ref())?;
+    let log = change_log::config(&settings, keys.as_ref(), &sealer)?;
     let database = storage.open_logged(log).await?;
     let certificate = certificate::open(&settings, &database, &sealer, &clock).await?;
     let transport = certificate::transport(certificate.as_ref(), settings.config.plain_http)?;
@@ -116,7 +116,24 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
         certificate::names(&settings)?,
         settings.account_id.clone(),
     );
-    let images = Arc::new(RegistryImages { registry: registry.clone(), names });
+    let access = Arc::new(Access::new(settings.account_id.clone(), settings.region.clone()));
+    let pull_through = PullThrough::new(
+        registry.clone(),
+        identity.clone(),
+        Arc::clone(&access),
+        PullThroughConfig {
+            private_hosts: settings.config.pull_through_private_hosts.clone(),
+            revalidate: Duration::from_secs(settings.config.pull_through_revalidate),
+        },
+    );
+    pull_through.refresh().await.context("cannot read the pull-through cache rules")?;
+    let images = Arc::new(RegistryImages {
+        registry: registry.clone(),
+        names,
+        identity: identity.clone(),
+        pull_through: pull_through.clone(),
+        clock: clock.clone(),
+    });
     let mut config = SchedulerConfig::new(settings.account_id.clone(), settings.region.clone());
     config.advertise = settings.config.advertise.clone();
     config.endpoint.clone_from(&public_url);
@@ -146,18 +163,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     let auditing = identity.clone();
     ready.report(move || auditing.audit_problem());
     health::report(&mut ready, &settings, &registry, &database, &shutdown);
-    let access = Arc::new(Access::new(settings.account_id.clone(), settings.region.clone()));
     let advertise = settings.config.advertise.clone();
-    let pull_through = PullThrough::new(
-        registry.clone(),
-        identity.clone(),
-        Arc::clone(&access),
-        PullThroughConfig {
-            private_hosts: settings.config.pull_through_private_hosts.clone(),
-            revalidate: Duration::from_secs(settings.config.pull_through_revalidate),
-        },
-    );
-    pull_through.refresh().await.context("cannot read the pull-through cache rules")?;
     let ecr = Ecr::new(registry.clone(), identity.clone(), Arc::clone(&access), advertise.clone());
     let ecr = ecr.with_pull_through(pull_through.clone());
     access.refresh(&registry).await.context("cannot read the registry policy")?;
@@ -192,7 +198,11 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
             Arc::new(BerthStatus::new(
                 registry.clone(),
                 upkeep.clone(),
-                Arc::new(ServerFacts { ready: ready.clone(), scheduler: scheduler.clone() }),
+                Arc::new(ServerFacts {
+                    ready: ready.clone(),
+                    database: database.clone(),
+                    scheduler: scheduler.clone(),
+                }),
             )),
         ],
         query: vec![Arc::new(Sts::new(identity.clone())), Arc::new(Iam::new(identity.clone()))],
@@ -281,6 +291,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
 /// What `GetStatus` tells of this process.
 struct ServerFacts {
     ready: Ready,
+    database: Database,
     scheduler: Scheduler,
 }
 
@@ -295,6 +306,19 @@ impl Facts for ServerFacts {
 
     fn problems(&self) -> Vec<String> {
         self.ready.problems()
+    }
+
+    fn change_log(&self) -> Value {
+        self.database.change_log().map_or(Value::Null, |log| {
+            let in_sync = log.replicas.iter().filter(|replica| replica.in_sync).count();
+            json!({
+                "replicas": log.replicas.len(),
+                "inSync": in_sync,
+                "quorum": log.quorum,
+                "lagChanges": log.lag.changes,
+                "lagSeconds": log.lag.age.as_secs_f64(),
+            })
+        })
     }
 
     fn scheduler(&self) -> Value {

@@ -13,5 +13,5 @@ pub use access::Access;
 pub use http::{
     BerthQuotas, BerthRecovery, BerthStatus, BerthStore, BerthUpstreams, Ecr, Facts, Oci, Tokens,
 };
-pub use pull_through::{PullThrough, PullThroughConfig, PullThroughCounts};
+pub use pull_through::{NotProvided, PullThrough, PullThroughConfig, PullThroughCounts};
 pub use workers::Lifecycle;

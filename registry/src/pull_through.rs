@@ -9,6 +9,7 @@ mod challenge;
 mod client;
 mod error;
 mod import;
+mod provide;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::access::Access;
 pub(crate) use address::{Place, PlaceError};
 use client::Client;
 pub(crate) use error::UpstreamError;
+pub use provide::NotProvided;
 
 /// The actions that fetching needs beside the one to read.
 pub(crate) const IMPORT: &str = "ecr:BatchImportUpstreamImage";
@@ -87,6 +89,8 @@ struct Inner {
     stale: AtomicU64,
     /// Rules whose upstream could not be asked, and when.
     silent: Mutex<HashMap<String, Instant>>,
+    /// What [`PullThrough::provide`] could not provide, and when.
+    absent: Mutex<HashMap<Wanted, (Instant, String)>>,
 }
 
 type Outcome = Result<(), UpstreamError>;
@@ -145,6 +149,7 @@ impl PullThrough {
                 failed: AtomicU64::new(0),
                 stale: AtomicU64::new(0),
                 silent: Mutex::default(),
+                absent: Mutex::default(),
             }),
         }
     }

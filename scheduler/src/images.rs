@@ -21,13 +21,24 @@ pub enum ImageError {
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// What a container is to run, and by whose rights.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedImage<'a> {
+    /// As the task definition has it.
+    pub name: &'a str,
+    /// ARN of the role that is to pull it; without one nobody's rights count.
+    pub execution_role: Option<&'a str>,
+    /// ARN of the task definition.
+    pub definition: &'a str,
+}
+
 /// Resolves image names. Asked once for each container of a task or deployment; the answer is pinned.
 #[async_trait]
 pub trait Images: Send + Sync {
     /// Repository and digest of one of Berth's own names; `None` for a name of elsewhere, which the agent
-    /// pulls as it stands.
+    /// pulls as it stands. What comes from an upstream is fetched, if the role may import it.
     ///
     /// # Errors
     /// `NotFound` for an own name without an image, `Unavailable` when that cannot be told.
-    async fn resolve(&self, image: &str) -> Result<Option<ResolvedImage>, ImageError>;
+    async fn resolve(&self, image: WantedImage<'_>) -> Result<Option<ResolvedImage>, ImageError>;
 }

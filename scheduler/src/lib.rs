@@ -27,7 +27,7 @@ mod term;
 
 pub use config::SchedulerConfig;
 pub use fleet::Fleet;
-pub use images::{ImageError, Images, ResolvedImage};
+pub use images::{ImageError, Images, ResolvedImage, WantedImage};
 pub use lead::Leader;
 pub use scheduler::{Scheduler, SchedulerError};
 pub use scheduler_protocol::{JOIN_PATH, WEBSOCKET_PATH};

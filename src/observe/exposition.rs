@@ -258,8 +258,18 @@ fn gauges(registry: &mut Registry, sample: &Sample) {
         }
     }
     if let Some(log) = &sample.change_log {
-        let behind = log.replicas.iter().map(|one| (one.name.as_str(), one.behind as f64));
+        let behind = log.replicas.iter().map(|one| (one.name.as_str(), one.lag.changes as f64));
         gauges.each("change_log_behind", "Changes that a replica has not confirmed", "replica", behind);
+        gauges.one(
+            "change_log_lag_changes",
+            "Changes that the quorum does not hold; without one, that no replica holds",
+            log.lag.changes as f64,
+        );
+        gauges.one(
+            "change_log_lag_seconds",
+            "Since the first of those changes was committed",
+            log.lag.age.as_secs_f64(),
+        );
         let in_sync = log.replicas.iter().map(|one| (one.name.as_str(), flag(one.in_sync)));
         gauges.each("change_log_in_sync", "Whether a replica holds every change", "replica", in_sync);
     }

@@ -12,6 +12,7 @@ mod attacks;
 mod audit;
 mod backup;
 mod bad_input;
+mod bucket;
 mod clients;
 mod conformance;
 mod ecr;

@@ -75,6 +75,51 @@ fn answered(server: &Server, operation: &str) -> u64 {
 }
 
 #[test]
+fn a_services_image_is_fetched_by_the_rights_of_its_execution_role() {
+    let upstream = Server::start();
+    push(&upstream.http(), "team/app", "1", "to be run");
+    let cache = cache_of(upstream.endpoint(), "");
+    log_in(&cache, &upstream);
+    let role = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole";
+    let definition = json!({
+        "family": "app", "executionRoleArn": role,
+        "containerDefinitions": [{"name": "app", "image": cache.image("hub/team/app:1"), "memory": 16}],
+    });
+    aws(&cache, ["ecs", "register-task-definition", "--cli-input-json", &definition.to_string()]).unwrap();
+    let images = || aws(&cache, ["ecr", "describe-images", "--repository-name", "hub/team/app"]);
+    let create = ["ecs", "create-service", "--service-name", "app", "--task-definition", "app"];
+    aws(&cache, create.into_iter().chain(["--desired-count", "1"])).unwrap();
+    let events = || {
+        let described = aws(&cache, ["ecs", "describe-services", "--services", "app"]).unwrap();
+        described["services"][0]["events"].to_string()
+    };
+    eventually("the service says what its role may not", || {
+        events().contains("ecr:BatchImportUpstreamImage").then_some(())
+    });
+    assert!(images().is_err(), "nothing was fetched");
+
+    let policy = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"], "Resource": "*",
+    }]});
+    let put = ["iam", "put-role-policy", "--role-name", "ecsTaskExecutionRole", "--policy-name", "import"];
+    let policy = policy.to_string();
+    aws(&cache, put.into_iter().chain(["--policy-document", policy.as_str()])).unwrap();
+    let found = eventually("the image is here", || images().ok());
+    assert_eq!(found["imageDetails"][0]["imageTags"], json!(["1"]));
+    // What is nowhere is asked for once, not each time the service looks for it.
+    let missing = json!({
+        "family": "none", "executionRoleArn": role,
+        "containerDefinitions": [{"name": "app", "image": cache.image("hub/team/app:none"), "memory": 16}],
+    });
+    aws(&cache, ["ecs", "register-task-definition", "--cli-input-json", &missing.to_string()]).unwrap();
+    for _ in 0..3 {
+        let run = aws(&cache, ["ecs", "run-task", "--task-definition", "none"]);
+        let told = run.map_or_else(|error| error, |started| started.to_string());
+        assert!(told.contains("the upstream does not have it") || told.contains("No Container"), "{told}");
+    }
+}
+
+#[test]
 fn what_was_pulled_once_is_fetched_once_and_outlives_its_upstream() {
     let mut upstream = Server::start();
     let digest = push(&upstream.http(), "team/app", "1", "first");

@@ -8,41 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use test_support::{Http, aws, Process, Server, eventually, eventually_within, go_tool, run, sha256, try_run};
+use test_support::{Http, Server, aws, eventually, eventually_within, run, sha256, try_run};
 
-/// A bucket `bucket` of a real S3 server over a folder.
-struct Bucket {
-    process: Process,
-    folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Bucket {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("bucket")).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut command = Command::new(go_tool("versitygw"));
-        command.args(["--quiet", "--access", "test", "--secret", "CANARY-s3-secret-41", "--port"]);
-        command.arg(format!("127.0.0.1:{port}")).arg("posix").arg(folder.path());
-        let process = Process::start(&mut command, &folder.path().join("log"));
-        eventually("versitygw listens", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        Self { process, folder, port }
-    }
-
-    /// Lines of the configuration for this service.
-    fn config(&self) -> String {
-        format!(
-            "[s3]\nendpoint = \"http://127.0.0.1:{}\"\npath_style = true\naccess_key_id = \"test\"\n\
-             secret_access_key = \"CANARY-s3-secret-41\"",
-            self.port
-        )
-    }
-
-    fn signal(&self, signal: &str) {
-        run(Command::new("kill").args([signal, &self.process.id().to_string()]));
-    }
-}
+use crate::bucket::Bucket;
 
 /// The objects below a replica's root with their bytes.
 fn objects(root: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -275,7 +243,10 @@ fn a_repository_has_a_key_of_its_own() {
     let mut server = Server::start();
     let create = |name: &str| {
         let encryption = "encryptionType=KMS,kmsKey=blue";
-        aws(&server, ["ecr", "create-repository", "--repository-name", name, "--encryption-configuration", encryption])
+        aws(
+            &server,
+            ["ecr", "create-repository", "--repository-name", name, "--encryption-configuration", encryption],
+        )
     };
     assert!(create("app").unwrap_err().contains("KmsException"));
     assert_eq!(berth(&server, &["key", "create", "blue"])["epoch"], 1);

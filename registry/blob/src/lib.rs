@@ -28,5 +28,5 @@ pub use replicate::{QuorumError, Rejection, ReplicaId, Replicated};
 pub use store::fs::FsStore;
 pub use store::marker::Marker;
 pub use store::memory::MemoryStore;
-pub use store::s3::{S3Config, S3Store};
+pub use store::s3::{S3Config, S3Folder, S3Store};
 pub use store::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, Replacement, StoreError};

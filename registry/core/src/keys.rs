@@ -41,6 +41,9 @@ pub enum ShredError {
     /// After a restore nothing is destroyed before an operator is content with it.
     #[error("what was restored was not adopted yet: nothing is destroyed before `berth store adopt`")]
     NotAdopted,
+    /// What they hold of the database is older than the keys that are about to go.
+    #[error("{0} cannot be given a new copy of the database: see `berth status`, and try again")]
+    OldCopies(String),
     #[error(transparent)]
     Core(#[from] CoreError),
 }
@@ -327,6 +330,10 @@ impl Registry {
         let left = self.count_left(&known).await?;
         if left > 0 {
             return Err(ShredError::StillWrapped(left));
+        }
+        let not_renewed = self.inner.metadata.renew_change_log().await;
+        if !not_renewed.is_empty() {
+            return Err(ShredError::OldCopies(not_renewed.join(", ")));
         }
         let (of_row, now_ms) = (domain.clone(), self.now_ms());
         let epochs_of: Vec<u32> = old.iter().map(|one| one.epoch).collect();

@@ -36,6 +36,12 @@ impl Metadata {
         database.check_schema(RECOVERY_TABLES, RECOVERY).await
     }
 
+    /// Has every replica that keeps the database's changes take a new copy of it. Gives the names of those that have
+    /// not.
+    pub async fn renew_change_log(&self) -> Vec<String> {
+        self.database.renew_change_log().await
+    }
+
     /// One durable transaction; an `Err` of the closure undoes that closure alone.
     ///
     /// # Errors

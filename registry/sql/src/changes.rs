@@ -15,12 +15,14 @@ mod log;
 mod record;
 mod replica;
 mod restore;
+mod shipper;
 mod standing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use files::holds_change_log;
+pub use files::{LOG_FOLDER, holds_change_log, is_snapshot};
 pub(crate) use log::ChangeLog;
 pub(crate) use log::note_unlogged;
 pub(crate) use record::{Kind, Mark, Recording};
@@ -65,16 +67,43 @@ pub type ReplicaCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 #[derive(Clone)]
 pub struct LogReplica {
     pub name: String,
-    /// The replica's folder; the log lies in a folder of its own in it.
+    /// The replica's folder; the log lies in a folder of its own in it. For a remote one a folder here that is its
+    /// own: what was not carried there yet.
     pub root: PathBuf,
     pub check: ReplicaCheck,
+    /// Where a replica lies that is no folder of this machine. No group waits for it.
+    pub remote: Option<Arc<dyn LogRemote>>,
+}
+
+/// A place elsewhere for the files of a log, each whole or not there. Every call blocks, for a bounded time.
+pub trait LogRemote: Send + Sync {
+    /// Where it is, as an operator writes it.
+    fn location(&self) -> String;
+
+    /// Stores a file, in the place of what had its name.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    fn put(&self, name: &str, file: &Path) -> Result<(), String>;
+
+    /// The names of the files.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    fn list(&self) -> Result<Vec<String>, String>;
+
+    /// Removes a file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// Says what went wrong.
+    fn delete(&self, name: &str) -> Result<(), String>;
 }
 
 /// Where the log is kept.
 #[derive(Clone)]
 pub struct ChangeLogConfig {
     pub replicas: Vec<LogReplica>,
-    /// How many of them must hold a group before it is acknowledged.
+    /// How many of those here must hold a group before it is acknowledged; none where too few of all lie here.
     pub quorum: usize,
     pub seal: Arc<dyn LogSeal>,
     /// Bytes of changes after which a new copy of the database is written, if the database is not larger.
@@ -87,7 +116,18 @@ pub struct ChangeLogStatus {
     /// Number of the last group.
     pub sequence: u64,
     pub quorum: usize,
+    /// What the quorum does not hold; without one, what no replica holds.
+    pub lag: Lag,
     pub replicas: Vec<ReplicaLogStatus>,
+}
+
+/// How far a place is behind the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Groups.
+    pub changes: u64,
+    /// Since the first of them was committed.
+    pub age: Duration,
 }
 
 /// How it stands on one replica.
@@ -96,8 +136,8 @@ pub struct ReplicaLogStatus {
     pub name: String,
     /// It holds every group; otherwise a copy of the database is on its way there.
     pub in_sync: bool,
-    /// Groups that it has not confirmed.
-    pub behind: u64,
+    /// What it has not confirmed.
+    pub lag: Lag,
     /// What went wrong last, while it is not in sync.
     pub problem: Option<String>,
 }

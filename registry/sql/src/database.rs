@@ -200,6 +200,15 @@ impl Database {
         }
     }
 
+    /// Has every replica that keeps the change log take a new copy of the database, behind which everything older is
+    /// removed there. Gives the names of the replicas that have not; none where there is no change log.
+    pub async fn renew_change_log(&self) -> Vec<String> {
+        match &self.shared.engine {
+            Engine::Sqlite(sqlite) => sqlite.renew_change_log().await,
+            Engine::Postgres(_) => Vec::new(),
+        }
+    }
+
     /// Whether writes are still possible: false once a sync of the file has failed.
     pub fn is_healthy(&self) -> bool {
         match &self.shared.engine {

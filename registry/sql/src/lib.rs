@@ -23,8 +23,9 @@ mod value;
 mod writer;
 
 pub use changes::{
-    ChangeLogConfig, ChangeLogStatus, FrameSeal, LogFile, LogReplica, LogSeal, LogSource, ReplicaCheck,
-    ReplicaLogStatus, RestoredDatabase, holds_change_log, restore_sqlite,
+    ChangeLogConfig, ChangeLogStatus, FrameSeal, LOG_FOLDER, Lag, LogFile, LogRemote, LogReplica, LogSeal,
+    LogSource, ReplicaCheck, ReplicaLogStatus, RestoredDatabase, holds_change_log, is_snapshot,
+    restore_sqlite,
 };
 pub use companion::{Companion, accompanied};
 pub use copy::{check_sqlite, copy_sqlite};

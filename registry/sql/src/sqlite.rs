@@ -105,6 +105,12 @@ impl Sqlite {
         self.log.as_ref().map(|log| log.status())
     }
 
+    /// Has every replica take a new copy of the database. Gives those that have not.
+    pub(crate) async fn renew_change_log(&self) -> Vec<String> {
+        let Some(log) = self.log.clone() else { return Vec::new() };
+        tokio::task::spawn_blocking(move || log.renew()).await.unwrap_or_default()
+    }
+
     /// Statements that went through a whole table, in tests.
     pub(crate) fn walks(&self) -> Vec<&'static str> {
         self.readers.walks()

@@ -217,9 +217,12 @@ impl BerthStore {
             Ok(epochs) => Ok(json!({ "domain": domain, "destroyedEpochs": epochs })),
             Err(ShredError::Core(error)) => Err(core(&error)),
             Err(error @ ShredError::Unknown(_)) => Err(AwsError::invalid_parameter(sentence(&error))),
-            Err(error @ (ShredError::NothingOld | ShredError::StillWrapped(_) | ShredError::NotAdopted)) => {
-                Err(refused(sentence(&error)))
-            }
+            Err(
+                error @ (ShredError::NothingOld
+                | ShredError::StillWrapped(_)
+                | ShredError::NotAdopted
+                | ShredError::OldCopies(_)),
+            ) => Err(refused(sentence(&error))),
         }
     }
 }

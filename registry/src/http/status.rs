@@ -21,6 +21,9 @@ pub trait Facts: Send + Sync {
     /// What somebody should look at.
     fn problems(&self) -> Vec<String>;
 
+    /// How the changes of the database reach the replicas, or null where they do not.
+    fn change_log(&self) -> Value;
+
     /// Counts of the scheduler, or null where another server leads it.
     fn scheduler(&self) -> Value;
 }
@@ -50,6 +53,7 @@ impl BerthStatus {
             "bytes": census.usage.bytes,
             "openUploads": census.uploads,
             "store": store_status(&store),
+            "changeLog": self.facts.change_log(),
             "scheduler": self.facts.scheduler(),
         }))
     }

@@ -22,7 +22,7 @@ pub(crate) async fn resolve_missing_images(core: &Core) -> Result<(), AwsError> 
         let deployment = service.primary();
         let definition = core.ledger.read().definition(&deployment.definition).cloned();
         let Some(definition) = definition else { continue };
-        let images = core.pin_images(&definition.content).await?;
+        let images = core.pin_images_in(&service.key.cluster, &definition).await?;
         if images == deployment.images {
             continue;
         }

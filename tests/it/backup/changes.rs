@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use test_support::{Server, eventually_within, run, sha256, try_run};
 
 use super::{berth, manifest, problems, put, recovery_key};
+use crate::bucket::Bucket;
 
 fn roots(dir: &Path) -> Vec<PathBuf> {
     (0..3).map(|n| dir.join(format!("disk{n}"))).collect()
@@ -157,7 +158,7 @@ fn a_replica_that_was_away_catches_up_and_is_reported_meanwhile() {
     std::fs::rename(&here, &away).unwrap();
     server.start_again();
     assert!(put(&server.http(), "some/where", "1", &manifest("while away")));
-    eventually_within(Duration::from_secs(5), "the replica is missed", || {
+    eventually_within(Duration::from_secs(30), "the replica is missed", || {
         problems(&server)
             .into_iter()
             .find(|problem| problem.contains("changes of the database are not on replica2"))
@@ -180,4 +181,56 @@ fn a_replica_that_was_away_catches_up_and_is_reported_meanwhile() {
     assert!(!target.exists());
     let printed = run(alone.arg("--accept-older"));
     assert!(printed.contains("\"certain\": false"), "{printed}");
+}
+
+/// `berth status` of a server as JSON.
+fn status(server: &Server) -> serde_json::Value {
+    serde_json::from_str(&run(&mut server.berth(["status", "--output", "json"]))).unwrap()
+}
+
+#[test]
+fn a_lost_database_comes_back_from_a_bucket_but_for_its_last_second() {
+    let bucket = Bucket::start();
+    let disks = tempfile::tempdir().unwrap();
+    let disk = disks.path().join("disk");
+    let locations = [disk.to_str().unwrap(), "s3://bucket/one", "s3://bucket/two"];
+    // Two of three lie elsewhere: no push waits for what they know of the database.
+    let config = format!("replicas = {locations:?}\n{}", bucket.config());
+    let file = disks.path().join("berth.toml");
+    std::fs::write(&file, &config).unwrap();
+    let mut server = Server::builder().config(&config).start();
+    let (id, secret) = (server.access_key_id().to_owned(), server.secret().to_owned());
+    let http = server.http();
+    http.push_blob("some/where", b"{}");
+    for n in 0..5 {
+        assert!(put(&http, "some/where", &format!("v{n}"), &manifest(&n.to_string())));
+    }
+    let all = eventually_within(Duration::from_secs(60), "the buckets hold every change", || {
+        let status = status(&server);
+        let log = &status["changeLog"];
+        (log["inSync"] == 3 && log["lagChanges"] == 0).then(|| status.clone())
+    });
+    assert_eq!(all["changeLog"]["quorum"], 0, "{all}");
+    let shown = run(&mut server.berth(["status"]));
+    assert!(shown.contains("changes    3 of 3 replicas hold every one, no change waits"), "{shown}");
+    server.kill();
+    lose(&server, true);
+    std::fs::remove_dir_all(&disk).unwrap();
+
+    let mut again = server.berth(["serve", "--listen", "127.0.0.1:0"]);
+    let refused = try_run(again.arg("--config").arg(&file)).unwrap_err();
+    assert!(refused.contains("berth restore --from-replica s3://bucket/one"), "{refused}");
+    lose(&server, true);
+    let mut restore = server.berth(["restore", "--json", "--from-replica", "s3://bucket/two"]);
+    restore.arg("--config").arg(&file);
+    let careful = try_run(&mut restore).unwrap_err();
+    assert!(careful.contains("so that nothing acknowledged is missing"), "{careful}");
+    let printed = run(restore.arg("--accept-older"));
+    assert!(printed.contains("\"from\": \"s3://bucket/two\""), "{printed}");
+    server.start_again();
+    let http = server.anonymous().basic(&id, &secret);
+    for n in 0..5 {
+        let got = http.get(&format!("/v2/some/where/manifests/v{n}"));
+        assert_eq!((got.status, got.body), (200, manifest(&n.to_string())));
+    }
 }

@@ -70,7 +70,7 @@ impl Identity {
     /// # Errors
     /// `NotTrusted` in the words of ECS.
     pub async fn task_credentials(&self, role: TaskRole<'_>) -> Result<TemporaryCredentials, TaskRoleError> {
-        self.task_session(role)?.credentials().ok_or(TaskRoleError::Unavailable)
+        self.task_session(role, true)?.credentials().ok_or(TaskRoleError::Unavailable)
     }
 
     /// The role of a task as a caller, to ask the gate what it may do: whether an execution role may pull.
@@ -78,10 +78,23 @@ impl Identity {
     /// # Errors
     /// As [`Identity::task_credentials`].
     pub fn task_caller(&self, role: TaskRole<'_>) -> Result<Caller, TaskRoleError> {
-        Ok(Caller::new(self.task_session(role)?.principal.clone()))
+        Ok(Caller::new(self.task_session(role, true)?.principal.clone()))
     }
 
-    fn task_session(&self, task: TaskRole<'_>) -> Result<std::sync::Arc<OpenedSession>, TaskRoleError> {
+    /// The role of tasks that are not there yet as a caller, to ask the gate what may be fetched for them. The ARN is
+    /// that of their definition, and no credentials come of it.
+    ///
+    /// # Errors
+    /// As [`Identity::task_credentials`].
+    pub fn definition_caller(&self, role: TaskRole<'_>) -> Result<Caller, TaskRoleError> {
+        Ok(Caller::new(self.task_session(role, false)?.principal.clone()))
+    }
+
+    fn task_session(
+        &self,
+        task: TaskRole<'_>,
+        ends_with_it: bool,
+    ) -> Result<std::sync::Arc<OpenedSession>, TaskRoleError> {
         let directory = self.directory().ok_or(TaskRoleError::Unavailable)?;
         let not_trusted = || TaskRoleError::NotTrusted { role: task.role_arn.to_string() };
         let role =
@@ -92,9 +105,9 @@ impl Identity {
         }
         let id = task.task_arn.resource().rsplit('/').next().unwrap_or_default();
         let new = NewSession {
-            name: id.chars().take(64).collect(),
+            name: id.chars().map(|letter| if letter == ':' { '-' } else { letter }).take(64).collect(),
             expires_ms: self.now_ms() + DURATION_MS,
-            task: Some(task.task_arn.as_str().into()),
+            task: ends_with_it.then(|| task.task_arn.as_str().into()),
             ..NewSession::default()
         };
         self.make_session(&directory, role, new)?.map_err(|_| TaskRoleError::Unavailable)

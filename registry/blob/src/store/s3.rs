@@ -7,6 +7,7 @@
 mod blocks;
 mod bucket;
 mod checkpoint;
+mod folder;
 mod reader;
 mod replacement;
 mod writer;
@@ -25,6 +26,7 @@ use crate::file_id::FileId;
 use crate::replicate::ReplicaId;
 use blocks::Blocks;
 use bucket::Bucket;
+pub use folder::S3Folder;
 use reader::S3Reader;
 use replacement::S3Replacement;
 use writer::{Parts, S3Writer};

@@ -151,6 +151,9 @@ pub(super) fn ends(config: &ChangeLogConfig, patience: Duration) -> Vec<Option<E
         .replicas
         .iter()
         .map(|replica| {
+            if replica.remote.is_some() {
+                return None;
+            }
             let (sender, answer) = sync_channel(1);
             let (replica, seal) = (replica.clone(), Arc::clone(&config.seal));
             // A thread that hangs on a dead disk is left behind.

@@ -12,19 +12,24 @@ use super::record::Preface;
 use super::{FrameSeal, LogFile, LogSeal};
 
 /// The folder of the log in a replica's root.
-const FOLDER: &str = "database";
+pub const LOG_FOLDER: &str = "database";
 /// More than any group or piece of a snapshot has.
 const LONGEST_FRAME: u32 = 1 << 30;
 /// Bytes of the database in one frame of a snapshot.
 const PIECE: usize = 1 << 20;
 
 pub(super) fn folder(root: &Path) -> PathBuf {
-    root.join(FOLDER)
+    root.join(LOG_FOLDER)
 }
 
 /// Whether the folder of a replica holds the changes of a database. Blocks.
 pub fn holds_change_log(root: &Path) -> bool {
     list(root, LogFile::Snapshot).is_ok_and(|found| !found.is_empty())
+}
+
+/// Whether a file of that name is a whole copy of a database.
+pub fn is_snapshot(name: &str) -> bool {
+    parse(name).is_some_and(|(kind, _)| kind == LogFile::Snapshot)
 }
 
 /// Where a file belongs: logs and snapshots sort by it.
@@ -34,7 +39,7 @@ pub(super) struct Position {
     pub(super) sequence: u64,
 }
 
-fn name(kind: LogFile, at: Position) -> String {
+pub(super) fn name(kind: LogFile, at: Position) -> String {
     let kind = match kind {
         LogFile::Snapshot => "snapshot",
         LogFile::Changes => "log",
@@ -42,12 +47,18 @@ fn name(kind: LogFile, at: Position) -> String {
     format!("{kind}-{:010}-{:020}", at.term, at.sequence)
 }
 
+/// What a file is, by its name; `None` when it is none of a log.
+pub(super) fn parse(name: &str) -> Option<(LogFile, Position)> {
+    let (kind, rest) = match name.strip_prefix("snapshot-") {
+        Some(rest) => (LogFile::Snapshot, rest),
+        None => (LogFile::Changes, name.strip_prefix("log-")?),
+    };
+    let (term, sequence) = rest.split_once('-')?;
+    Some((kind, Position { term: term.parse().ok()?, sequence: sequence.parse().ok()? }))
+}
+
 /// The files of one kind, in the order of their positions. None when the folder is not there.
 pub(super) fn list(root: &Path, kind: LogFile) -> io::Result<Vec<(Position, PathBuf)>> {
-    let prefix = match kind {
-        LogFile::Snapshot => "snapshot-",
-        LogFile::Changes => "log-",
-    };
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(folder(root)) {
         Ok(entries) => entries,
@@ -57,11 +68,10 @@ pub(super) fn list(root: &Path, kind: LogFile) -> io::Result<Vec<(Position, Path
     for entry in entries {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let parts = name.strip_prefix(prefix).and_then(|rest| rest.split_once('-'));
-        if let Some((term, sequence)) = parts
-            && let (Ok(term), Ok(sequence)) = (term.parse(), sequence.parse())
+        if let Some((of, at)) = parse(name)
+            && of == kind
         {
-            found.push((Position { term, sequence }, path));
+            found.push((at, path));
         }
     }
     found.sort();

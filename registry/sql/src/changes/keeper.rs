@@ -36,10 +36,14 @@ impl Keeper {
         while !self.shared.is_closing() {
             let (standing, log_bytes) = self.shared.standing(self.index);
             let due = match standing {
-                Standing::Out => Instant::now() >= not_before,
                 Standing::Joining => false,
-                Standing::InSync => log_bytes >= self.enough() && Instant::now() >= not_before,
+                Standing::Out => true,
+                Standing::InSync => {
+                    log_bytes >= enough(&self.shared, &self.database)
+                        || self.shared.wish(self.index).is_some()
+                }
             };
+            let due = due && Instant::now() >= not_before;
             if !due {
                 self.shared.wait(LOOK);
                 continue;
@@ -62,15 +66,10 @@ impl Keeper {
         }
     }
 
-    /// Bytes of changes that are worth a new copy: as many as the database has, or the least that is configured.
-    fn enough(&self) -> u64 {
-        let len = std::fs::metadata(&self.database).map_or(0, |found| found.len());
-        len.max(self.shared.config.snapshot_bytes)
-    }
-
     /// A new log from now on, and a copy of the database behind which everything older can go.
     fn refresh(&self) -> Result<(), String> {
         let replica = &self.shared.config.replicas[self.index];
+        let wish = self.shared.wish(self.index);
         let log = self.shared.begin(self.index, &self.queue)?;
         let copy = Copy::make(&self.database, &replica.name).map_err(|error| error.to_string())?;
         let shown = |error: std::io::Error| format!("{}: {error}", replica.root.display());
@@ -80,7 +79,7 @@ impl Keeper {
             copy.at,
             &copy.path,
             self.shared.config.seal.as_ref(),
-            &self.shared.preface,
+            &self.shared.preface(self.index),
         )
         .map_err(shown)?;
         self.shared.update(self.index, |replica| {
@@ -90,18 +89,26 @@ impl Keeper {
                 replica.problem = None;
             }
         });
-        remove_older(&replica.root, log, copy.at).map_err(shown)
+        remove_older(&replica.root, log, copy.at).map_err(shown)?;
+        self.shared.fulfilled(self.index, wish);
+        Ok(())
     }
 }
 
+/// Bytes of changes that are worth a new copy: as many as the database has, or the least that is configured.
+pub(super) fn enough(shared: &Shared, database: &Path) -> u64 {
+    let len = std::fs::metadata(database).map_or(0, |found| found.len());
+    len.max(shared.config.snapshot_bytes)
+}
+
 /// A copy of the database beside it, in clear like it, for as long as it is needed.
-struct Copy {
-    path: PathBuf,
-    at: Position,
+pub(super) struct Copy {
+    pub(super) path: PathBuf,
+    pub(super) at: Position,
 }
 
 impl Copy {
-    fn make(database: &Path, name: &str) -> Result<Copy, Error> {
+    pub(super) fn make(database: &Path, name: &str) -> Result<Copy, Error> {
         let path = database.with_extension(format!("copy-for-{name}"));
         drop(std::fs::remove_file(&path));
         let mut copy = Copy { path, at: Position { term: 0, sequence: 0 } };

@@ -11,8 +11,10 @@ use std::time::Duration;
 use rusqlite::OptionalExtension;
 
 use super::chain::{self, End};
+use super::files;
 use super::keeper::Keeper;
 use super::replica::{self, Command, Queue};
+use super::shipper::Shipper;
 use super::standing::{Numbers, PATIENCE, Shared, Standing};
 use super::{ChangeLogConfig, ChangeLogStatus};
 use crate::Error;
@@ -20,6 +22,8 @@ use crate::session::Session;
 
 /// How long a start waits until enough replicas hold the database.
 const START: Duration = Duration::from_secs(60);
+/// How long somebody who wants new copies of the database waits for them.
+const RENEWAL: Duration = Duration::from_secs(300);
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS change_log (
     id BIGINT NOT NULL PRIMARY KEY, term BIGINT NOT NULL, sequence BIGINT NOT NULL, frame BLOB);
@@ -74,6 +78,7 @@ impl ChangeLog {
         session.connection().execute_batch(TABLE)?;
         let row = stored(session)?;
         let ends = chain::ends(&config, PATIENCE);
+        refuse_newer(&config, row.term)?;
         if let Some(newer) = ends.iter().flatten().find(|end| end.term > row.term) {
             return Err(Error::LogNewer { replica: newer.replica.clone() });
         }
@@ -87,13 +92,12 @@ impl ChangeLog {
             if let Some(end) = end {
                 go_on(&shared, index, &queue, &row, end);
             }
-            let keeper = Keeper {
-                shared: Arc::clone(&shared),
-                index,
-                queue: queue.clone(),
-                database: database.to_owned(),
+            let (shared, database) = (Arc::clone(&shared), database.to_owned());
+            let started = match shared.config.replicas[index].remote.clone() {
+                None => Keeper { shared, index, queue: queue.clone(), database }.start(),
+                Some(remote) => Shipper { shared, index, queue: queue.clone(), database, remote }.start(),
             };
-            keeper.start().map_err(|error| Error::Open(Arc::new(error)))?;
+            started.map_err(|error| Error::Open(Arc::new(error)))?;
             queues.push(queue);
         }
         let log = ChangeLog { shared, queues };
@@ -147,12 +151,21 @@ impl ChangeLog {
         }
         session.control("COMMIT")?;
         numbers.committed = sequence;
+        self.shared.note_committed(sequence);
         Ok(Some(sequence))
     }
 
-    /// Lets the threads end. What was acknowledged is on the replicas.
+    /// Lets the threads end. What was acknowledged is on the replicas here, and on those elsewhere if they take it
+    /// at once. Blocks for as long.
     pub(crate) fn close(&self) {
         self.shared.close();
+        self.shared.wait_for_shippers();
+    }
+
+    /// Has every replica take a new copy of the database in the place of everything older. Gives the names of those
+    /// that have not. Blocks.
+    pub(crate) fn renew(&self) -> Vec<String> {
+        self.shared.renew(RENEWAL)
     }
 
     pub(crate) fn status(&self) -> ChangeLogStatus {
@@ -164,6 +177,26 @@ impl Drop for ChangeLog {
     fn drop(&mut self) {
         self.shared.close();
     }
+}
+
+/// A remote replica that was written under a later term than ours: an older copy of the database lies in its place.
+/// One that does not answer cannot be asked.
+fn refuse_newer(config: &ChangeLogConfig, term: u64) -> Result<(), Error> {
+    for replica in &config.replicas {
+        let Some(remote) = &replica.remote else { continue };
+        match remote.list() {
+            Ok(names) => {
+                let terms = names.iter().filter_map(|name| files::parse(name)).map(|(_, at)| at.term);
+                if terms.max().is_some_and(|newest| newest > term) {
+                    return Err(Error::LogNewer { replica: replica.name.clone() });
+                }
+            }
+            Err(problem) => {
+                tracing::warn!(replica.id = replica.name, problem, "a replica's changes cannot be listed");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A replica that holds everything, but perhaps the last group, goes on under the new term.

@@ -204,6 +204,7 @@ impl Reader<'_> {
 pub(super) struct Preface {
     /// Term and sequence of the file, as its name has them.
     pub(super) at: (u64, u64),
+    /// How many must hold a group before it is acknowledged; 0 where none waits for this replica.
     pub(super) quorum: u32,
     /// Names and folders.
     pub(super) replicas: Vec<(String, String)>,

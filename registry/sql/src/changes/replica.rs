@@ -72,8 +72,8 @@ impl Worker {
         self.log = None;
         let replica = &self.shared.config.replicas[self.index];
         (replica.check)()?;
-        let begun =
-            FrameWriter::begin_log(&replica.root, at, self.shared.config.seal.as_ref(), &self.shared.preface);
+        let (seal, preface) = (self.shared.config.seal.as_ref(), self.shared.preface(self.index));
+        let begun = FrameWriter::begin_log(&replica.root, at, seal, &preface);
         let log = begun.map_err(|error| format!("{}: {error}", replica.root.display()))?;
         self.log = Some(log);
         Ok(())
@@ -98,9 +98,12 @@ impl Worker {
         }
         let Some(log) = &self.log else { return other };
         let len = log.len;
-        match written.and_then(|()| log.sync()) {
+        // What is on its way elsewhere need not outlive this machine.
+        let is_remote = self.shared.config.replicas[self.index].remote.is_some();
+        match written.and_then(|()| if is_remote { Ok(()) } else { log.sync() }) {
             Ok(()) => self.shared.update(self.index, |replica| {
-                replica.confirmed = replica.confirmed.max(last);
+                let held = if is_remote { &mut replica.staged } else { &mut replica.confirmed };
+                *held = last.max(*held);
                 replica.log_bytes = len;
             }),
             Err(error) => {

@@ -56,7 +56,9 @@ pub fn restore_sqlite(
         let (sequence, problem) = match &chain {
             Ok(chain) => {
                 let preface = &chain.preface;
-                needed = needed.max((preface.replicas.len() + 1).saturating_sub(preface.quorum as usize));
+                if preface.quorum > 0 {
+                    needed = needed.max((preface.replicas.len() + 1).saturating_sub(preface.quorum as usize));
+                }
                 let named = preface.replicas.iter().map(|(_, root)| PathBuf::from(root));
                 waiting.extend(named.filter(|root| root.is_dir()));
                 let end = chain.end().map(|(_, sequence)| sequence);
@@ -71,7 +73,8 @@ pub fn restore_sqlite(
         replicas.push(LogSource { root: root.clone(), sequence, problem });
         chains.extend(chain.ok().filter(|chain| chain.end().is_some()).map(|chain| (root, chain)));
     }
-    let whole = chains.iter().filter(|(_, chain)| !chain.damaged).count();
+    // A replica that no group waited for may lack the last ones.
+    let whole = chains.iter().filter(|(_, chain)| !chain.damaged && chain.preface.quorum > 0).count();
     let certain = whole >= needed;
     if !certain && !accept_older {
         return Err(Error::LogUnusable(too_few(&replicas, whole, needed)));

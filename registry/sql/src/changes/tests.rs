@@ -1,5 +1,7 @@
 //! The change log against real files: what was acknowledged comes back from the replicas alone.
 
+mod remote;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -92,7 +94,12 @@ impl House {
             let up = Arc::clone(&self.up[index]);
             let check =
                 move || if up.load(Ordering::Relaxed) { Ok(()) } else { Err("switched off".to_owned()) };
-            LogReplica { name: format!("r{index}"), root: self.root(index), check: Arc::new(check) }
+            LogReplica {
+                name: format!("r{index}"),
+                root: self.root(index),
+                check: Arc::new(check),
+                remote: None,
+            }
         });
         ChangeLogConfig {
             replicas: replicas.collect(),
@@ -333,4 +340,27 @@ async fn a_damaged_replica_is_told_and_the_others_suffice() {
     let older = house.lose_and_restore(&[0, 1, 2], true).unwrap();
     assert!(!older.certain);
     assert_eq!(value(&house.open().await, "n").await, 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_for_new_copies_leaves_nothing_older_on_any_replica() {
+    let house = House::new();
+    let database = house.open().await;
+    for _ in 0..20 {
+        add(&database, "n").await.unwrap();
+    }
+    let newest = |index: usize| files::list(&house.root(index), LogFile::Snapshot).unwrap();
+    let before: Vec<_> = (0..3).map(newest).collect();
+    assert!(database.renew_change_log().await.is_empty());
+    for (index, before) in before.iter().enumerate() {
+        let now = newest(index);
+        assert_eq!(now.len(), 1, "{now:?}");
+        assert!(now[0].0.sequence >= 20 && now[0].0 > before[0].0, "{now:?}");
+        let logs = files::list(&house.root(index), LogFile::Changes).unwrap();
+        assert!(logs.len() == 1 && logs[0].0.sequence >= 20, "{logs:?}");
+    }
+    assert_eq!(add(&database, "n").await.unwrap(), 21);
+    drop(database);
+    house.lose_and_restore(&[2], false).unwrap();
+    assert_eq!(value(&house.open().await, "n").await, 21);
 }

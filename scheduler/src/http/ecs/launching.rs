@@ -167,7 +167,7 @@ async fn prepare(
     check_definition(&definition, input, &overrides)?;
     check_constraints(&input.placement_constraints)?;
     let strategies = strategies(&input.placement_strategy)?;
-    let pins: Vec<ImagePin> = core.pin_images(&definition.content).await?;
+    let pins: Vec<ImagePin> = core.pin_images(&definition, &overrides, default_role.as_deref()).await?;
     let mut launch = Launch::new(&cluster, Arc::clone(&definition), overrides, pins, default_role.as_deref());
     if let Some(group) = &input.group {
         launch.group.clone_from(group);

@@ -56,7 +56,7 @@ pub(super) async fn create_service(
         (SchedulingStrategy::Daemon, _) => 0,
         (SchedulingStrategy::Replica, count) => count.unwrap_or(0),
     };
-    let images = core.pin_images(&definition.content).await?;
+    let images = core.pin_images_in(&cluster, &definition).await?;
     let now_ms = core.clock.now_ms();
     let service = Service {
         key: key.clone(),
@@ -163,7 +163,7 @@ pub(super) async fn update_service(
     let definition = definition.ok_or_else(definition_not_found)?;
     check_launchable(&definition, None, input.network_configuration.as_ref())?;
     let starts_anew = input.force_new_deployment || definition.key != service.primary().definition;
-    let images = if starts_anew { Some(core.pin_images(&definition.content).await?) } else { None };
+    let images = if starts_anew { Some(core.pin_images_in(&key.cluster, &definition).await?) } else { None };
     let of_change = key.clone();
     core.ledger
         .change(move |draft| {

@@ -18,7 +18,7 @@ use registry_aws::{AwsError, Client, ClientError, Credentials};
 use registry_runtime::listener::{Limits, serve};
 use registry_runtime::{Clock, Sealer, Secret, SecretString, Shutdown};
 use registry_sql::Database;
-use scheduler::{ImageError, Images, ResolvedImage, Scheduler, SchedulerConfig};
+use scheduler::{ImageError, Images, ResolvedImage, Scheduler, SchedulerConfig, WantedImage};
 use serde_json::{Value, json};
 
 pub(crate) const ACCOUNT: &str = "000000000000";
@@ -41,7 +41,8 @@ pub(crate) struct Registry {
 
 #[async_trait]
 impl Images for Registry {
-    async fn resolve(&self, image: &str) -> Result<Option<ResolvedImage>, ImageError> {
+    async fn resolve(&self, image: WantedImage<'_>) -> Result<Option<ResolvedImage>, ImageError> {
+        let image = image.name;
         let Some(name) = image.strip_prefix("127.0.0.1:5000/") else { return Ok(None) };
         let repository = name.split(':').next().unwrap_or(name).to_owned();
         match self.images.lock().get(image) {
