@@ -27,7 +27,12 @@ pub(crate) struct Host {
 impl Host {
     /// Joins by a token with these limits, and does not register yet.
     pub(crate) fn join(server: &Server, limits: Value) -> Self {
-        let answer = exchange(server, &token(server, limits));
+        Self::with_token(server, &token(server, limits))
+    }
+
+    /// Joins at a server by a token that some server made.
+    pub(crate) fn with_token(server: &Server, token: &str) -> Self {
+        let answer = exchange(server, token);
         assert_eq!(answer.status, 200, "{answer:?}");
         let joined = answer.json();
         let text = |name: &str| joined[name].as_str().unwrap().to_owned();
@@ -65,7 +70,7 @@ impl Host {
     }
 
     /// Asks for a websocket; the connection, and all that was answered so far.
-    fn connect(&self, query: &[(&str, &str)]) -> (TcpStream, String) {
+    pub(crate) fn connect(&self, query: &[(&str, &str)]) -> (TcpStream, String) {
         let query: Vec<String> =
             query.iter().map(|(name, value)| format!("{name}={}", escape(value))).collect();
         let path = format!("/ws?{}", query.join("&"));
@@ -120,7 +125,7 @@ impl Host {
     }
 }
 
-fn poll_query(instance: &str) -> [(&str, &str); 5] {
+pub(crate) fn poll_query(instance: &str) -> [(&str, &str); 5] {
     [
         ("clusterArn", "default"),
         ("containerInstanceArn", instance),

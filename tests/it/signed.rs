@@ -29,6 +29,13 @@ impl Signer {
         Self { http: Http::new(endpoint), host, credentials }
     }
 
+    /// A client with the credentials of a session.
+    pub(crate) fn session(endpoint: &str, (key, secret): (&str, &str), token: &str) -> Self {
+        let mut credentials = Credentials::new(key, secret);
+        credentials.session_token = Some(token.to_owned());
+        Self { credentials: Some(credentials), ..Self::new(endpoint, None) }
+    }
+
     pub(crate) fn administrator(server: &Server) -> Self {
         Self::new(server.endpoint(), Some((server.access_key_id(), server.secret())))
     }

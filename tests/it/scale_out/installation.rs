@@ -11,6 +11,9 @@ use std::thread;
 use tempfile::TempDir;
 use test_support::{Engine, Http, Postgres, Server, ServerBuilder, run_with_input};
 
+use crate::bucket::Bucket;
+use crate::signed::Signer;
+
 pub(super) const ACCESS_KEY_ID: &str = "BERTHADMIN0000001";
 pub(super) const SECRET: &str = "a-secret-of-forty-characters-for-testing";
 
@@ -18,6 +21,8 @@ pub(super) const SECRET: &str = "a-secret-of-forty-characters-for-testing";
 pub(super) struct Installation {
     shared: TempDir,
     database: String,
+    /// The service, where the content lies in a bucket rather than in a shared folder.
+    bucket: Option<String>,
 }
 
 impl Installation {
@@ -27,7 +32,17 @@ impl Installation {
 
     pub(super) fn on(postgres: &Postgres) -> Self {
         let shared = tempfile::Builder::new().prefix("shared").tempdir().unwrap();
-        Self { shared, database: postgres.database() }
+        Self { shared, database: postgres.database(), bucket: None }
+    }
+
+    /// With the content in a bucket.
+    pub(super) fn over(bucket: &Bucket) -> Self {
+        Self { bucket: Some(bucket.config()), ..Self::new() }
+    }
+
+    /// With a database at this address.
+    pub(super) fn at(database: String) -> Self {
+        Self { database, ..Self::new() }
     }
 
     pub(super) fn keys(&self) -> std::path::PathBuf {
@@ -49,14 +64,21 @@ impl Installation {
     }
 
     pub(super) fn builder_with_keys(&self, keys: &Path) -> ServerBuilder {
-        Server::builder()
+        let replicas = match self.bucket {
+            Some(_) => "replicas = [\"s3://bucket\"]".to_owned(),
+            None => format!("shared_filesystem = true\nreplicas = [{:?}]", self.content()),
+        };
+        let builder = Server::builder()
             .config(&format!("database = {:?}", self.database))
-            .config("shared_filesystem = true")
-            .config(&format!("replicas = [{:?}]", self.content()))
+            .config(&replicas)
             .config(&format!("key_dir = {keys:?}"))
             .config("shutdown_grace = 1")
             .env("BERTH_BOOTSTRAP_ACCESS_KEY_ID", ACCESS_KEY_ID)
-            .env("BERTH_BOOTSTRAP_SECRET_ACCESS_KEY", SECRET)
+            .env("BERTH_BOOTSTRAP_SECRET_ACCESS_KEY", SECRET);
+        match &self.bucket {
+            Some(service) => builder.config(service),
+            None => builder,
+        }
     }
 
     /// Starts `count` servers, all for the first time and at once.
@@ -74,6 +96,11 @@ impl Installation {
 /// The administrator of the installation on one of its servers.
 pub(super) fn admin(server: &Server) -> Http {
     server.anonymous().basic(ACCESS_KEY_ID, SECRET)
+}
+
+/// The administrator on one of the servers, signing what it sends.
+pub(super) fn signer(server: &Server) -> Signer {
+    Signer::new(server.endpoint(), Some((ACCESS_KEY_ID, SECRET)))
 }
 
 /// Puts the administrator's key where commands on the server's machine look for it: only the server that made the

@@ -4,6 +4,7 @@ use serde_json::json;
 use test_support::{Engine, Layer, run, sha256, static_image};
 
 use super::installation::{ACCESS_KEY_ID, Installation, RoundRobin, admin};
+use crate::bucket::Bucket;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -60,6 +61,39 @@ fn an_upload_begun_on_one_server_goes_on_at_another_and_survives_a_kill() {
     assert_eq!(closed.status, 201, "{closed:?}");
     let read = admin(&servers[0]).get(&format!("/v2/team/pieces/blobs/{digest}"));
     assert_eq!((read.status, sha256(&read.body)), (200, sha256(&pieces.concat())));
+}
+
+#[test]
+fn over_a_bucket_each_request_of_a_push_goes_to_another_server() {
+    let bucket = Bucket::start();
+    let installation = Installation::over(&bucket);
+    let servers = installation.start(3);
+    let [one, other, third] = [0, 1, 2].map(|at| admin(&servers[at]));
+    // Parts of a bucket's upload have 8 MiB: the first piece leaves a whole one and a rest.
+    let pieces: [Vec<u8>; 3] = [(9 << 20) + 17, 300_000, 0].map(|len| (0..len).map(|at| at as u8).collect());
+    let digest = format!("sha256:{}", sha256(&pieces.concat()));
+    let mut location = path_of(one.post("/v2/team/far/blobs/uploads/", &[], b"").header("location").unwrap());
+    for (http, piece) in [(&other, &pieces[0]), (&third, &pieces[1])] {
+        let patched = http.patch(&location, &[("content-type", "application/octet-stream")], piece);
+        assert_eq!(patched.status, 202, "{patched:?}");
+        location = path_of(patched.header("location").unwrap());
+    }
+    let separator = if location.contains('?') { '&' } else { '?' };
+    let closed = one.put(&format!("{location}{separator}digest={digest}"), &[], &pieces[2]);
+    assert_eq!(closed.status, 201, "{closed:?}");
+    for http in [&one, &other, &third] {
+        let read = http.get(&format!("/v2/team/far/blobs/{digest}"));
+        assert_eq!((read.status, sha256(&read.body)), (200, digest["sha256:".len()..].to_owned()));
+    }
+    let (config, layer, manifest) = static_image("amd64", &[Layer { path: "n", bytes: b"far" }]);
+    for (http, blob) in [(&one, &config), (&other, &layer)] {
+        http.push_blob("team/far", blob);
+    }
+    let put = third.put("/v2/team/far/manifests/1", &[("content-type", MANIFEST)], &manifest);
+    assert_eq!(put.status, 201, "{put:?}");
+    for http in [&one, &other] {
+        assert_eq!(http.get("/v2/team/far/manifests/1").body, manifest);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! accident.
 
 use std::io::Write;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -49,11 +49,29 @@ impl Postgres {
 
     /// A server of its own, with settings such as `ssl=on`, on a socket in its folder and a port of 127.0.0.1.
     pub fn start(settings: &[&str]) -> Postgres {
-        let folder = tempfile::Builder::new().prefix("postgres").tempdir().unwrap().keep();
-        if geteuid().is_root() {
-            let user = |what| run(Command::new("id").args([what, "postgres"])).parse().unwrap();
-            chown(&folder, Some(user("-u")), Some(user("-g"))).unwrap();
+        let mut server = Postgres::made(settings);
+        server.start_again();
+        server
+    }
+
+    /// A server of its own with this certificate and key (PEM), which refuses connections over a network that are
+    /// not over TLS.
+    pub fn start_over_tls(certificate: &str, key: &str) -> Postgres {
+        let mut server = Postgres::made(&["ssl=on", "fsync=off"]);
+        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        for (name, text) in [("server.crt", certificate), ("server.key", key), ("pg_hba.conf", rules)] {
+            let path = server.folder.join("data").join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            give_to_postgres(&path);
         }
+        server.start_again();
+        server
+    }
+
+    fn made(settings: &[&str]) -> Postgres {
+        let folder = tempfile::Builder::new().prefix("postgres").tempdir().unwrap().keep();
+        give_to_postgres(&folder);
         let data = folder.join("data");
         run(as_postgres(&program("initdb")).arg("-D").arg(&data).args([
             "--auth=trust",
@@ -66,9 +84,7 @@ impl Postgres {
         ]));
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let mut server = Postgres { folder, port, settings, keeper: None, databases: AtomicU32::new(0) };
-        server.start_again();
-        server
+        Postgres { folder, port, settings, keeper: None, databases: AtomicU32::new(0) }
     }
 
     /// The address of a new, empty database.
@@ -163,6 +179,14 @@ pub fn database_in(folder: &Path) -> String {
 /// Whether tests that would do with either engine are to use PostgreSQL.
 pub(crate) fn use_postgres() -> bool {
     std::env::var("BERTH_TEST_DATABASE").is_ok_and(|engine| engine == "postgres")
+}
+
+/// The server does not run as root.
+fn give_to_postgres(path: &Path) {
+    if geteuid().is_root() {
+        let user = |what| run(Command::new("id").args([what, "postgres"])).parse().unwrap();
+        chown(path, Some(user("-u")), Some(user("-g"))).unwrap();
+    }
 }
 
 /// Debian keeps the server's programs off the PATH.

@@ -7,12 +7,12 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use registry_core::{BodyError, CoreError, NewUpload, PushTarget, UploadStatus, UploadUid};
+use registry_core::{BodyError, CoreError, NewUpload, PushTarget, Repository, UploadStatus, UploadUid};
 use registry_types::{Algorithm, Digest, RepositoryName};
 
 use super::content_range::of_upload;
 use super::error::OciError;
-use super::gate::Gate;
+use super::gate::{Gate, Guard};
 use super::mount::Wish;
 use super::operation::{Operation, action};
 use super::{Asked, CONTENT_DIGEST, Service, content_length, plain};
@@ -56,8 +56,17 @@ impl Service {
         gate.allow_action(action::UPLOAD_LAYER_PART, name, existing)?;
         gate.allow_action(action::COMPLETE_UPLOAD, name, existing)?;
         self.check_body(name, headers).await?;
-        let finished = self.registry.upload_whole(new, stream(body), &digest).await?;
-        Ok(created(name, &finished.digest))
+        let body = match existing {
+            Some(repository) => guarded(gate.guard(repository), body),
+            None => stream(body),
+        };
+        match self.registry.upload_whole(new, body, &digest).await {
+            Ok(finished) => Ok(created(name, &finished.digest)),
+            Err(error) => {
+                refuse_revoked(gate, name, existing, &error)?;
+                Err(error.into())
+            }
+        }
     }
 
     /// What is done to a session.
@@ -80,22 +89,30 @@ impl Service {
             Operation::PatchUpload => {
                 self.check_body(name, headers).await?;
                 let range = of_upload(headers, content_length(headers))?;
-                let appended =
-                    self.registry.append_upload(&repository, &uid, principal, range, stream(body)).await;
-                let status = appended.map_err(|error| still_alive(name, &uid, error))?;
-                Ok(session(StatusCode::ACCEPTED, name, &status))
+                let body = guarded(gate.guard(&repository), body);
+                match self.registry.append_upload(&repository, &uid, principal, range, body).await {
+                    Ok(status) => Ok(session(StatusCode::ACCEPTED, name, &status)),
+                    Err(error) => {
+                        refuse_revoked(gate, name, Some(&repository), &error)?;
+                        Err(still_alive(name, &uid, error))
+                    }
+                }
             }
             Operation::PutUpload => {
                 let digest = query.get("digest").ok_or_else(OciError::digest_missing)?;
                 let digest = OciError::digest(digest)?;
                 self.check_body(name, headers).await?;
                 let range = of_upload(headers, content_length(headers))?;
-                let finished = self
-                    .registry
-                    .finish_upload(&repository, &uid, principal, range, stream(body), &digest)
-                    .await;
-                let finished = finished.map_err(|error| still_alive(name, &uid, error))?;
-                Ok(created(name, &finished.digest))
+                let body = guarded(gate.guard(&repository), body);
+                let finished =
+                    self.registry.finish_upload(&repository, &uid, principal, range, body, &digest).await;
+                match finished {
+                    Ok(finished) => Ok(created(name, &finished.digest)),
+                    Err(error) => {
+                        refuse_revoked(gate, name, Some(&repository), &error)?;
+                        Err(still_alive(name, &uid, error))
+                    }
+                }
             }
             _ => {
                 let status = self.registry.upload_status(&repository, &uid, principal).await?;
@@ -123,6 +140,27 @@ impl Service {
 /// A request's body as the core takes it.
 pub(super) fn stream(body: Body) -> registry_core::Body {
     Box::pin(body.into_data_stream().map(|chunk| chunk.map_err(|_| BodyError)))
+}
+
+/// The same for as long as the right to send it lasts.
+fn guarded(mut guard: Guard, body: Body) -> registry_core::Body {
+    Box::pin(
+        stream(body)
+            .map(move |chunk| chunk.and_then(|chunk| guard.holds().then_some(chunk).ok_or(BodyError))),
+    )
+}
+
+/// A body that ended before its end because the right to send it did is refused as a new request would be.
+fn refuse_revoked(
+    gate: &Gate<'_>,
+    name: &RepositoryName,
+    repository: Option<&Repository>,
+    error: &CoreError,
+) -> Result<(), OciError> {
+    match error {
+        CoreError::BodyInterrupted => gate.allow(name, repository),
+        _ => Ok(()),
+    }
 }
 
 fn location(name: &RepositoryName, uid: &UploadUid) -> HeaderValue {
