@@ -55,6 +55,7 @@ pub use registry::{Page, Registry};
 pub use registry_metadata::adoption::Restored;
 pub use registry_metadata::census::Census;
 pub use registry_metadata::epochs::{Epoch, EpochState};
+pub use registry_metadata::tags::TagNames;
 pub use registry_metadata::{
     Domain, EncryptionType, ImmutabilityExclusion, Repository, RepositoryPolicy, RepositoryUid,
     TagMutability, UploadUid,

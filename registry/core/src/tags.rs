@@ -1,29 +1,30 @@
 //! Tags: listed, deleted, and the one place that decides whether a tag may move.
 
+use registry_metadata::tags::TagNames;
 use registry_metadata::{Repository, TagMutability, Tx, tags};
 use registry_types::{Digest, Tag};
 
 use crate::error::CoreError;
-use crate::registry::{Page, Registry};
+use crate::registry::Registry;
 
 impl Registry {
-    /// Tags in byte order after `after`, which need not exist.
+    /// Tags in byte order after `after`, which need not exist; and where the next page begins, if there is one.
     pub async fn tags(
         &self,
         repository: &Repository,
         after: &str,
         limit: u32,
-    ) -> Result<Page<String>, CoreError> {
+    ) -> Result<(TagNames, Option<String>), CoreError> {
         let (uid, after) = (repository.uid.clone(), after.to_owned());
-        let mut items = self
+        let mut names = self
             .inner
             .metadata
             .read(move |tx| Ok::<_, CoreError>(tags::list_after(tx, &uid, &after, limit.saturating_add(1))?))
             .await?;
-        let more = items.len() > limit as usize;
-        items.truncate(limit as usize);
-        let next = items.last().filter(|_| more).cloned();
-        Ok(Page { items, next })
+        let more = names.len() > limit as usize;
+        names.truncate(limit as usize);
+        let next = names.iter().last().filter(|_| more).map(str::to_owned);
+        Ok((names, next))
     }
 
     /// Removes a tag and nothing else; its manifest stays. Gives the digest it pointed at.

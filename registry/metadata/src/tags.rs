@@ -6,6 +6,41 @@ use registry_types::{Digest, Tag};
 use crate::error::{Error, parse};
 use crate::model::{RepositoryUid, TagRow};
 
+/// Many names of tags in the memory of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TagNames {
+    text: String,
+    /// Where each name ends.
+    ends: Vec<usize>,
+}
+
+impl TagNames {
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// In the order in which they were found.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
+    }
+
+    /// Leaves the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        self.ends.truncate(len);
+        self.text.truncate(self.ends.last().copied().unwrap_or(0));
+    }
+
+    fn push(&mut self, name: &str) {
+        self.text.push_str(name);
+        self.ends.push(self.text.len());
+    }
+}
+
 /// Point read.
 pub fn by_name(tx: &Tx<'_>, repository: &RepositoryUid, tag: &Tag) -> Result<Option<TagRow>, Error> {
     let row = tx.query_optional(
@@ -47,12 +82,14 @@ pub fn list_after(
     repository: &RepositoryUid,
     after: &str,
     limit: u32,
-) -> Result<Vec<String>, Error> {
-    let rows = tx.query(
+) -> Result<TagNames, Error> {
+    let mut names = TagNames::default();
+    tx.texts(
         "SELECT tag FROM tags WHERE repository_uid = $1 AND tag > $2 ORDER BY tag LIMIT $3",
         params![repository.as_str(), after, i64::from(limit)],
+        |name| names.push(name),
     )?;
-    rows.iter().map(|row| Ok(row.get(0)?)).collect()
+    Ok(names)
 }
 
 /// Up to `limit` tags that point at a manifest, in byte order.
@@ -92,4 +129,21 @@ fn from_row(row: &Row) -> Result<TagRow, Error> {
         created_at_ms: row.get(2)?,
         updated_at_ms: row.get(3)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TagNames;
+
+    #[test]
+    fn names_are_kept_apart() {
+        let mut names = TagNames::default();
+        ["v1", "", "v1.2"].into_iter().for_each(|name| names.push(name));
+        assert_eq!(names.iter().collect::<Vec<_>>(), ["v1", "", "v1.2"]);
+        names.truncate(1);
+        names.push("b");
+        assert_eq!((names.len(), names.iter().last()), (2, Some("b")));
+        names.truncate(0);
+        assert!(names.is_empty() && names.iter().next().is_none());
+    }
 }

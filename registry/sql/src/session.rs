@@ -137,6 +137,24 @@ impl Session {
         })
     }
 
+    /// Hands on the text in the first column of each row; the number of rows.
+    pub(crate) fn texts(
+        &self,
+        sql: &'static str,
+        params: &[Value],
+        each: &mut dyn FnMut(&str),
+    ) -> Result<u64, Error> {
+        self.bound(sql, params, |statement| {
+            let mut rows = statement.raw_query();
+            let mut count = 0;
+            while let Some(row) = rows.next()? {
+                each(row.get_ref(0)?.as_str()?);
+                count += 1;
+            }
+            Ok(count)
+        })
+    }
+
     /// The number of rows that were changed.
     pub(crate) fn execute(&self, sql: &'static str, params: &[Value]) -> Result<u64, Error> {
         self.bound(sql, params, |statement| Ok(statement.raw_execute()? as u64))

@@ -61,6 +61,26 @@ impl<'a> Tx<'a> {
         self.query_optional(sql, params)?.ok_or(Error::NotOneRow { found: 0 })
     }
 
+    /// Hands on the text in the first column of each row, as it comes: for long lists, which need no row of their
+    /// own for each text.
+    pub fn texts(
+        &self,
+        sql: &'static str,
+        params: &[Value],
+        mut each: impl FnMut(&str),
+    ) -> Result<(), Error> {
+        let rows = self.guarded(|| match self.engine {
+            Engine::Sqlite(session) => session.texts(sql, params, &mut each),
+            Engine::Postgres(session) => {
+                let rows = session.query(sql, params)?;
+                rows.iter().try_for_each(|row| row.get::<String>(0).map(|text| each(&text)))?;
+                Ok(rows.len() as u64)
+            }
+        })?;
+        self.count(rows);
+        Ok(())
+    }
+
     /// Runs a statement without a result; the number of rows it changed.
     pub fn execute(&self, sql: &'static str, params: &[Value]) -> Result<u64, Error> {
         self.guarded(|| match self.engine {
