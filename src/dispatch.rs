@@ -27,6 +27,10 @@ use crate::drain::drain_refused_body;
 use crate::observe::{Observer, Passage};
 use crate::peers::{Peers, pass_on};
 
+/// What is answered whatever the database does.
+const HEALTHZ: &str = "/healthz";
+const READYZ: &str = "/readyz";
+
 /// The AWS-style services behind `POST /`.
 pub(crate) struct Services {
     pub(crate) identity: Identity,
@@ -83,8 +87,8 @@ pub(crate) fn router(
         rooms = rooms.layer(middleware::from_fn_with_state(peers, pass_on));
     }
     Router::new()
-        .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
-        .route("/readyz", get(readyz).with_state(ready))
+        .route(HEALTHZ, get(|| async { Json(json!({ "status": "ok" })) }))
+        .route(READYZ, get(readyz).with_state(ready))
         .merge(rooms)
         .layer(middleware::from_fn(drain_refused_body))
         .layer(middleware::from_fn_with_state(Arc::new(front), enter))
@@ -149,6 +153,9 @@ async fn pass(front: &Front, request: Request, next: Next, now_ms: i64, passage:
         }
         Err(ContextError::Peer) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
+    if !matches!(parts.uri.path(), HEALTHZ | READYZ) {
+        front.identity.confirm().await;
+    }
     front.identity.recorded(next.run(Request::from_parts(parts, body))).await
 }
 

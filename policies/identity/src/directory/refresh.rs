@@ -50,6 +50,16 @@ impl Identity {
         Ok(())
     }
 
+    /// Makes sure of a snapshot that was not confirmed for a second, as after the machine slept or had no turn for
+    /// this process: a request is not refused because it came to run before the refresher did. Waits for a second
+    /// at most; whether the snapshot may decide shows when it is asked.
+    pub async fn confirm(&self) {
+        if self.directory().is_none() {
+            // The refresher says what is wrong.
+            let _ = tokio::time::timeout(FRESH_FOR, self.refresh()).await;
+        }
+    }
+
     /// Makes a new token key when the newest has signed for long enough.
     pub(crate) async fn rotate_token_keys(&self) -> Result<(), IdentityError> {
         let inner = self.inner();
