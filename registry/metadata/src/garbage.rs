@@ -63,7 +63,7 @@ pub fn removed(tx: &Tx<'_>, replica: &str, file_id: &[u8; 16]) -> Result<(), Err
 /// How many objects a replica is still to delete, counted up to `most`.
 pub fn count_removals(tx: &Tx<'_>, replica: &str, most: u32) -> Result<u64, Error> {
     let row = tx.query_one(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM removals WHERE replica = $1 LIMIT $2) AS some",
+        "SELECT COUNT(*) FROM (SELECT 1 FROM removals WHERE replica = $1 LIMIT $2) AS counted",
         params![replica, i64::from(most)],
     )?;
     Ok(row.get::<i64>(0)?.unsigned_abs())

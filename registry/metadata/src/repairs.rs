@@ -123,7 +123,7 @@ pub fn hurry(tx: &Tx<'_>, now_ms: i64, limit: u32) -> Result<u64, Error> {
 /// How many repairs a replica is owed, counted up to `most`.
 pub fn count(tx: &Tx<'_>, replica: &str, most: u32) -> Result<u64, Error> {
     let row = tx.query_one(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM repairs WHERE replica = $1 LIMIT $2) AS some",
+        "SELECT COUNT(*) FROM (SELECT 1 FROM repairs WHERE replica = $1 LIMIT $2) AS counted",
         params![replica, i64::from(most)],
     )?;
     Ok(row.get::<i64>(0)?.unsigned_abs())

@@ -227,7 +227,8 @@ pub fn findings_after(
 /// How many findings of a kind are not repaired, counted up to `most`.
 pub fn count_open(tx: &Tx<'_>, kind: FindingKind, most: u32) -> Result<u64, Error> {
     let row = tx.query_one(
-        "SELECT COUNT(*) FROM (SELECT 1 FROM findings WHERE kind = $1 AND repaired_at IS NULL LIMIT $2) AS some",
+        "SELECT COUNT(*) FROM \
+         (SELECT 1 FROM findings WHERE kind = $1 AND repaired_at IS NULL LIMIT $2) AS counted",
         params![kind.as_str(), i64::from(most)],
     )?;
     Ok(row.get::<i64>(0)?.unsigned_abs())

@@ -3,7 +3,7 @@
 use serde_json::json;
 use test_support::{Engine, Layer, run, sha256, static_image};
 
-use super::installation::{ACCESS_KEY_ID, Installation, RoundRobin, admin};
+use super::installation::{ACCESS_KEY_ID, Installation, RoundRobin, admin, keep_credentials};
 use crate::bucket::Bucket;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -94,6 +94,11 @@ fn over_a_bucket_each_request_of_a_push_goes_to_another_server() {
     for http in [&one, &other] {
         assert_eq!(http.get("/v2/team/far/manifests/1").body, manifest);
     }
+    keep_credentials(&servers[2]);
+    let status = run(&mut servers[2].berth(["store", "status"]));
+    assert!(status.contains("s3://bucket") && status.contains("write quorum   1"), "{status}");
+    let status = run(&mut servers[2].berth(["status"]));
+    assert!(status.contains("replicas   1 of 1 usable"), "{status}");
 }
 
 #[test]

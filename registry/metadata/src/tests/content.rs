@@ -1,6 +1,7 @@
 use registry_types::MediaType;
 
 use super::{World, digest, domain, key, manifest, uid};
+use crate::scrubs::{self, FindingKind};
 use crate::{
     Content, ContentKind, ReferrerKey, blobs, garbage, liveness, manifests, referrers, repairs, tags,
 };
@@ -162,7 +163,18 @@ async fn condemned_objects_are_listed_until_they_are_forgotten() {
         .await;
     let page = world.write(|tx| garbage::condemned_after(tx, &[1; 16], 10)).await;
     assert_eq!(page, [[2; 16], [3; 16]]);
-    world.write(|tx| garbage::forget(tx, &[2; 16], &[], 9)).await;
+    world.write(|tx| garbage::forget(tx, &[2; 16], &["away".to_owned()], 9)).await;
+    // What a status counts.
+    let counts = world.write(|tx| {
+        Ok([
+            repairs::count(tx, "replica", 10)?,
+            repairs::count(tx, "away", 10)?,
+            garbage::count_removals(tx, "away", 10)?,
+            garbage::count_removals(tx, "away", 0)?,
+            scrubs::count_open(tx, FindingKind::Damaged, 10)?,
+        ])
+    });
+    assert_eq!(counts.await, [1, 0, 1, 0, 0]);
     let page = world.write(|tx| garbage::condemned_after(tx, &[], 10)).await;
     assert_eq!(page, [[1; 16], [3; 16]]);
 }
