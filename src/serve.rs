@@ -277,6 +277,7 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     scheduler.start(&shutdown);
     scheduler.ensure_default_cluster().await.context("cannot make the cluster `default`")?;
 
+    durable::sweep(&settings.data);
     let endpoint_file = settings.data.join("endpoint");
     durable::write_file_atomically(&endpoint_file, endpoint.as_bytes(), 0o644)
         .with_context(|| format!("cannot write {}", endpoint_file.display()))?;

@@ -41,6 +41,7 @@ impl Store {
     pub(crate) fn open(data_dir: &Path) -> Result<(Self, Values), AgentError> {
         durable::create_directory(data_dir, 0o700).map_err(|source| AgentError::io(data_dir, source))?;
         let lock = lock(data_dir)?;
+        durable::sweep(data_dir);
         let path = data_dir.join("state.log");
         let unusable = |reason: String| AgentError::State { path: path.clone(), reason };
         let keys = LocalKeys::open(&data_dir.join("keys")).map_err(|error| unusable(error.to_string()))?;

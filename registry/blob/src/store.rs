@@ -89,7 +89,7 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Drops what is cached of an object, because it turned out bad or was replaced.
     fn forget(&self, _file_id: FileId) {}
 
-    /// Removes an object; one that is not there is no error, an offline replica is.
+    /// Removes an object, durably; one that is not there is no error, an offline replica is.
     async fn delete(&self, file_id: FileId) -> Result<(), StoreError>;
 
     /// At most `limit` objects in the order of their ids, beginning after `after`. For scrub alone:

@@ -8,8 +8,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::random_id;
+
+/// A file beside its later name that is older than this has no writer any more.
+const GIVEN_UP: Duration = Duration::from_secs(3600);
 
 /// Replaces or creates the file at `path` with `bytes`, with permissions `mode` (0o600).
 pub fn write_file_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -47,6 +51,32 @@ pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => Err(error),
         _ => sync_directory(parent),
     }
+}
+
+/// Removes what writers that were cut off left in a folder; what cannot be removed harms nobody.
+pub fn sweep(folder: &Path) {
+    if let Err(error) = try_sweep(folder) {
+        tracing::warn!(folder = %folder.display(), error = %error, "files that were never finished lie there still");
+    }
+}
+
+fn try_sweep(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if is_staged(&entry.file_name().to_string_lossy())
+            && entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age >= GIVEN_UP)
+        {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a name is one that [`stage`] gives.
+fn is_staged(name: &str) -> bool {
+    name.strip_prefix('.').and_then(|name| name.rsplit_once('.')).is_some_and(|(_, id)| {
+        id.len() == 32 && id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 /// Writes and syncs a file beside its later name.
@@ -89,6 +119,22 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_writer_left_is_swept_once_it_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let staged = stage(&folder.path().join("key"), b"half a change", 0o600).unwrap();
+        let kept = folder.path().join(".key.not-ours");
+        std::fs::write(&kept, b"").unwrap();
+        sweep(folder.path());
+        assert!(staged.exists());
+        for path in [&staged, &kept] {
+            let file = File::options().write(true).open(path).unwrap();
+            file.set_modified(std::time::SystemTime::now() - GIVEN_UP).unwrap();
+        }
+        sweep(folder.path());
+        assert!(!staged.exists() && kept.exists());
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl LocalKeys {
         if mode & 0o077 != 0 {
             return Err(KeyError::Exposed { path: folder.to_owned(), mode });
         }
+        durable::sweep(folder);
         Ok(LocalKeys { folder: folder.to_owned() })
     }
 

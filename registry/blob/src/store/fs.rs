@@ -163,12 +163,16 @@ impl BlobStore for FsStore {
 
     async fn delete(&self, file_id: FileId) -> Result<(), StoreError> {
         let root = Arc::clone(&self.root);
-        blocking(move || match std::fs::remove_file(root.object(file_id)) {
-            Ok(()) => Ok(()),
-            Err(error) => match root.explain(error) {
-                StoreError::NotFound => Ok(()),
-                error => Err(error),
-            },
+        blocking(move || {
+            if let Err(error) = std::fs::remove_file(root.object(file_id)) {
+                match root.explain(error) {
+                    // By an attempt, perhaps, that came no further.
+                    StoreError::NotFound => {}
+                    error => return Err(error),
+                }
+            }
+            // Whoever asked forgets the object: after a power cut it would lie there for good.
+            Ok(root::sync_folder(&root.folder(file_id.as_bytes()[0]))?)
         })
         .await
     }
