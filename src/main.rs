@@ -23,6 +23,7 @@ mod peers;
 mod places;
 mod policy;
 mod recovery;
+mod repositories;
 mod secret;
 mod serve;
 mod storage;

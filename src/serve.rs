@@ -42,6 +42,7 @@ use crate::listen::{self, Bound};
 use crate::names::Names;
 use crate::observe::{self, AccessLog, Exposition, Observer, Requests, Samples};
 use crate::peers;
+use crate::repositories::Repositories;
 use crate::storage::{SharedKeys, Storage, insist};
 
 /// Key domain and epoch of what is sealed in metadata.
@@ -179,7 +180,8 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
         pull_through.clone(),
     );
     let tokens = Tokens::new(identity.clone());
-    let mut berth_identity = BerthIdentity::new(identity.clone());
+    let repositories = Arc::new(Repositories(registry.clone()));
+    let mut berth_identity = BerthIdentity::new(identity.clone()).with_repositories(repositories);
     if let Some(directory) = settings.watched_policy_dir() {
         berth_identity =
             berth_identity.with_watch(PolicyWatch::start(identity.clone(), directory, &shutdown));

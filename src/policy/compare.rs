@@ -1,4 +1,5 @@
-//! `berth policy diff` and `berth policy who-can`: what policy files mean for those whom they name.
+//! `berth policy diff` and `berth policy who-can`: what policies mean, for everybody who exists on a server, or without
+//! one for those whom files name.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,13 @@ use registry_cli::{Connection, Output};
 use registry_types::{Region, RepositoryName};
 use serde_json::{Value, json};
 
+const FILES_ONLY: &str = "without a server these are the principals and repositories of files alone";
+
 /// Tell what a change of policy files would newly allow and newly deny
 ///
-/// Compares DIR with the generation that is in effect on the server, for the principals of both and the repositories
-/// that exist; or, with --against, with another directory and without a server.
+/// Compares DIR with the generation that is in effect on the server, for the principals of both, those that the IAM API
+/// made, and the repositories that exist; or, with --against, with another directory: then without a server, and for
+/// those whom the files name alone.
 #[derive(Args, Debug)]
 pub(crate) struct Diff {
     /// Directory with berth-policies.json in it: the new state
@@ -33,8 +37,11 @@ impl Diff {
     pub(crate) async fn run(self) -> Result<()> {
         let new = checked(&self.dir)?;
         let region: Region = self.connection.region.parse()?;
-        let (old, repositories) = match &self.against {
-            Some(dir) => (checked(dir)?, Vec::new()),
+        let (old, new, repositories) = match &self.against {
+            Some(dir) => {
+                eprintln!("note: {FILES_ONLY}");
+                (checked(dir)?, new, Vec::new())
+            }
             None => self.in_effect(&new).await?,
         };
         let differences = files::diff(&old, &new, &repositories, &circumstances(&region))?;
@@ -46,22 +53,34 @@ impl Diff {
         Ok(())
     }
 
-    /// The files of the newest generation and the repositories of the server.
-    async fn in_effect(&self, new: &PolicyFiles) -> Result<(PolicyFiles, Vec<RepositoryName>)> {
+    /// What is in effect on the server, what would be with the new files, and the server's repositories.
+    async fn in_effect(&self, new: &PolicyFiles) -> Result<(PolicyFiles, PolicyFiles, Vec<RepositoryName>)> {
         let api = self.connection.client()?;
-        let answer = api.berth("GetPolicyFiles", &json!({})).await?;
-        let mut texts = BTreeMap::new();
-        for file in answer["files"].as_array().into_iter().flatten() {
-            let text = |field: &str| file[field].as_str().map(str::to_owned);
-            texts.extend(text("path").zip(text("content")));
-        }
-        if texts.is_empty() {
+        let answer = api.berth("GetPolicyFiles", &json!({ "includeExisting": true })).await?;
+        let texts = |list: &Value| {
+            let mut texts = BTreeMap::new();
+            for file in list.as_array().into_iter().flatten() {
+                let text = |field: &str| file[field].as_str().map(str::to_owned);
+                texts.extend(text("path").zip(text("content")));
+            }
+            texts
+        };
+        let (mut published, existing) = (texts(&answer["files"]), texts(&answer["existing"]));
+        if published.is_empty() {
             let marker = json!({ "format": 1, "account": new.account.as_str() }).to_string();
-            texts.insert("berth-policies.json".to_owned(), marker);
+            published.insert("berth-policies.json".to_owned(), marker);
         }
-        let old = files::check_texts(&texts).map_err(|findings| {
-            anyhow::anyhow!("the generation in effect does not pass this check:\n{}", super::lines(&findings))
-        })?;
+        let with = |what: &str, files: &BTreeMap<String, String>| match files::with_existing(files, &existing)
+        {
+            Ok(everybody) => Ok(everybody),
+            Err(findings) => bail!("{what} does not pass this check:\n{}", super::lines(&findings)),
+        };
+        let old = with("the generation in effect", &published)?;
+        for finding in &old.left_out {
+            eprintln!("note: left out: {finding}");
+        }
+        let new = with("the directory, with what the IAM API owns,", &new.texts())?;
+        let (old, new) = (old.files, new.files);
         let mut repositories = Vec::new();
         let mut input = json!({ "maxResults": 1000 });
         loop {
@@ -70,7 +89,7 @@ impl Diff {
             repositories.extend(names.filter_map(|one| one["repositoryName"].as_str()?.parse().ok()));
             match &page["nextToken"] {
                 Value::String(token) => input["nextToken"] = token.as_str().into(),
-                _ => return Ok((old, repositories)),
+                _ => return Ok((old, new, repositories)),
             }
         }
     }
@@ -78,8 +97,8 @@ impl Diff {
 
 /// Tell who may do something
 ///
-/// Asks the files that are in effect on the server, or with --dir a directory, without a server. A principal whose
-/// permission has conditions on a request is listed with the keys that they speak of.
+/// Asks the server about everybody who exists there, or with --dir a directory about those whom its files name, without
+/// a server. A principal whose permission has conditions on a request is listed with the keys that they speak of.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  berth policy who-can ecr:PutImage repository/web/app")]
 pub(crate) struct WhoCan {
@@ -104,6 +123,7 @@ impl WhoCan {
     pub(crate) async fn run(self) -> Result<()> {
         let principals = match &self.dir {
             Some(dir) => {
+                eprintln!("note: {FILES_ONLY}");
                 let region: Region = self.connection.region.parse()?;
                 let found: Vec<Permitted> =
                     files::who_can(&checked(dir)?, &self.action, &self.resource, &circumstances(&region))?;
@@ -111,7 +131,11 @@ impl WhoCan {
             }
             None => {
                 let input = json!({ "action": self.action, "resource": self.resource });
-                self.connection.client()?.berth("WhoCan", &input).await?["principals"].take()
+                let mut answer = self.connection.client()?.berth("WhoCan", &input).await?;
+                for finding in answer["leftOut"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    eprintln!("note: left out: {finding}");
+                }
+                answer["principals"].take()
             }
         };
         if let Output::Json = self.connection.output {

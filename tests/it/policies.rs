@@ -206,6 +206,37 @@ fn the_examples_are_checked_simulated_and_applied() {
 }
 
 #[test]
+fn everybody_who_exists_is_asked_about_on_a_server() {
+    let server = server_with_users();
+    let iam = |args: &[&str]| aws(&server, [&["iam"], args].concat()).unwrap();
+    iam(&["create-user", "--user-name", "carol"]);
+    let push =
+        r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"ecr:PutImage","Resource":"*"}}"#;
+    iam(&["put-user-policy", "--user-name", "carol", "--policy-name", "push", "--policy-document", push]);
+    aws(&server, ["ecr", "create-repository", "--repository-name", "team/app"]).unwrap();
+    let open = r#"{"Version":"2012-10-17","Statement":{"Sid":"Open","Effect":"Allow","Principal":"*","Action":"ecr:BatchGetImage"}}"#;
+    let set =
+        ["ecr", "set-repository-policy", "--force", "--repository-name", "team/app", "--policy-text", open];
+    aws(&server, set).unwrap();
+    let who_can = |action: &str| run(&mut server.berth(["policy", "who-can", action, "repository/team/app"]));
+    let pushers = who_can("ecr:PutImage");
+    assert!(pushers.contains("user/carol") && pushers.contains("user/alice"), "{pushers}");
+    assert!(who_can("ecr:BatchGetImage").contains("anonymous"), "the repository's own policy counts");
+
+    let dir = server.data().join("policies");
+    let copy = tempfile::tempdir().unwrap();
+    run(Command::new("cp").arg("-a").arg(dir.join(".")).arg(copy.path()));
+    let deny = json!({"Version": "2012-10-17", "Statement":
+        {"Effect": "Deny", "Principal": {"AWS": "arn:aws:iam::000000000000:user/carol"}, "Action": "ecr:PutImage"}});
+    std::fs::create_dir_all(copy.path().join("repositories/team")).unwrap();
+    std::fs::write(copy.path().join("repositories/team/app.json"), deny.to_string()).unwrap();
+    let path = copy.path().to_str().unwrap().to_owned();
+    let changes = run(&mut server.berth(["policy", "diff", &path]));
+    assert!(changes.contains("user/carol") && changes.contains("- ecr:PutImage"), "{changes}");
+    assert!(!changes.contains("user/alice"), "{changes}");
+}
+
+#[test]
 fn an_assumed_role_has_its_rights_and_no_more_than_its_session_policy() {
     let server = server_with_users();
     let dir = server.data().join("policies");

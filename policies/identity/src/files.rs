@@ -5,6 +5,7 @@
 //! a set with an error in it changes nothing.
 
 mod check;
+mod existing;
 mod fields;
 mod finding;
 mod model;
@@ -19,6 +20,7 @@ mod simulate;
 mod watch;
 
 pub use check::{check, check_texts};
+pub use existing::{Everybody, with_existing};
 pub use finding::FileFinding;
 pub use model::{
     GroupFile, InlinePolicy, KeyFile, KeySecret, ManagedFile, PolicyFiles, ProviderFile, RepositoryFile,

@@ -4,6 +4,6 @@ mod berth;
 mod iam;
 mod sts;
 
-pub use berth::BerthIdentity;
+pub use berth::{BerthIdentity, RepositoryPolicies};
 pub use iam::Iam;
 pub use sts::Sts;

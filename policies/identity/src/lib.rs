@@ -45,7 +45,7 @@ pub use context::{ContextError, RequestContext};
 pub use credentials::{AccessKey, BearerToken, EcrToken, RefreshToken, TemporaryCredentials};
 pub use error::{AuthenticationError, IdentityError};
 pub use first_start::Bootstrap;
-pub use http::{BerthIdentity, Iam, Sts};
+pub use http::{BerthIdentity, Iam, RepositoryPolicies, Sts};
 pub use identity::Identity;
 pub use oidc::Issuers;
 pub use roles::{AssumeRole, AssumeRoleError, LiveTasks, TaskRole, TaskRoleError};

@@ -158,6 +158,11 @@ pub(super) fn place(text: &str, at: usize) -> (u32, u32) {
 }
 
 impl PolicyFiles {
+    /// The files as they were read, by name.
+    pub fn texts(&self) -> std::collections::BTreeMap<String, String> {
+        serde_json::from_str(&self.texts).expect("texts are strings under strings")
+    }
+
     /// A name as the tables know it: folded, and under its account if that is another one.
     pub(super) fn key(&self, account: &AccountId, name: &str) -> String {
         name_key_in(self.foreign(account), name)

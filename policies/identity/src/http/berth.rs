@@ -20,7 +20,7 @@ use crate::caller::Caller;
 use crate::check::Check;
 use crate::context::RequestContext;
 use crate::error::IdentityError;
-use crate::files::{Circumstances, FileFinding, PolicyWatch, PublishError, check_texts, who_can};
+use crate::files::{Circumstances, Everybody, FileFinding, PolicyWatch, PublishError, check_texts, who_can};
 use crate::identity::Identity;
 use crate::store;
 use operation::Operation;
@@ -33,6 +33,17 @@ const LARGEST_SET: usize = 16 * 1024 * 1024;
 pub struct BerthIdentity {
     identity: Identity,
     watch: Option<PolicyWatch>,
+    repositories: Option<Arc<dyn RepositoryPolicies>>,
+}
+
+/// Who knows the policies that repositories were given by their own API.
+#[async_trait]
+pub trait RepositoryPolicies: Send + Sync {
+    /// Documents by the names of the repositories that have one.
+    ///
+    /// # Errors
+    /// When they cannot be read; the cause is logged.
+    async fn documents(&self) -> Result<BTreeMap<String, String>, AwsError>;
 }
 
 impl BerthIdentity {
@@ -40,7 +51,14 @@ impl BerthIdentity {
     pub const OPERATIONS: &'static [&'static str] = Operation::NAMES;
 
     pub fn new(identity: Identity) -> Self {
-        Self { identity, watch: None }
+        Self { identity, watch: None, repositories: None }
+    }
+
+    /// Answers for the policies of repositories, too.
+    #[must_use]
+    pub fn with_repositories(mut self, repositories: Arc<dyn RepositoryPolicies>) -> Self {
+        self.repositories = Some(repositories);
+        self
     }
 
     /// Tells about the directory that is being watched, too.
@@ -54,6 +72,14 @@ impl BerthIdentity {
 #[derive(Deserialize)]
 struct PublishPolicies {
     files: Vec<File>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GetPolicyFiles {
+    /// Also what the IAM API owns, and the policies of repositories, as files would say it.
+    #[serde(default)]
+    include_existing: bool,
 }
 
 #[derive(Deserialize)]
@@ -111,7 +137,7 @@ impl AwsApi for BerthIdentity {
     ) -> Result<Value, AwsError> {
         match Operation::parse(operation)? {
             Operation::DescribePolicyGeneration => self.describe_policy_generation().await,
-            Operation::GetPolicyFiles => self.get_policy_files().await,
+            Operation::GetPolicyFiles => self.get_policy_files(input).await,
             Operation::PublishPolicies => self.publish_policies(caller, input).await,
             Operation::RevokeSessions => self.revoke_sessions(&input).await,
             Operation::WhoCan => self.who_can(input).await,
@@ -150,10 +176,24 @@ impl BerthIdentity {
     }
 
     /// The files of the newest generation, as they were published.
-    async fn get_policy_files(&self) -> Result<Value, AwsError> {
+    async fn get_policy_files(&self, input: Value) -> Result<Value, AwsError> {
+        let request = GetPolicyFiles::deserialize(input).map_err(AwsError::malformed)?;
         let texts = self.identity.published_texts().await.map_err(|error| unreadable(&error))?;
         let file = |(path, content)| json!({ "path": path, "content": content });
-        Ok(json!({ "files": texts.into_iter().flatten().map(file).collect::<Vec<_>>() }))
+        let mut answer = json!({ "files": texts.into_iter().flatten().map(file).collect::<Vec<_>>() });
+        if request.include_existing {
+            let existing = self.identity.existing_texts(self.repository_policies().await?).await;
+            let existing = existing.map_err(|error| unreadable(&error.into()))?;
+            answer["existing"] = existing.into_iter().map(file).collect();
+        }
+        Ok(answer)
+    }
+
+    async fn repository_policies(&self) -> Result<BTreeMap<String, String>, AwsError> {
+        match &self.repositories {
+            Some(repositories) => repositories.documents().await,
+            None => Ok(BTreeMap::new()),
+        }
     }
 
     /// Ends what was made with the credentials of a user or a role: sessions, tokens, refresh tokens.
@@ -194,12 +234,12 @@ impl BerthIdentity {
         found.map_or(arn.as_str(), |found| &found.arn).parse().ok()
     }
 
-    /// Who of the principals of the policy files may do something.
+    /// Who of everybody who exists may do something.
     async fn who_can(&self, input: Value) -> Result<Value, AwsError> {
         let request = WhoCan::deserialize(input).map_err(AwsError::malformed)?;
-        let Some(files) = self.identity.published_files().await.map_err(|error| unreadable(&error))? else {
-            return Ok(json!({ "principals": [] }));
-        };
+        let everybody = self.identity.everybody(self.repository_policies().await?).await;
+        let everybody = everybody.map_err(|error| unreadable(&error))?;
+        let Everybody { files, left_out } = everybody.map_err(|findings| invalid(&findings))?;
         let (region, now_ms) = (self.identity.region().clone(), self.identity.now_ms());
         let asked = tokio::task::spawn_blocking(move || {
             let circumstances = Circumstances { region: &region, now_ms };
@@ -207,7 +247,8 @@ impl BerthIdentity {
         });
         let permitted = asked.await.map_err(|_| AwsError::server())?;
         let permitted = permitted.map_err(|error| AwsError::invalid_parameter(error.to_string()))?;
-        Ok(json!({ "principals": permitted }))
+        let left_out: Vec<String> = left_out.iter().map(ToString::to_string).collect();
+        Ok(json!({ "principals": permitted, "leftOut": left_out }))
     }
 
     async fn describe_policy_generation(&self) -> Result<Value, AwsError> {

@@ -94,13 +94,23 @@ async fn the_files_in_effect_can_be_read_and_asked() {
     let fixture = Fixture::new().await;
     let admin = signing(&fixture.administrator);
     let question = json!({ "action": "ecr:BatchGetImage", "resource": "repository/public" });
-    let (_, nobody) = call(&fixture, &admin, "WhoCan", &question).await;
-    assert_eq!(nobody["principals"], json!([]));
+    let named = |answer: &Value| -> Vec<String> {
+        let principals = answer["principals"].as_array().unwrap().iter();
+        principals.map(|who| who["principal"].as_str().unwrap().to_owned()).collect()
+    };
+    let administrator = "arn:aws:iam::000000000000:user/administrator".to_owned();
+    let (_, before) = call(&fixture, &admin, "WhoCan", &question).await;
+    assert!(named(&before).contains(&administrator), "users of the API are asked about: {before}");
+    assert!(!named(&before).contains(&"anonymous".to_owned()));
     call(&fixture, &admin, "PublishPolicies", &set("Allow")).await;
     let (_, files) = call(&fixture, &admin, "GetPolicyFiles", &json!({})).await;
     assert_eq!(files["files"][1]["path"], "repositories/public.json");
+    assert!(files.get("existing").is_none());
+    let (_, files) = call(&fixture, &admin, "GetPolicyFiles", &json!({ "includeExisting": true })).await;
+    let mut existing = files["existing"].as_array().unwrap().iter();
+    assert!(existing.any(|file| file["path"] == "users/administrator.json"), "{files}");
     let (_, everyone) = call(&fixture, &admin, "WhoCan", &question).await;
-    assert_eq!(everyone["principals"][0]["principal"], "anonymous");
+    assert!(named(&everyone).contains(&"anonymous".to_owned()) && named(&everyone).contains(&administrator));
     for malformed in [json!({}), json!({ "action": "ecr:PutImage", "resource": "nonsense" })] {
         let (status, _) = call(&fixture, &admin, "WhoCan", &malformed).await;
         assert_eq!(status.as_u16(), 400, "{malformed}");
