@@ -86,6 +86,76 @@ fn what_is_changed_in_the_log_is_found_and_its_place_named() {
     verify(&server).unwrap();
 }
 
+/// The checkpoints that a replica holds.
+fn checkpoints(root: &Path) -> Vec<String> {
+    let notes = std::fs::read_dir(root.join("notes")).into_iter().flatten().flatten();
+    let mut names: Vec<String> = notes.map(|note| note.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn replicas_know_how_far_the_log_went_when_the_database_is_gone_or_older() {
+    let disks = tempfile::tempdir().unwrap();
+    let (one, two) = (disks.path().join("one"), disks.path().join("two"));
+    let replicas = format!("replicas = [{one:?}, {two:?}]\nwrite_quorum = 2");
+    let mut server = Server::builder().config(&replicas).start();
+    let verify = |server: &Server| {
+        let mut command = Command::new(server.berth([]).get_program());
+        command.args(["audit", "verify", "--data"]).arg(server.data());
+        try_run(command.arg("--config").arg(server.data().join("test.toml")))
+    };
+    eventually("both replicas have the first checkpoint", || {
+        (checkpoints(&one).len() == 2 && checkpoints(&one) == checkpoints(&two)).then_some(())
+    });
+    let last = checkpoints(&one).into_iter().find(|name| name.ends_with(".last")).unwrap();
+    let first = std::fs::read(one.join("notes").join(&last)).unwrap();
+    aws(&server, ["ecr", "create-repository", "--repository-name", "team/app"]).unwrap();
+    server.stop();
+    let second = std::fs::read(one.join("notes").join(&last)).unwrap();
+    assert_ne!(first, second, "the stop is signed, too");
+    let printed = verify(&server).unwrap();
+    assert!(printed.contains("nothing was changed") && printed.contains("metadata"), "{printed}");
+
+    // The database of now, and the one of then: a copy that somebody puts back, with the log.
+    let database = server.data().join("berth.db");
+    let log_path = server.data().join("audit.log");
+    let older = disks.path().join("older");
+    std::fs::create_dir(&older).unwrap();
+    let databases = ["berth.db", "berth.db-wal", "berth.db-shm"];
+    for name in databases {
+        let _ = std::fs::copy(server.data().join(name), older.join(name));
+    }
+    let older_log = std::fs::read(&log_path).unwrap();
+    server.start_again();
+    aws(&server, ["ecr", "create-repository", "--repository-name", "team/late"]).unwrap();
+    server.stop();
+    let good = log(&server);
+    verify(&server).unwrap();
+
+    let away = disks.path().join("away");
+    std::fs::rename(&database, &away).unwrap();
+    let printed = verify(&server).unwrap();
+    assert!(printed.contains("nothing was changed") && printed.contains("compared with"), "{printed}");
+    for (change, told) in [
+        (good.replacen("\"CreateRepository\"", "\"DescribeRepositories\"", 1), "is not what was written"),
+        (good.lines().take(3).map(|line| format!("{line}\n")).collect(), "the log went on at least to line"),
+        (good.lines().skip(2).map(|line| format!("{line}\n")).collect(), "what is before it is missing"),
+    ] {
+        std::fs::write(&log_path, change).unwrap();
+        let found = verify(&server).unwrap_err();
+        assert!(found.contains(told), "{told}: {found}");
+    }
+
+    std::fs::write(&log_path, older_log).unwrap();
+    for name in databases {
+        let _ = std::fs::remove_file(server.data().join(name));
+        let _ = std::fs::copy(older.join(name), server.data().join(name));
+    }
+    let found = verify(&server).unwrap_err();
+    assert!(found.contains("the database is an older one"), "{found}");
+}
+
 /// Lays a device that is always full over the file.
 struct Full<'a>(&'a Path);
 

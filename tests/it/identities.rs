@@ -1,5 +1,6 @@
 //! Who has no key of their own: jobs of a CI system, tasks; and policy files as they change, end to end.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -46,37 +47,35 @@ fn a_job_of_a_ci_system_pushes_without_a_stored_secret() {
         .config(&format!("oidc_ca_file = {:?}\noidc_private_hosts = [{name:?}]", ca.display().to_string()));
     let dir = builder.data().join("policies");
     let files = Files::new(&dir);
-    files.write("oidcProviders/ci.json", &json!({"url": format!("https://{name}"), "clientIds": ["berth"]}));
-    files.write("roles/ci.json", &json!({
-        "trustPolicy": {"Version": "2012-10-17", "Statement": {
-            "Effect": "Allow",
-            "Action": "sts:AssumeRoleWithWebIdentity",
-            "Principal": {"Federated": format!("arn:aws:iam::000000000000:oidc-provider/{name}")},
-            "Condition": {
-                "StringEquals": {format!("{name}:aud"): "berth", format!("{name}:repository"): "team/app"},
-                "StringLike": {format!("{name}:sub"): "repo:team/app:*"},
-            },
-        }},
-        "inlinePolicies": {"push": {"Version": "2012-10-17", "Statement": [
-            {"Effect": "Allow", "Action": "ecr:GetAuthorizationToken", "Resource": "*"},
-            {"Effect": "Allow", "Action": PUSH, "Resource": "arn:aws:ecr:*:*:repository/team/app"},
-        ]}},
-    }));
+    // The example, for this issuer and this repository.
+    for file in ["oidcProviders/github-actions.json", "roles/ci/github-actions.json"] {
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/examples").join(file);
+        let text = std::fs::read_to_string(example).unwrap();
+        let text = text.replace("token.actions.githubusercontent.com", name);
+        let text = text.replace("sts.amazonaws.com", "berth").replace("example/app", "team/app");
+        files.write(file, &serde_json::from_str(&text).unwrap());
+    }
     let server = builder.start();
     let assume = |subject: &str| {
         // Nothing of a stored secret is there.
         let mut command = server.aws_command_as("", "");
         command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
         command.args(["sts", "assume-role-with-web-identity", "--role-session-name", "job-7"]);
-        command.args(["--role-arn", "arn:aws:iam::000000000000:role/ci", "--web-identity-token"]);
+        command.args([
+            "--role-arn",
+            "arn:aws:iam::000000000000:role/ci/github-actions",
+            "--web-identity-token",
+        ]);
         try_run(command.arg(issuer.token(subject)))
     };
-    let answer = eventually("the role is there", || assume("repo:team/app:ref:main").ok());
+    let answer = eventually("the role is there", || assume("repo:team/app:ref:refs/heads/main").ok());
     let answer: Value = serde_json::from_str(&answer).unwrap();
-    assert_eq!(answer["SubjectFromWebIdentityToken"], "repo:team/app:ref:main");
+    assert_eq!(answer["SubjectFromWebIdentityToken"], "repo:team/app:ref:refs/heads/main");
     assert_eq!(answer["Audience"], "berth");
-    let refused = assume("repo:team/other:ref:main").unwrap_err();
-    assert!(refused.contains("AccessDenied"), "{refused}");
+    for stranger in ["repo:team/other:ref:refs/heads/main", "repo:team/app:pull_request"] {
+        let refused = assume(stranger).unwrap_err();
+        assert!(refused.contains("AccessDenied"), "{refused}");
+    }
 
     let credentials = &answer["Credentials"];
     let password = run(with_session(&server, credentials).args(["ecr", "get-login-password"]));
@@ -89,14 +88,14 @@ fn a_job_of_a_ci_system_pushes_without_a_stored_secret() {
     run(engine.docker().args(["rmi", &image, &other]));
 
     let lines = audit(&server);
-    let session = "arn:aws:sts::000000000000:assumed-role/ci/job-7";
+    let session = "arn:aws:sts::000000000000:assumed-role/github-actions/job-7";
     let pushed = lines.iter().find(|line| line["action"] == "ecr:PutImage" && line["decision"] == "allow");
     assert_eq!(pushed.unwrap()["principal"], session);
     let assumed = lines.iter().find(|line| line["action"] == "sts:AssumeRoleWithWebIdentity").unwrap();
-    assert_eq!(assumed["userId"], format!("{name}:berth:repo:team/app:ref:main"));
+    assert_eq!(assumed["userId"], format!("{name}:berth:repo:team/app:ref:refs/heads/main"));
 
     // Whoever is trusted no longer has no session any more.
-    std::fs::remove_file(dir.join("oidcProviders/ci.json")).unwrap();
+    std::fs::remove_file(dir.join("oidcProviders/github-actions.json")).unwrap();
     eventually("the session has ended", || {
         try_run(with_session(&server, credentials).args(["sts", "get-caller-identity"]))
             .is_err()
