@@ -127,10 +127,27 @@ impl Planner<'_> {
         }
     }
 
+    /// Nor a group that the API put somebody into.
+    fn keep_where_others_are(&mut self, uid: &str) {
+        let name =
+            self.stored.groups.values().find(|group| group.uid == uid).map_or(uid, |group| &group.name);
+        for (user, _) in self.stored.other_memberships.iter().filter(|(_, group)| group == uid) {
+            let user =
+                self.stored.users.values().find(|one| one.uid == *user).map_or(&**user, |one| &one.name);
+            let message = format!(
+                "the group {name:?} is gone from the files, but the user {user:?} is still in it: take it out first"
+            );
+            self.findings.push(FileFinding::whole(super::scan::MARKER, message));
+        }
+    }
+
     fn groups(&mut self) {
         let wanted: HashSet<String> =
             self.files.groups.iter().map(|file| self.files.key(&file.account, &file.name)).collect();
-        self.deletes.extend(gone(&self.stored.groups, &wanted).map(Change::DeleteGroup));
+        for uid in gone(&self.stored.groups, &wanted) {
+            self.keep_where_others_are(&uid);
+            self.deletes.push(Change::DeleteGroup(uid));
+        }
         for file in &self.files.groups {
             let key = self.files.key(&file.account, &file.name);
             let known = match self.stored.groups.get(&key) {

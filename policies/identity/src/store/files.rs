@@ -61,6 +61,8 @@ pub(crate) struct Stored {
     pub(crate) keys: HashMap<String, StoredKey>,
     /// Of files: (user uid, group uid).
     pub(crate) memberships: Vec<(String, String)>,
+    /// Of users that the API put into a group.
+    pub(crate) other_memberships: Vec<(String, String)>,
     /// By (principal uid, name).
     pub(crate) inline: HashMap<(String, String), String>,
     /// (principal uid, policy ARN)
@@ -192,9 +194,10 @@ pub(crate) fn load(tx: &Tx<'_>) -> Result<Stored, Error> {
         };
         stored.keys.insert(row.get(0)?, key);
     }
-    let sql = "SELECT user_uid, group_uid FROM identity_memberships WHERE owner = 'files'";
-    for row in tx.query(sql, &[])? {
-        stored.memberships.push((row.get(0)?, row.get(1)?));
+    for row in tx.query("SELECT user_uid, group_uid, owner FROM identity_memberships", &[])? {
+        let of_files = Owner::parse(&row.get::<String>(2)?) == Owner::Files;
+        let list = if of_files { &mut stored.memberships } else { &mut stored.other_memberships };
+        list.push((row.get(0)?, row.get(1)?));
     }
     for row in tx.query("SELECT principal_uid, name, document FROM identity_inline_policies", &[])? {
         stored.inline.insert((row.get(0)?, row.get(1)?), row.get(2)?);

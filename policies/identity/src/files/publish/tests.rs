@@ -137,6 +137,31 @@ async fn a_changed_secret_replaces_the_old_and_inactive_keys_sign_nothing() {
 }
 
 #[tokio::test]
+async fn what_users_of_the_api_have_of_the_files_is_not_taken_from_them() {
+    let fixture = Fixture::new().await;
+    let key = fixture.user("bob", &policy("Allow", "*", "*")).await;
+    let uid = fixture.caller(&key).await.principal_uid().to_owned();
+    let caps = r#"{"inlinePolicies": {"caps": {"Version": "2012-10-17", "Statement":
+        {"Effect": "Deny", "Action": "ecr:PutImage", "Resource": "*"}}}}"#;
+    let folder = directory(&[("groups/capped.json", caps)]);
+    publish(&fixture, folder.path()).await.unwrap();
+    let of_bob = uid.clone();
+    let join =
+        "INSERT INTO identity_memberships SELECT $1, uid, 'api' FROM identity_groups WHERE name = 'capped'";
+    fixture.write(move |tx| tx.execute(join, &[registry_sql::Value::from(of_bob.as_str())]).map(drop)).await;
+    let may_push =
+        || async { fixture.allowed(&fixture.caller(&key).await, "ecr:PutImage", &repository("app")) };
+    assert!(!may_push().await);
+    std::fs::remove_file(folder.path().join("groups/capped.json")).unwrap();
+    let Err(PublishError::Findings(findings)) = publish(&fixture, folder.path()).await else { panic!() };
+    let told = findings[0].to_string();
+    assert!(told.contains("the group \"capped\" is gone") && told.contains("the user \"bob\""), "{told}");
+    assert!(!may_push().await);
+    fixture.write(move |tx| crate::store::principals::delete_user(tx, &uid)).await;
+    publish(&fixture, folder.path()).await.unwrap();
+}
+
+#[tokio::test]
 async fn whoever_stays_keeps_its_uid() {
     let fixture = Fixture::new().await;
     let path = secret(fixture.folder.path(), SECRET);
