@@ -17,7 +17,7 @@ const LARGEST: u64 = 4096;
 /// Seal secrets for policy files
 #[derive(Debug, Subcommand)]
 pub(crate) enum Secret {
-    /// Seal the secret of an access key, for \"sealedSecret\" in a user's file
+    /// Seal the secret of an access key, for "sealedSecret" in a user's file
     ///
     /// Reads the secret, 32 to 128 printable characters, from the terminal or from standard input. Needs the key
     /// directory of the server; what is printed opens on servers with these keys alone.
