@@ -94,9 +94,9 @@ pub(crate) fn router(
         .layer(middleware::from_fn_with_state(Arc::new(front), enter))
 }
 
-/// `POST /` alone.
+/// `POST /`, and `GET /` where the query is signed.
 pub(crate) fn service_router(services: Services) -> Router {
-    Router::new().route("/", post(aws)).with_state(Arc::new(services))
+    Router::new().route("/", post(aws).get(presigned)).with_state(Arc::new(services))
 }
 
 /// Strangers learn the status alone; who asks from this machine learns what is wrong, too.
@@ -187,6 +187,13 @@ fn throttled(parts: &Parts, wait: Duration) -> Response {
     (StatusCode::TOO_MANY_REQUESTS, retry_after, Json(body)).into_response()
 }
 
+async fn presigned(services: State<Arc<Services>>, request: Request) -> Response {
+    match request.uri().query().and_then(presigned_for) {
+        Some(_) => aws(services, request).await,
+        None => (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")]).into_response(),
+    }
+}
+
 async fn aws(State(services): State<Arc<Services>>, request: Request) -> Response {
     match services.find(&request) {
         Some(api) => serve_aws(&services.identity, api.as_ref(), request).await,
@@ -204,9 +211,21 @@ fn signing_name(authorization: &str) -> Option<&str> {
     scope.split('/').nth(3)
 }
 
+/// The service in the `X-Amz-Credential` of a query; as little is believed of it.
+fn presigned_for(query: &str) -> Option<String> {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, credential) =
+        pairs.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("X-Amz-Credential"))?;
+    let scope = credential.replace("%2F", "/").replace("%2f", "/");
+    scope.split('/').nth(3).map(str::to_owned)
+}
+
 impl Services {
     fn find(&self, request: &Request) -> Option<&Arc<dyn AwsApi>> {
         let Some(target) = request.headers().get("x-amz-target") else {
+            if let Some(service) = request.uri().query().and_then(presigned_for) {
+                return self.query.iter().find(|api| api.signing_name() == service).or(self.query.first());
+            }
             let content_type = request.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
             if !content_type.starts_with("application/x-www-form-urlencoded") {
                 return None;

@@ -162,6 +162,81 @@ fn every_operation_of_the_json_services_refuses_nobody_and_the_powerless() {
     assert_eq!(house.everything(), before);
 }
 
+/// An operation with what it asks for.
+struct Row {
+    service: &'static Service,
+    operation: &'static str,
+    /// Pairs of action and resource.
+    asked: Vec<(String, String)>,
+    /// Whether the administrator is told that Berth does not offer it.
+    unsupported: bool,
+}
+
+/// What every operation asks for, told by the audit log of a server of its own, on which the administrator calls it.
+fn rows() -> Vec<Row> {
+    let house = House::new();
+    let administrator = Signer::administrator(&house.server);
+    let operations = json_operations();
+    let call = |(service, operation): &(&'static Service, &'static str)| {
+        exception(&administrator.call(service, operation, &input("app"))).starts_with("Unsupported")
+    };
+    let unsupported: Vec<bool> = operations.iter().map(call).collect();
+    let names: Vec<&str> = operations.iter().map(|(_, operation)| *operation).collect();
+    let lines = house.audit(house.server.access_key_id(), &names);
+    let row = |((service, operation), unsupported): (&(&'static Service, &'static str), bool)| {
+        let mut asked: Vec<(String, String)> = Vec::new();
+        for line in lines.iter().filter(|line| line["operation"] == *operation) {
+            let text = |member: &str| line[member].as_str().unwrap_or_default().to_owned();
+            if text("action").starts_with(service.name) || text("action") == "iam:PassRole" {
+                asked.push((text("action"), text("resource")));
+            }
+        }
+        asked.dedup();
+        Row { service, operation, asked, unsupported }
+    };
+    operations.iter().zip(unsupported).map(row).collect()
+}
+
+#[test]
+fn every_operation_of_the_json_services_is_allowed_by_what_it_asks_for_and_by_nothing_less() {
+    let rows = rows();
+    let builder = Server::builder();
+    let dir = builder.data().join("policies");
+    let files = Files::new(&dir);
+    let key = |kind: &str, at: usize| format!("AKIA{kind}{at:011}");
+    for (at, Row { service, operation, asked, unsupported }) in rows.iter().enumerate() {
+        // Referrers are read as OCI's are: AWS has no action of that name.
+        let named = if *operation == "ListImageReferrers" { "ListImages" } else { operation };
+        assert_eq!(asked[0].0, format!("{}:{named}", service.name));
+        // What the reference does not know yet is not offered.
+        let known = policies::actions_of(service.name).any(|known| known == named);
+        assert!(known || *unsupported, "{operation}");
+        let allow = |(action, resource): &(String, String)| json!({"Effect": "Allow", "Action": action, "Resource": resource});
+        files.user(&format!("exact{at}"), &key("E", at), &asked.iter().map(allow).collect());
+        let lacking = json!([{"Effect": "Allow", "NotAction": asked.last().unwrap().0, "Resource": "*"}]);
+        files.user(&format!("lacking{at}"), &key("L", at), &lacking);
+    }
+    let server = builder.start();
+    let call = |key: &str, row: &Row| {
+        let signer = Signer::new(server.endpoint(), Some((key, SECRET)));
+        signer.call(row.service, row.operation, &input("app"))
+    };
+    let list = rows.iter().position(|row| row.operation == "ListClusters").unwrap();
+    eventually("the files are in effect", || {
+        (call(&key("E", list), &rows[list]).status == 200).then_some(())
+    });
+    let refused = |answer: &Response| exception(answer) == "AccessDeniedException";
+    // Another set of files ends everybody here.
+    let (last, others): (Vec<_>, Vec<_>) =
+        rows.iter().enumerate().partition(|(_, row)| row.operation == "PublishPolicies");
+    for (at, row) in others.into_iter().chain(last) {
+        let lacking = call(&key("L", at), row);
+        assert!(refused(&lacking), "{} without {:?}: {lacking:?}", row.operation, row.asked.last());
+        let exact = call(&key("E", at), row);
+        assert!(!refused(&exact), "{} with {:?}: {exact:?}", row.operation, row.asked);
+    }
+}
+
 #[test]
 fn every_operation_of_the_query_services_refuses_nobody_and_the_powerless() {
     let house = House::new();

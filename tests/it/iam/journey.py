@@ -1,5 +1,7 @@
 """Every operation of IAM that Berth serves, as boto3 speaks it: shapes, paginators, waiters, exceptions."""
 import json
+import urllib.error
+import urllib.request
 
 import boto3
 
@@ -24,6 +26,16 @@ def trust(service):
     statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": "sts:AssumeRole"}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
+
+# A presigned request says who signed it, as long as nobody changes it.
+url = boto3.client("sts").generate_presigned_url("get_caller_identity", ExpiresIn=60, HttpMethod="GET")
+assert b":user/administrator<" in urllib.request.urlopen(url).read()
+for changed in [url.replace("X-Amz-Expires=60", "X-Amz-Expires=600"), url + "&DurationSeconds=900"]:
+    try:
+        urllib.request.urlopen(changed)
+        raise AssertionError(f"{changed} was answered")
+    except urllib.error.HTTPError as error:
+        assert error.code == 403, error
 
 # Users, their tags and boundary.
 user = iam.create_user(UserName="alice", Path="/team/", Tags=[{"Key": "team", "Value": "blue"}])["User"]
@@ -110,6 +122,9 @@ role = iam.create_role(
 assert role["RoleId"].startswith("AROA") and role["MaxSessionDuration"] == 7200, role
 iam.get_waiter("role_exists").wait(RoleName="web")
 assert iam.get_role(RoleName="web")["Role"]["AssumeRolePolicyDocument"]["Statement"][0]["Effect"] == "Allow"
+assert "RoleLastUsed" in iam.get_role(RoleName="web")["Role"]
+assert iam.generate_credential_report()["State"] == "COMPLETE"
+assert iam.get_credential_report()["Content"].startswith(b"user,arn,user_creation_time,")
 iam.update_assume_role_policy(RoleName="web", PolicyDocument=trust("ec2.amazonaws.com"))
 iam.update_role(RoleName="web", Description="Serves.", MaxSessionDuration=3600)
 assert iam.update_role_description(RoleName="web", Description="Still serves.")["Role"]["MaxSessionDuration"] == 3600
