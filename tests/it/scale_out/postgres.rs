@@ -23,8 +23,11 @@ fn servers_reach_it_where_its_certificate_is_the_right_one() {
     let (good, other) = (folder.path().join("ca.pem"), folder.path().join("other.pem"));
     std::fs::write(&good, ca).unwrap();
     std::fs::write(&other, certificates().0).unwrap();
-    let name = postgres.database().rsplit('/').next().unwrap().to_owned();
-    let url = |query: String| format!("postgres://postgres@{}/{name}?{query}", postgres.address());
+    let url = |query: String| {
+        let database = postgres.database();
+        let name = database.rsplit('/').next().unwrap();
+        format!("postgres://postgres@{}/{name}?{query}", postgres.address())
+    };
     let serve = |query: String| {
         let data = tempfile::tempdir().unwrap();
         let mut command = std::process::Command::new(test_support::binary());
@@ -39,7 +42,7 @@ fn servers_reach_it_where_its_certificate_is_the_right_one() {
     for mode in ["verify-full", "require"] {
         let query = format!("sslmode={mode}&sslrootcert={}", good.display());
         let installation = Installation::at(url(query));
-        let server = installation.builder_with_keys(&folder.path().join("keys")).start();
+        let server = installation.builder().start();
         let http = admin(&server);
         let digest = http.push_blob("app", mode.as_bytes());
         assert_eq!(digest, format!("sha256:{}", sha256(mode.as_bytes())));
