@@ -5,7 +5,7 @@ use std::net::UdpSocket;
 use base64::Engine as _;
 use test_support::{Http, Server};
 
-use crate::signed::{ECR, Signer};
+use crate::signed::{BERTH, ECR, Signer};
 
 /// An address of this machine that is not loopback: what connects to it, does so from it.
 fn own_address() -> String {
@@ -36,6 +36,11 @@ fn passwords_and_tokens_count_on_loopback_only_and_signatures_everywhere() {
     let signer = Signer::new(&outside, Some((server.access_key_id(), server.secret())));
     let answer = signer.call(&ECR, "GetAuthorizationToken", "{}");
     assert_eq!(answer.status, 200, "{answer:?}");
+    // What an upstream is logged in with is a password too.
+    let upstream = r#"{"ecrRepositoryPrefix": "hub", "username": "me", "password": "of an upstream"}"#;
+    let refused = signer.call(&BERTH, "PutUpstreamCredentials", upstream);
+    let because = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(refused.status == 400 && because.contains("TLS or loopback only"), "{because}");
     let login = answer.json()["authorizationData"][0]["authorizationToken"].as_str().unwrap().to_owned();
     let login = String::from_utf8(base64::prelude::BASE64_STANDARD.decode(login).unwrap()).unwrap();
     let token = bearer(&server, "repository:app:pull");

@@ -178,14 +178,18 @@ impl Service {
         })
     }
 
-    /// Says on the answer to a push that its repository is nearly full (distribution-spec, "Warnings").
-    async fn warn_of_quotas(&self, name: &RepositoryName, response: &mut Response) -> Result<(), OciError> {
-        if let Some((prefix, hundredths)) = self.registry.nearly_full(name).await? {
-            let whose = if prefix.is_empty() { "the registry".to_owned() } else { prefix };
-            let text = format!("299 - \"the quota of {whose} is {hundredths} percent full\"");
-            response.headers_mut().insert(header::WARNING, plain(&text));
+    /// Says on the answer to a push that its repository is nearly full (distribution-spec, "Warnings"). What was
+    /// pushed is committed: that nobody can tell is no reason to refuse it.
+    async fn warn_of_quotas(&self, name: &RepositoryName, response: &mut Response) {
+        match self.registry.nearly_full(name).await {
+            Ok(None) => {}
+            Ok(Some((prefix, hundredths))) => {
+                let whose = if prefix.is_empty() { "the registry".to_owned() } else { prefix };
+                let text = format!("299 - \"the quota of {whose} is {hundredths} percent full\"");
+                response.headers_mut().insert(header::WARNING, plain(&text));
+            }
+            Err(error) => tracing::debug!(error = %error, "a push is not warned of its quotas"),
         }
-        Ok(())
     }
 
     /// What `docker login` asks: whether the credentials are good.

@@ -37,7 +37,11 @@ impl BerthUpstreams {
         Self { registry, pull_through }
     }
 
-    async fn put(&self, request: PutUpstreamCredentials) -> Result<Value, AwsError> {
+    async fn put(&self, ctx: &RequestContext, request: PutUpstreamCredentials) -> Result<Value, AwsError> {
+        // Like a login: one that others could read on its way counts for nothing.
+        if request.password.is_some() && !ctx.confidential {
+            return Err(AwsError::invalid_parameter("The password is taken over TLS or loopback only."));
+        }
         let credentials = match (request.username, request.password) {
             (None, None) => None,
             (Some(username), Some(password)) => {
@@ -54,8 +58,11 @@ impl BerthUpstreams {
         let username = credentials.as_ref().map(|credentials| credentials.username.clone());
         let given = &request.ecr_repository_prefix;
         let prefix = if given == "ROOT" { "" } else { given.trim_end_matches('/') };
-        let rule =
-            self.registry.set_upstream_credentials(prefix, credentials).await.map_err(|error| core(&error))?;
+        let rule = self
+            .registry
+            .set_upstream_credentials(prefix, credentials)
+            .await
+            .map_err(|error| core(&error))?;
         if rule.is_none() {
             return Err(AwsError::invalid_parameter(format!(
                 "There is no pull through cache rule for {given:?}."
@@ -84,11 +91,11 @@ impl AwsApi for BerthUpstreams {
 
     async fn call(
         &self,
-        _ctx: &RequestContext,
+        ctx: &RequestContext,
         _caller: &Caller,
         _operation: &str,
         input: Value,
     ) -> Result<Value, AwsError> {
-        self.put(read(input)?).await
+        self.put(ctx, read(input)?).await
     }
 }

@@ -104,7 +104,7 @@ impl Service {
         };
         let pushed = self.registry.put_manifest(push).await?;
         let mut response = created(name, &pushed, query.get("tag").is_some());
-        self.warn_of_quotas(name, &mut response).await?;
+        self.warn_of_quotas(name, &mut response).await;
         Ok(response)
     }
 
