@@ -2,7 +2,8 @@
 //!
 //! A megabyte fresh from the allocator costs 256 page faults, more than opening what is read into it.
 //! Large buffers in use are counted: past a budget, readers and writers make do with one record at a time,
-//! so that a crowd of slow clients holds little memory.
+//! so that a crowd of slow clients holds little memory. A buffer of the pool begins at a page, as writing past the
+//! page cache wants it.
 
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::Arc;
@@ -15,10 +16,13 @@ use crate::format::{HEADER_LEN, RECORD_STRIDE};
 
 /// Records of one span: what one large buffer holds.
 pub(crate) const SPAN_RECORDS: usize = 16;
-/// Size of a large buffer: a header and a span of records.
-pub(crate) const LARGE: usize = HEADER_LEN + SPAN_RECORDS * RECORD_STRIDE;
-/// Size of a small buffer: a header and one record.
-pub(crate) const SMALL: usize = HEADER_LEN + RECORD_STRIDE;
+/// What disks ask of addresses, offsets and lengths that are written past the page cache; some ask for less.
+pub(crate) const PAGE: usize = 4096;
+/// Size of a large buffer: a span of records, behind a header or what was left over of a page.
+pub(crate) const LARGE: usize = PAGE + SPAN_RECORDS * RECORD_STRIDE;
+/// Size of a small buffer: one record, behind the same.
+pub(crate) const SMALL: usize = PAGE + RECORD_STRIDE;
+const _: () = assert!(HEADER_LEN <= PAGE, "the header fits before the records");
 
 /// Large buffers that may be in use before new spans are small ones, about as many MiB.
 const LARGE_BUDGET: usize = 32;
@@ -57,12 +61,15 @@ impl Pool {
             self.large_in_use.fetch_add(1, Ordering::Relaxed);
             (&self.large, LARGE)
         };
-        let bytes = idle.lock().pop().unwrap_or_else(|| vec![0; size]);
-        Buffer { bytes, pool: Some(Arc::clone(self)) }
+        // Where an allocation begins is the allocator's choice: a page more has room for its first whole page.
+        let bytes = idle.lock().pop().unwrap_or_else(|| vec![0; size + PAGE]);
+        let address = bytes.as_ptr().addr();
+        let start = address.next_multiple_of(PAGE) - address;
+        Buffer { bytes, within: start..start + size, pool: Some(Arc::clone(self)) }
     }
 
-    fn give_back(&self, bytes: Vec<u8>) {
-        let (idle, most) = match bytes.len() {
+    fn give_back(&self, bytes: Vec<u8>, size: usize) {
+        let (idle, most) = match size {
             LARGE => {
                 self.large_in_use.fetch_sub(1, Ordering::Relaxed);
                 (&self.large, IDLE_LARGE)
@@ -80,13 +87,15 @@ impl Pool {
 /// A stretch of memory that goes back to its pool when dropped.
 pub struct Buffer {
     bytes: Vec<u8>,
+    /// What is used of the bytes.
+    within: Range<usize>,
     pool: Option<Arc<Pool>>,
 }
 
 impl Buffer {
     /// A buffer of its own, of exactly `len` zero bytes.
     pub fn new(len: usize) -> Self {
-        Self { bytes: vec![0; len], pool: None }
+        Self { bytes: vec![0; len], within: 0..len, pool: None }
     }
 
     /// The bytes of `range`, shared from here on; the memory returns to the pool with the last of them.
@@ -102,26 +111,26 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes
+        &self.bytes[self.within.clone()]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes
+        &mut self.bytes[self.within.clone()]
     }
 }
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool {
-            pool.give_back(std::mem::take(&mut self.bytes));
+            pool.give_back(std::mem::take(&mut self.bytes), self.within.len());
         }
     }
 }
@@ -130,13 +139,14 @@ impl Drop for Buffer {
 mod tests {
     use std::sync::Arc;
 
-    use super::{IDLE_LARGE, LARGE, LARGE_BUDGET, Pool, SMALL};
+    use super::{IDLE_LARGE, LARGE, LARGE_BUDGET, PAGE, Pool, SMALL};
 
     #[test]
     fn buffer_returns_with_the_last_of_its_bytes() {
         let pool = Arc::new(Pool::default());
         let mut buffer = pool.take(SMALL + 1);
         assert_eq!(buffer.len(), LARGE);
+        assert!(buffer.as_ptr().addr().is_multiple_of(PAGE));
         buffer[7] = 9;
         let bytes = buffer.freeze(7..9);
         let half = bytes.slice(0..1);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use crate::buffer::{Buffer, Pool};
+use crate::buffer::{Buffer, PAGE, Pool};
 use crate::cipher::{Cipher, NONCE_LEN, random};
 use crate::error::BlobError;
 use crate::file_id::FileId;
@@ -105,6 +105,19 @@ impl Sealing {
     /// Whether the buffer has no room for another record.
     pub(super) fn is_full(&self) -> bool {
         self.buffer.as_ref().is_some_and(|buffer| self.sealed_len + RECORD_STRIDE > buffer.len())
+    }
+
+    /// Takes the whole pages of what is sealed, between two records; the rest goes on in another buffer. A driver
+    /// may write whole pages past the page cache.
+    pub(super) fn take_pages(&mut self) -> Bytes {
+        debug_assert_eq!(self.open_len, 0);
+        let Some(buffer) = self.buffer.take_if(|_| self.sealed_len >= PAGE) else { return Bytes::new() };
+        let (end, rest) = (self.sealed_len, self.sealed_len % PAGE);
+        self.sealed_len = rest;
+        if rest > 0 {
+            self.buffer.insert(self.pool.take_span())[..rest].copy_from_slice(&buffer[end - rest..end]);
+        }
+        buffer.freeze(0..end - rest)
     }
 
     /// Takes what is sealed; the open record goes on in a buffer of its own.

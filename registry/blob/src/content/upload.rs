@@ -136,7 +136,7 @@ impl Upload {
             if self.sealing.is_record_full() {
                 self.sealing.seal(&self.keyed.keys.record, &self.keyed.header)?;
                 if self.sealing.is_full() {
-                    let sealed = self.sealing.take();
+                    let sealed = self.sealing.take_pages();
                     self.writers().await?.append(sealed).await?;
                 }
             }
