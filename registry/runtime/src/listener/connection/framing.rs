@@ -148,10 +148,15 @@ impl Framing {
                     self.state = if left == here { State::ChunkSize(0) } else { State::Chunk(left - here) };
                 }
                 State::Head => {
-                    if bytes[at] == b'\n' {
-                        self.end_line(&mut bytes[at]);
-                    } else {
-                        self.head.take(bytes[at]);
+                    if self.head.name == Name::Other {
+                        // Most bytes of most heads: values that mean nothing here.
+                        let rest = bytes[at..].iter().position(|byte| *byte == b'\n');
+                        at = rest.map_or(bytes.len(), |rest| at + rest);
+                    }
+                    match bytes.get_mut(at) {
+                        None => return,
+                        Some(line_feed @ b'\n') => self.end_line(line_feed),
+                        Some(byte) => self.head.take(*byte),
                     }
                     at += 1;
                 }
