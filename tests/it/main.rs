@@ -34,6 +34,7 @@ mod power_cuts;
 mod pull_through;
 mod quotas;
 mod release;
+mod scale;
 mod scale_out;
 mod server;
 mod shelf;

@@ -14,6 +14,21 @@ pub fn sha512(bytes: &[u8]) -> String {
     hex::encode(Sha512::digest(bytes))
 }
 
+/// SHA-256 of bytes that are never all in memory.
+#[derive(Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hex.
+    pub fn finish(self) -> String {
+        hex::encode(self.0.finalize())
+    }
+}
+
 /// One file of a layer.
 pub struct Layer<'a> {
     pub path: &'a str,

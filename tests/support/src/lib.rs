@@ -24,7 +24,7 @@ pub use command::{aws, go_tool, run, run_with_input, try_run};
 pub use disk::{Disk, Picture};
 pub use engine::Engine;
 pub use http::{Http, Response};
-pub use image::{Layer, image_archive, sha256, sha512, static_image};
+pub use image::{Hasher, Layer, image_archive, sha256, sha512, static_image};
 pub use network::{Namespace, Network};
 pub use postgres::{Postgres, database_in};
 pub use process::Process;
