@@ -315,8 +315,20 @@ async fn a_session_ends_with_the_trust_in_its_provider() {
     let house = House::new(&[&key]).await;
     let caller = house.session(&key.sign(&house.claims())).await;
     assert!(house.fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+    let other = house.fixture.another_server().await;
+    let on_the_other = || {
+        let check = crate::Check::on("ecr:PutImage", repository("app").parse().unwrap());
+        other.authorize(&house.fixture.ctx(), &caller, "Test", &check).is_ok()
+    };
+    assert!(on_the_other());
     house.provide(&["other"], 2).await;
     assert!(!house.fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+    // Another server notices by itself.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while on_the_other() {
+        assert!(std::time::Instant::now() < deadline, "the other server did not notice");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     let name = house.issuer.name.clone();
     house.fixture.write(move |tx| providers::delete(tx, &name)).await;
     assert_eq!(house.refused(&key.sign(&house.claims())).await, "InvalidIdentityToken");
