@@ -90,18 +90,8 @@ impl Identity {
         &self,
         repositories: BTreeMap<String, String>,
     ) -> Result<Texts, registry_sql::Error> {
-        let (stored, memberships) = self
-            .inner()
-            .database
-            .read(|tx| {
-                let rows = tx.query("SELECT user_uid, group_uid FROM identity_memberships", &[])?;
-                let memberships = rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?)));
-                let memberships =
-                    memberships.collect::<Result<Vec<(String, String)>, registry_sql::Error>>()?;
-                Ok::<_, registry_sql::Error>((store::files::load(tx)?, memberships))
-            })
-            .await?;
-        Ok(texts(&stored, &memberships, repositories, self.account_id().as_str()))
+        let stored = self.inner().database.read(|tx| store::files::load(tx)).await?;
+        Ok(texts(&stored, repositories, self.account_id().as_str()))
     }
 
     /// The newest published set, with everybody and everything else that exists.
@@ -121,12 +111,7 @@ fn marker(account: &str) -> String {
     json!({ "format": 1, "account": account }).to_string()
 }
 
-fn texts(
-    stored: &Stored,
-    memberships: &[(String, String)],
-    repositories: BTreeMap<String, String>,
-    account: &str,
-) -> Texts {
+fn texts(stored: &Stored, repositories: BTreeMap<String, String>, account: &str) -> Texts {
     let mut attached: HashMap<&str, Vec<&str>> = HashMap::new();
     for (uid, arn) in &stored.attachments {
         attached.entry(uid).or_default().push(arn);
@@ -162,8 +147,8 @@ fn texts(
     let of_api = |principal: &&StoredPrincipal| principal.owner != FILES;
     for user in stored.users.values().filter(of_api) {
         let mut file = rights(user);
+        let memberships = stored.memberships.iter().chain(&stored.other_memberships);
         let groups: Vec<&str> = memberships
-            .iter()
             .filter(|(uid, _)| *uid == user.uid)
             .filter_map(|(_, group)| group_names.get(group.as_str()).copied())
             .collect();

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::check::check_texts;
 use super::finding::FileFinding;
 use super::model::PolicyFiles;
 use super::plan::{Means, plan};
@@ -114,16 +113,7 @@ impl Identity {
         Ok(newest.map(|newest| Generation { number: newest.of_all.0, changed: false }))
     }
 
-    /// The newest published set, read from the database; None before the first.
-    ///
-    /// # Errors
-    /// The database's. A stored set that no longer passes the check counts as none.
-    pub async fn published_files(&self) -> Result<Option<PolicyFiles>, IdentityError> {
-        let texts = self.published_texts().await?;
-        Ok(texts.and_then(|texts| check_texts(&texts).ok()))
-    }
-
-    /// The newest published set as it was written, by name.
+    /// The newest published set as it was written, by name; None before the first.
     pub(crate) async fn published_texts(&self) -> Result<Option<Texts>, IdentityError> {
         let bytes = self.inner().database.read(|tx| store::files::newest_texts(tx)).await?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use registry_aws::Credentials;
 
 use super::{Generation, PublishError};
-use crate::files::check;
 use crate::files::tests::{directory, write};
+use crate::files::{check, check_texts};
 use crate::testing::{ACCOUNT, Fixture, policy, repository, signing};
 
 const SECRET: &str = "0123456789012345678901234567890123456789";
@@ -59,7 +59,7 @@ async fn what_files_say_is_in_effect_when_publish_returns() {
     write(folder.path(), "groups/dev.json", "{}");
     assert_eq!(publish(&fixture, folder.path()).await.unwrap().number, 2);
     assert!(!fixture.allowed(&caller, "ecr:PutImage", &repository("red/app")));
-    let published = fixture.identity.published_files().await.unwrap().unwrap();
+    let published = check_texts(&fixture.identity.published_texts().await.unwrap().unwrap()).unwrap();
     assert_eq!(published.groups[0].attached, [""; 0]);
 }
 
@@ -199,7 +199,7 @@ async fn a_name_that_the_api_owns_is_an_error_and_nothing_is_published() {
             "roles/ecsTaskExecutionRole.json:1:1: error: the role \"ecsTaskExecutionRole\" exists already, outside the policy files: delete it there first",
         ]
     );
-    assert!(fixture.identity.published_files().await.unwrap().is_none());
+    assert!(fixture.identity.published_texts().await.unwrap().is_none());
 }
 
 #[tokio::test]
