@@ -91,7 +91,7 @@ async fn strike_once(
     world.keeps().await;
     operation.run(&world, round).await.unwrap_or_else(|error| panic!("{told}, again: {error:?}"));
     assert!(operation.is_done(&world, round).await, "{told}: done again");
-    if round % TIDY_EACH == 0 {
+    if round.is_multiple_of(TIDY_EACH) {
         world.tidy().await;
         world.keeps().await;
     }
