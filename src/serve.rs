@@ -367,12 +367,11 @@ fn spawn_workers(registry: &Registry, access: Arc<Access>, shutdown: &Shutdown) 
             Ok::<_, CoreError>(())
         }
     });
-    let purging = registry.clone();
-    let stopping = shutdown.clone();
+    let (purging, stopping) = (registry.clone(), shutdown.clone());
     worker::spawn("purge_deleted_repositories", Duration::from_secs(10), shutdown, move || {
         let (registry, stopping) = (purging.clone(), stopping.clone());
         async move {
-            while registry.purge_deleted_repositories().await? && !stopping.has_begun() {}
+            while !stopping.has_begun() && registry.purge_deleted_repositories().await? {}
             Ok::<_, CoreError>(())
         }
     });

@@ -108,7 +108,9 @@ impl Sqlite {
     /// Has every replica take a new copy of the database. Gives those that have not.
     pub(crate) async fn renew_change_log(&self) -> Vec<String> {
         let Some(log) = self.log.clone() else { return Vec::new() };
-        tokio::task::spawn_blocking(move || log.renew()).await.unwrap_or_default()
+        let renewed = tokio::task::spawn_blocking(move || log.renew()).await;
+        // None may be taken for all where it ended by a panic.
+        renewed.unwrap_or_else(|_| vec!["the change log".to_owned()])
     }
 
     /// Statements that went through a whole table, in tests.
