@@ -24,6 +24,8 @@ use sha2::{Digest as _, Sha256};
 const ROWS: u32 = 1_000_000;
 /// Rows of one transaction while the table is filled.
 const BATCH: u32 = 5000;
+/// Rows of one age.
+const PUSHES_A_MILLISECOND: u32 = 3;
 
 fn main() {
     let rows = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(ROWS);
@@ -124,13 +126,13 @@ async fn fill(metadata: &Metadata, repository: &Repository, keys: Arc<LocalKeys>
                 wrap_nonce: row.wrap_nonce,
                 wrapped: row.wrapped,
             };
-            made.push((digest, key));
+            made.push((digest, key, i64::from(number / PUSHES_A_MILLISECOND)));
         }
         let domain = repository.domain.clone();
         metadata
             .write(move |tx| {
-                for (digest, key) in &made {
-                    blobs::put_key(tx, &domain, digest, key, 0)?;
+                for (digest, key, made_at_ms) in &made {
+                    blobs::put_key(tx, &domain, digest, key, *made_at_ms)?;
                 }
                 Ok::<_, registry_metadata::Error>(())
             })
