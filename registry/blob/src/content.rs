@@ -139,12 +139,7 @@ impl ContentStore {
 
     /// Wraps the key of a row that is not committed yet under the domain's active epoch. What the row was wrapped
     /// under before is not asked for: it may be destroyed by now.
-    pub async fn wrap_anew(
-        &self,
-        row: &KeyRow,
-        digest: &Digest,
-        key: &DataKey,
-    ) -> Result<KeyRow, BlobError> {
+    pub async fn wrap_anew(&self, row: &KeyRow, digest: &Digest, key: &DataKey) -> Result<KeyRow, BlobError> {
         let (epoch, kek) = self.inner.keys.active(&row.domain).await?;
         Ok(wrapped_under(row, digest, key, epoch, &kek))
     }
