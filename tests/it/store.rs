@@ -117,7 +117,10 @@ fn one_of_three_replicas_is_wiped_under_load_and_replaced_while_serving() {
             })
         })
         .collect();
-    std::fs::remove_dir_all(&roots[0]).unwrap();
+    // Out of the server's way first: it writes while the folder goes.
+    let wiped = folder.path().join("wiped");
+    std::fs::rename(&roots[0], &wiped).unwrap();
+    std::fs::remove_dir_all(&wiped).unwrap();
     let more = push(&server.http(), 20..30, 30_000);
     let status = berth(&server, &["store", "status"]);
     assert!(status["replicas"][0]["problem"].is_string(), "{status}");
