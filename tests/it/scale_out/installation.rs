@@ -213,3 +213,17 @@ fn read_head(client: &mut TcpStream) -> Option<(String, Vec<u8>)> {
         read.extend_from_slice(&buffer[..count]);
     }
 }
+
+/// The answer to an IAM request that must succeed.
+pub(super) fn iam(administrator: &Signer, form: &str) -> String {
+    let answer = administrator.query("iam", "2010-05-08", form);
+    let body = String::from_utf8_lossy(&answer.body).into_owned();
+    assert_eq!(answer.status, 200, "{form}: {body}");
+    body
+}
+
+/// What the first element of a name holds.
+pub(super) fn between<'a>(text: &'a str, name: &str) -> &'a str {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    text.split_once(&open).and_then(|(_, rest)| rest.split_once(&close)).unwrap().0
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use test_support::{Server, eventually, sha256};
 
-use super::installation::{Installation, signer};
+use super::installation::{Installation, between, iam, signer};
 use crate::attacks::{Host, poll_query};
 use crate::issuer::Issuer;
 use crate::policy_files::Files;
@@ -20,18 +20,6 @@ use crate::signed::{BERTH, ECR, Signer};
 const PROMISED: Duration = Duration::from_secs(1);
 /// Half of a push.
 const PIECE: usize = 200_000;
-
-fn iam(administrator: &Signer, form: &str) -> String {
-    let answer = administrator.query("iam", "2010-05-08", form);
-    let body = String::from_utf8_lossy(&answer.body).into_owned();
-    assert_eq!(answer.status, 200, "{form}: {body}");
-    body
-}
-
-fn between<'a>(text: &'a str, name: &str) -> &'a str {
-    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-    text.split_once(&open).and_then(|(_, rest)| rest.split_once(&close)).unwrap().0
-}
 
 /// For a while from a second after the acknowledgement on, nothing is let through.
 fn never_again(acknowledged: Instant, status: impl Fn() -> u16) {
