@@ -138,15 +138,6 @@ impl Cluster {
         true
     }
 
-    /// Notes that a task has reached RUNNING.
-    pub fn set_running(&mut self, id: &TaskId) {
-        let Some(task) = self.tasks.get_mut(id).filter(|task| !task.running) else { return };
-        task.running = true;
-        if let Some(&slot) = self.by_id.get(&task.instance) {
-            self.count_running(slot, 1);
-        }
-    }
-
     /// Frees what a task took: when its desired status becomes STOPPED.
     pub fn remove_task(&mut self, id: &TaskId) -> Option<PlacedTask> {
         let task = self.tasks.remove(id)?;
