@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::cipher::random;
+
 /// The random name of one object; text form is 32 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId([u8; 16]);
@@ -18,6 +20,11 @@ pub struct FileId([u8; 16]);
 pub struct ParseFileIdError;
 
 impl FileId {
+    /// A name that no object has.
+    pub fn random() -> Self {
+        Self(random())
+    }
+
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }

@@ -37,6 +37,10 @@ impl Content {
         }
     }
 
+    pub(crate) fn file_id(&self) -> FileId {
+        FileId::from_bytes(self.key.file_id)
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.key.total_len
     }

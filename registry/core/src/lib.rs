@@ -26,6 +26,7 @@ mod receive;
 mod referrers;
 mod registry;
 mod repositories;
+mod reservations;
 mod settings;
 mod tags;
 mod upkeep;

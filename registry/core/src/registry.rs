@@ -17,6 +17,7 @@ use crate::collector::Collector;
 use crate::config::RegistryConfig;
 use crate::error::CoreError;
 use crate::pins::Pins;
+use crate::reservations::Reservations;
 
 /// Every use-case of the registry. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     /// Bytes of manifests by domain and digest. An entry makes nothing visible: rows are asked first.
     pub(crate) manifests: Cache<(Domain, Digest), Bytes, ByLength>,
     pub(crate) collector: Mutex<Collector>,
+    pub(crate) reservations: Mutex<Reservations>,
     /// Key epochs that this process knows to be destroyed.
     pub(crate) destroyed: Mutex<HashSet<(Domain, u32)>>,
     /// Who knows what runs.
@@ -80,6 +82,7 @@ impl Registry {
                 config,
                 manifests,
                 collector,
+                reservations: Mutex::default(),
                 destroyed: Mutex::default(),
                 pins: OnceLock::new(),
                 activity: Activity::default(),

@@ -3,7 +3,7 @@
 //! Each function does one bounded batch and says how much it did; a worker calls it on a timer, and again
 //! at once while there is more.
 
-use registry_metadata::{garbage, uploads};
+use registry_metadata::{garbage, reservations, uploads};
 
 use crate::error::CoreError;
 use crate::registry::Registry;
@@ -11,7 +11,8 @@ use crate::registry::Registry;
 const BATCH: u32 = 200;
 
 impl Registry {
-    /// Removes uploads that did not move for the configured lifetime. Gives how many.
+    /// Removes uploads that did not move for the configured lifetime, and reservations that were not taken in it. Gives
+    /// how many.
     pub async fn expire_uploads(&self) -> Result<usize, CoreError> {
         let now_ms = self.now_ms();
         let before_ms = now_ms - self.inner.config.upload_lifetime_ms;
@@ -26,7 +27,11 @@ impl Registry {
                         garbage::condemn(tx, file_id, now_ms)?;
                     }
                 }
-                Ok::<_, CoreError>(expired.len())
+                let reserved = reservations::expired(tx, now_ms, BATCH)?;
+                for file_id in &reserved {
+                    reservations::give_up(tx, file_id, now_ms)?;
+                }
+                Ok::<_, CoreError>(expired.len() + reserved.len())
             })
             .await
     }

@@ -178,6 +178,7 @@ pub fn is_registered(tx: &Tx<'_>, file_id: &[u8; 16]) -> Result<bool, Error> {
     let registers = [
         "SELECT 1 FROM blob_keys WHERE file_id = $1",
         "SELECT 1 FROM uploads WHERE file_id = $1",
+        "SELECT 1 FROM reserved_objects WHERE file_id = $1",
         "SELECT 1 FROM garbage_objects WHERE file_id = $1",
         "SELECT 1 FROM removals WHERE file_id = $1 LIMIT 1",
     ];

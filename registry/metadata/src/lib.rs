@@ -25,6 +25,7 @@ pub mod referrers;
 pub mod repairs;
 pub mod replicas;
 pub mod repositories;
+pub mod reservations;
 pub mod scrubs;
 pub mod settings;
 pub mod tags;

@@ -4,6 +4,7 @@ mod candidates;
 mod content;
 mod quotas;
 mod repositories;
+mod reservations;
 mod uploads;
 
 use std::sync::Arc;

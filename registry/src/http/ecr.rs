@@ -226,7 +226,7 @@ impl AwsApi for Ecr {
             Operation::DescribeImages => self.describe_images(input).await,
             Operation::BatchGetImage => self.batch_get_image(input).await,
             Operation::BatchDeleteImage => self.batch_delete_image(input).await,
-            Operation::PutImage => self.put_image(caller, input).await,
+            Operation::PutImage => self.put_image(input).await,
             Operation::ListImageReferrers => self.list_image_referrers(input).await,
 
             Operation::BatchCheckLayerAvailability => self.batch_check_layer_availability(input).await,

@@ -50,15 +50,14 @@ impl Inner {
         if existing.is_none() {
             self.allow(CREATE, &wanted.name, None, caller, context)?;
         }
-        let principal = caller.principal_uid();
         match (&wanted.part, existing) {
             (Part::Manifest(reference), existing) => {
                 let target =
                     existing.map_or_else(|| PushTarget::New(wanted.name.clone()), PushTarget::Existing);
-                self.import_manifest(&source, &target, reference, principal).await
+                self.import_manifest(&source, &target, reference).await
             }
             (Part::Blob(digest), Some(repository)) => {
-                self.import_blob(&source, repository, digest, principal).await
+                self.import_blob(&source, repository, digest, caller.principal_uid()).await
             }
             (Part::Blob(_), None) => Err(UpstreamError::Missing),
         }
@@ -82,7 +81,6 @@ impl Inner {
         source: &Source,
         target: &PushTarget,
         reference: &Reference,
-        principal: &str,
     ) -> Result<(), UpstreamError> {
         let text = reference.to_string();
         if let (PushTarget::Existing(repository), Reference::Tag(tag)) = (target, reference)
@@ -114,7 +112,6 @@ impl Inner {
         }
         let push = ManifestPush {
             target,
-            principal,
             reference: reference.clone(),
             tags: Vec::new(),
             content_type: &content_type,

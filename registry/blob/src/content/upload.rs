@@ -15,7 +15,6 @@ use super::blob::Blob;
 use super::opened::Opened;
 use super::sealing::Sealing;
 use super::state::{self, Keyed, Progress, State};
-use crate::cipher::random;
 use crate::error::BlobError;
 use crate::file_id::FileId;
 use crate::format::footer::Footer;
@@ -53,10 +52,10 @@ impl Upload {
         inner: Arc<Inner>,
         domain: &Domain,
         uid: &str,
+        file_id: FileId,
         algorithm: Algorithm,
     ) -> Result<Self, BlobError> {
         inner.keys.active(domain).await?;
-        let file_id = FileId::from_bytes(random());
         Ok(Self {
             domain: domain.clone(),
             uid: uid.to_owned(),

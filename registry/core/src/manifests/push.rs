@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use registry_blob::BlobError;
 use registry_metadata::{
-    Content as Named, ContentKind, Manifest, ReferrerKey, Repository, Tx, UploadRow, UploadUid, blobs,
-    manifests, referrers, uploads,
+    Content as Named, ContentKind, KeyRow, Manifest, ReferrerKey, Repository, Tx, blobs, manifests,
+    referrers, reservations,
 };
 use registry_runtime::Sealer;
 use registry_types::{Algorithm, Digest, Reference, Tag};
@@ -32,8 +32,6 @@ const ATTEMPTS: usize = 5;
 #[derive(Clone, Debug)]
 pub struct ManifestPush<'a> {
     pub target: &'a PushTarget,
-    /// Unique id of the caller's principal.
-    pub principal: &'a str,
     /// A tag to set, or the digest that the bytes must have.
     pub reference: Reference,
     /// Further tags to set: all or none.
@@ -68,8 +66,8 @@ enum Origin {
 enum Stored {
     /// In the object of the key row, which was read back and found good.
     Verified([u8; 16]),
-    /// In a new object, registered by this upload under lease 1.
-    New(Box<Content>, UploadUid),
+    /// In a new object, which is reserved.
+    New(Box<Content>),
 }
 
 impl Registry {
@@ -96,9 +94,10 @@ impl Registry {
         let parsed = Arc::new(parse(push.content_type, &push.bytes, &self.inner.config.limits)?);
         let (digest, tags) = self.names(&push)?;
         let target = PreparedTarget::new(push.target, self.now_ms());
-        self.check_before_storing(&target, &parsed, &digest, &tags, require_contents).await?;
         for _ in 0..ATTEMPTS {
-            let stored = self.store(&target, push.principal, &digest, &push.bytes).await?;
+            let present =
+                self.check_before_storing(&target, &parsed, &digest, &tags, require_contents).await?;
+            let stored = self.store(&target, present, &digest, &push.bytes).await?;
             let commit = Commit {
                 target: target.clone(),
                 parsed: Arc::clone(&parsed),
@@ -112,8 +111,8 @@ impl Registry {
                 now_ms: self.now_ms(),
             };
             let committed = self.inner.metadata.write(move |tx| commit.run(tx)).await;
-            if let (Err(_), Stored::New(_, uid)) = (&committed, &stored) {
-                self.discard(uid, 1).await;
+            if let (Err(_), Stored::New(content)) = (&committed, &stored) {
+                self.give_up_object(content.file_id()).await;
             }
             if let Err(error) = &committed
                 && EpochRolled::is(error)
@@ -156,7 +155,8 @@ impl Registry {
         if tags.len() > limit { Err(CoreError::TooManyTags { limit }) } else { Ok((digest, tags)) }
     }
 
-    /// Refuses what the transaction would refuse, before anything is written.
+    /// Refuses what the transaction would refuse, before anything is written. Gives the key of an object that holds
+    /// the manifest already.
     async fn check_before_storing(
         &self,
         target: &PreparedTarget,
@@ -164,13 +164,14 @@ impl Registry {
         digest: &Digest,
         tags: &[Tag],
         required: bool,
-    ) -> Result<(), CoreError> {
+    ) -> Result<Option<KeyRow>, CoreError> {
         let repository = target.repository().clone();
         let (parsed, digest, tags) = (Arc::clone(parsed), digest.clone(), tags.to_vec());
         let few = parsed.contents.len() <= 64;
         let check = move |tx: &mut Tx<'_>| {
             check_contents(tx, &repository, &parsed.contents, required)?;
-            tags.iter().try_for_each(|tag| may_move(tx, &repository, tag, &digest).map(drop))
+            tags.iter().try_for_each(|tag| may_move(tx, &repository, tag, &digest).map(drop))?;
+            Ok(blobs::key(tx, &repository.domain, &digest)?)
         };
         let metadata = &self.inner.metadata;
         if few { metadata.point(check).await } else { metadata.read(check).await }
@@ -181,47 +182,28 @@ impl Registry {
     async fn store(
         &self,
         target: &PreparedTarget,
-        principal: &str,
+        present: Option<KeyRow>,
         digest: &Digest,
         bytes: &Bytes,
     ) -> Result<Stored, CoreError> {
-        let repository = target.repository();
-        let (domain, wanted) = (repository.domain.clone(), digest.clone());
-        let key = self.inner.metadata.point(move |tx| Ok::<_, CoreError>(blobs::key(tx, &domain, &wanted)?));
-        if let Some(key) = key.await?
-            && self.holds(&blob_key(&repository.domain, &key), digest, bytes).await
+        let domain = &target.repository().domain;
+        if let Some(key) = present
+            && self.holds(&blob_key(domain, &key), digest, bytes).await
         {
             return Ok(Stored::Verified(key.file_id));
         }
-        let uid = UploadUid::new(registry_runtime::random_id());
-        let content = &self.inner.content;
-        let algorithm = digest.algorithm();
-        let mut upload = content.begin(&blob_domain(&repository.domain), uid.as_str(), algorithm).await?;
-        let now_ms = self.now_ms();
-        let row = UploadRow {
-            uid: uid.clone(),
-            repository: repository.uid.clone(),
-            domain: repository.domain.clone(),
-            principal: principal.to_owned(),
-            algorithm,
-            lease: 1,
-            lease_expires_at_ms: now_ms + self.inner.config.lease_ms,
-            offset: 0,
-            file_id: Some(*upload.file_id().as_bytes()),
-            sealed_state: None,
-            sealed_epoch: 0,
-            sealed_lease: 0,
-            updated_at_ms: now_ms,
+        let file_id = self.reserve_object().await?;
+        let stored = async {
+            let content = &self.inner.content;
+            let mut upload =
+                content.begin_reserved(&blob_domain(domain), file_id, digest.algorithm()).await?;
+            upload.write(bytes.clone()).await?;
+            upload.finish(digest).await
         };
-        self.inner.metadata.write(move |tx| Ok::<_, CoreError>(uploads::insert(tx, &row)?)).await?;
-        let finished = match upload.write(bytes.clone()).await {
-            Ok(()) => upload.finish(digest).await,
-            Err(error) => Err(error),
-        };
-        match finished {
-            Ok(sealed) => Ok(Stored::New(Box::new(Content::new(&repository.domain, sealed)), uid)),
+        match stored.await {
+            Ok(sealed) => Ok(Stored::New(Box::new(Content::new(domain, sealed)))),
             Err(error) => {
-                self.discard(&uid, 1).await;
+                self.give_up_object(file_id).await;
                 Err(error.into())
             }
         }
@@ -268,9 +250,11 @@ impl Commit {
         }
         let repository = self.target.resolve(tx)?;
         let image_size = check_contents(tx, &repository, &self.parsed.contents, self.require_contents)?;
-        if let Stored::New(content, upload) = &self.stored {
-            if !uploads::delete(tx, upload, 1)? {
-                return Err(CoreError::unavailable("the push of a manifest took longer than its lease"));
+        if let Stored::New(content) = &self.stored {
+            if !reservations::take(tx, content.file_id().as_bytes())? {
+                return Err(CoreError::unavailable(
+                    "the push of a manifest took longer than its reservation",
+                ));
             }
             content.commit(tx, self.now_ms)?;
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use registry_types::{Digest, MediaType};
 use serde_json::json;
 
-use super::support::{ALICE, World};
+use super::support::World;
 use crate::{CoreError, ManifestPush, Mount, PushTarget, RegistryConfig, Repository};
 
 async fn without_grace() -> World {
@@ -35,7 +35,6 @@ async fn push_image(
     });
     let push = ManifestPush {
         target: &PushTarget::Existing(repository.clone()),
-        principal: ALICE,
         reference: tag.parse().unwrap(),
         tags: Vec::new(),
         content_type: MediaType::OCI_MANIFEST,

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use registry_types::{Digest, MediaType, Reference};
 use serde_json::{Value, json};
 
-use super::support::{ALICE, World, sha256};
+use super::support::{World, sha256};
 use crate::{
     CoreError, ManifestPush, PinnedDigests, Pins, PreviewQuery, PreviewState, PushTarget, RegistryConfig,
     Repository, Source,
@@ -58,7 +58,6 @@ async fn put(world: &World, repository: &Repository, tag: Option<&str>, manifest
     let digest = sha256(&bytes);
     let push = ManifestPush {
         target: &PushTarget::Existing(repository.clone()),
-        principal: ALICE,
         reference: tag.map_or(Reference::Digest(digest.clone()), |tag| Reference::Tag(tag.parse().unwrap())),
         tags: Vec::new(),
         content_type: manifest["mediaType"].as_str().unwrap(),

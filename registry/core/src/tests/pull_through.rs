@@ -5,7 +5,7 @@ use registry_runtime::SecretString;
 use registry_types::{MediaType, Tag};
 use serde_json::json;
 
-use super::support::{ALICE, World, sha256};
+use super::support::{World, sha256};
 use crate::{
     CoreError, ManifestPush, NewRule, PullThroughRule, PushTarget, RegistryConfig, Repository,
     UpstreamCredentials,
@@ -57,7 +57,6 @@ async fn put(world: &World, repository: &Repository, layer: &[u8], upstream: boo
     });
     let push = ManifestPush {
         target: &PushTarget::Existing(repository.clone()),
-        principal: ALICE,
         reference: "latest".parse().unwrap(),
         tags: Vec::new(),
         content_type: MediaType::OCI_MANIFEST,

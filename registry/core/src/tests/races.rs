@@ -13,7 +13,7 @@ use registry_types::{Digest, MediaType, Reference};
 use serde_json::json;
 use test_support::Postgres;
 
-use super::support::{ALICE, World, sha256};
+use super::support::{World, sha256};
 use crate::{CoreError, ManifestPush, PushTarget, Registry, RegistryConfig, Repository};
 
 /// The content of layer `n`: several records long.
@@ -37,7 +37,6 @@ async fn push(world: &World, repository: &Repository, n: usize) -> Result<(), Co
     });
     let push = ManifestPush {
         target: &PushTarget::Existing(repository.clone()),
-        principal: ALICE,
         reference: format!("t{}", n % 2).parse().unwrap(),
         tags: Vec::new(),
         content_type: MediaType::OCI_MANIFEST,

@@ -295,7 +295,6 @@ impl Actor {
         }
         let push = ManifestPush {
             target: &PushTarget::Existing(self.repositories[repository].clone()),
-            principal: ALICE,
             reference: Reference::Tag(format!("v{image}").parse().unwrap()),
             tags: Vec::new(),
             content_type: MediaType::OCI_MANIFEST,

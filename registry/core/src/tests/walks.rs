@@ -13,7 +13,6 @@ use crate::{
 async fn put(world: &World, repository: &Repository, reference: &str, manifest: &Value) -> Digest {
     let push = ManifestPush {
         target: &PushTarget::Existing(repository.clone()),
-        principal: ALICE,
         reference: reference.parse().unwrap(),
         tags: vec!["more".parse().unwrap()],
         content_type: manifest["mediaType"].as_str().unwrap(),

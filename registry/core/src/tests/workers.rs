@@ -1,7 +1,10 @@
 //! What nobody waits for gets done, and nothing that is alive is touched.
 
+use bytes::Bytes;
+use registry_types::Reference;
+
 use super::support::{ALICE, World, body, sha256};
-use crate::{CoreError, RegistryConfig};
+use crate::{CoreError, ManifestPush, PushTarget, RegistryConfig};
 
 fn config() -> RegistryConfig {
     RegistryConfig { garbage_drain_ms: 0, ..RegistryConfig::default() }
@@ -75,4 +78,30 @@ async fn the_rows_of_a_deleted_repository_go_in_batches() {
         assert!(batches < 20);
     }
     assert!(batches >= 2);
+}
+
+#[tokio::test]
+async fn objects_that_were_reserved_and_never_taken_run_out() {
+    let world = World::new(config()).await;
+    let target = PushTarget::Existing(world.repository("app").await);
+    let push = || ManifestPush {
+        target: &target,
+        reference: Reference::Tag("v1".parse().unwrap()),
+        tags: Vec::new(),
+        content_type: "application/vnd.oci.image.index.v1+json",
+        bytes: Bytes::from_static(br#"{"schemaVersion":2,"manifests":[]}"#),
+    };
+    world.registry.put_manifest(push()).await.unwrap();
+    assert_eq!(world.registry.expire_uploads().await.unwrap(), 0);
+    world.clock.advance(std::time::Duration::from_secs(8 * 24 * 3600));
+    assert!(world.registry.expire_uploads().await.unwrap() > 0);
+    assert_eq!(world.registry.expire_uploads().await.unwrap(), 0);
+    while world.registry.collect_garbage().await.unwrap() > 0 {}
+    assert_eq!(world.objects().await.len(), 1);
+
+    // What this process still had of them is not used any more.
+    let other =
+        ManifestPush { bytes: Bytes::from_static(br#"{"schemaVersion":2,"manifests":[] }"#), ..push() };
+    assert!(world.registry.put_manifest(other).await.unwrap().created);
+    assert_eq!(world.objects().await.len(), 2);
 }

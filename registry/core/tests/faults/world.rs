@@ -85,7 +85,6 @@ impl World {
     pub(crate) async fn put_manifest(&self, tag: &str, bytes: Vec<u8>) -> Result<(), CoreError> {
         let push = ManifestPush {
             target: &self.target(),
-            principal: ALICE,
             reference: tag.parse().unwrap(),
             tags: Vec::new(),
             content_type: MediaType::OCI_MANIFEST,

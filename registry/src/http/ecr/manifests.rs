@@ -110,7 +110,7 @@ impl Ecr {
     }
 
     /// Stores a manifest. A request that changes nothing is `ImageAlreadyExistsException`, as in ECR.
-    pub(super) async fn put_image(&self, caller: &Caller, input: Value) -> Result<Value, AwsError> {
+    pub(super) async fn put_image(&self, input: Value) -> Result<Value, AwsError> {
         let repository = self.found(&input).await?;
         let request: PutImageRequest = input::parse(input)?;
         let media_type = media_type(&request)?;
@@ -131,7 +131,6 @@ impl Ecr {
         let target = PushTarget::Existing(repository.clone());
         let push = ManifestPush {
             target: &target,
-            principal: caller.principal_uid(),
             reference: Reference::Digest(digest),
             tags: tag.iter().cloned().collect(),
             content_type: media_type.as_str(),

@@ -94,14 +94,7 @@ impl Service {
             return Err(OciError::manifest_too_large(limit));
         }
         let bytes = self.registry.receive_manifest(stream(body)).await?;
-        let push = ManifestPush {
-            target: &target,
-            principal: gate.principal(),
-            reference,
-            tags,
-            content_type,
-            bytes,
-        };
+        let push = ManifestPush { target: &target, reference, tags, content_type, bytes };
         let pushed = self.registry.put_manifest(push).await?;
         let mut response = created(name, &pushed, query.get("tag").is_some());
         self.warn_of_quotas(name, &mut response).await;

@@ -18,7 +18,6 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use bytes::Bytes;
 
 use super::S3Config;
-use crate::cipher::random;
 use crate::file_id::FileId;
 use crate::store::StoreError;
 
@@ -102,7 +101,7 @@ impl Bucket {
 
     /// A name for a copy beside the object.
     pub(super) fn beside(&self, file_id: FileId) -> String {
-        self.key(&format!("beside/{file_id}.{}", FileId::from_bytes(random())))
+        self.key(&format!("beside/{file_id}.{}", FileId::random()))
     }
 
     /// The whole object, or the bytes of `range` that it has.

@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 
 use super::bucket::Bucket;
 use super::checkpoint::Checkpoint;
-use crate::cipher::random;
 use crate::file_id::FileId;
 use crate::store::{ObjectWriter, StoreError};
 
@@ -203,7 +202,7 @@ impl ObjectWriter for S3Writer {
         let tail = match (&self.filling, &self.target) {
             (Some(part), Target::Object(file_id)) => {
                 let bytes = Bytes::copy_from_slice(&part.bytes);
-                let key = format!("{}{}", self.bucket.tails(*file_id), FileId::from_bytes(random()));
+                let key = format!("{}{}", self.bucket.tails(*file_id), FileId::random());
                 let len = bytes.len() as u64;
                 self.bucket.put(&key, bytes, false).await?;
                 Some((key, len))
