@@ -3,6 +3,9 @@
 //! Keys are compared without case, the tag part of `aws:ResourceTag/Team` included, so they are
 //! folded once when they come in. A key that holds an empty list counts as missing everywhere.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
 /// A context key holds either one value or a list; which of the two is part of the key's definition
 /// (`aws:TagKeys` is a list even when it has one element).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +53,9 @@ impl From<Vec<String>> for ContextValue {
     }
 }
 
-/// A condition key in lower case. Ordered by a hash, so that looking one up compares numbers; equal
-/// hashes are told apart by the text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// A condition key in lower case, with its hash: looking one up compares numbers, and the texts only where those are
+/// equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FoldedKey {
     hash: u64,
     text: Box<str>,
@@ -69,6 +72,30 @@ impl FoldedKey {
     }
 }
 
+impl Hash for FoldedKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Takes a hash for what it is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = hash(bytes);
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// FNV-1a. Whoever finds equal hashes compares the texts too.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes
@@ -80,8 +107,7 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
 /// Dates are ISO 8601 or epoch seconds, booleans `true` and `false`, binary values base64.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// Sorted by key.
-    entries: Vec<(FoldedKey, ContextValue)>,
+    entries: HashMap<FoldedKey, ContextValue, BuildHasherDefault<Hashed>>,
 }
 
 impl Context {
@@ -91,32 +117,21 @@ impl Context {
 
     /// Sets a key, replacing what it held before.
     pub fn set(&mut self, key: &str, value: impl Into<ContextValue>) {
-        let key = FoldedKey::new(key);
-        match self.position(&key) {
-            Ok(index) => self.entries[index].1 = value.into(),
-            Err(index) => self.entries.insert(index, (key, value.into())),
-        }
+        self.entries.insert(FoldedKey::new(key), value.into());
     }
 
     /// Sets every key of `other`, replacing what they held before.
     pub fn extend(&mut self, other: &Context) {
-        for (key, value) in &other.entries {
-            match self.position(key) {
-                Ok(index) => self.entries[index].1 = value.clone(),
-                Err(index) => self.entries.insert(index, (key.clone(), value.clone())),
-            }
-        }
+        self.entries.extend(other.entries.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
 
     pub fn remove(&mut self, key: &str) {
-        if let Ok(index) = self.position(&FoldedKey::new(key)) {
-            self.entries.remove(index);
-        }
+        self.entries.remove(&FoldedKey::new(key));
     }
 
     /// Whether the key was set, be it to an empty list.
     pub fn holds(&self, key: &str) -> bool {
-        self.position(&FoldedKey::new(key)).is_ok()
+        self.entries.contains_key(&FoldedKey::new(key))
     }
 
     pub fn get(&self, key: &str) -> Option<&ContextValue> {
@@ -130,12 +145,7 @@ impl Context {
 
     /// Looks up a key that was folded before; allocates nothing.
     pub(crate) fn get_folded(&self, key: &FoldedKey) -> Option<&ContextValue> {
-        let value = &self.entries[self.position(key).ok()?].1;
-        (!value.values().is_empty()).then_some(value)
-    }
-
-    fn position(&self, key: &FoldedKey) -> Result<usize, usize> {
-        self.entries.binary_search_by(|(known, _)| known.cmp(key))
+        self.entries.get(key).filter(|value| !value.values().is_empty())
     }
 }
 
