@@ -10,15 +10,13 @@ mod checkpoint;
 mod folder;
 mod reader;
 mod replacement;
+mod watch;
 mod writer;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
 use registry_runtime::SecretString;
-use tokio::time::Instant;
 
 use super::marker::{MARKER, Marker};
 use super::{BlobStore, ObjectEntry, ObjectReader, ObjectWriter, Replacement, StoreError};
@@ -29,12 +27,11 @@ use bucket::Bucket;
 pub use folder::S3Folder;
 use reader::S3Reader;
 use replacement::S3Replacement;
+use watch::Watch;
 use writer::{Parts, S3Writer};
 
 /// Before the names of small texts.
 const NOTES: &str = "notes/";
-/// How long a marker that was seen counts for writes; reads that find nothing ask anew.
-const MARKER_SEEN: Duration = Duration::from_secs(10);
 
 /// Where a bucket is and how it is asked.
 #[derive(Clone, Debug)]
@@ -63,8 +60,7 @@ pub struct S3Store {
 
 struct Inner {
     bucket: Arc<Bucket>,
-    marker: Marker,
-    marker_seen: Mutex<Option<Instant>>,
+    watch: Watch,
     parts: Arc<Parts>,
     blocks: Arc<Blocks>,
 }
@@ -75,8 +71,7 @@ impl S3Store {
     pub fn open(config: &S3Config, cluster: &str, replica: &ReplicaId) -> Self {
         let bucket = Arc::new(Bucket::new(config));
         let inner = Inner {
-            marker: Marker::new(cluster, replica),
-            marker_seen: Mutex::new(None),
+            watch: Watch::new(Arc::clone(&bucket), Marker::new(cluster, replica)),
             parts: Arc::new(Parts::new(config.part_buffers)),
             blocks: Arc::new(Blocks::new(Arc::clone(&bucket), config.cache_bytes)),
             bucket,
@@ -86,7 +81,7 @@ impl S3Store {
 
     /// The marker that lies in the bucket, if any.
     pub async fn marker(config: &S3Config) -> Result<Option<Marker>, StoreError> {
-        read_marker(&Bucket::new(config)).await
+        watch::read(&Bucket::new(config)).await
     }
 
     /// Makes an empty prefix of a bucket the root of a new replica. Refused when it holds a marker of another
@@ -94,7 +89,7 @@ impl S3Store {
     pub async fn initialize(config: &S3Config, cluster: &str, replica: &ReplicaId) -> Result<(), StoreError> {
         let bucket = Bucket::new(config);
         let marker = Marker::new(cluster, replica);
-        if let Some(found) = read_marker(&bucket).await? {
+        if let Some(found) = watch::read(&bucket).await? {
             return marker.check(&bucket, Some(&found));
         }
         if !bucket.list(&bucket.objects(), None, 1).await?.is_empty() {
@@ -103,14 +98,14 @@ impl S3Store {
         let text = serde_json::to_vec(&marker).map_err(std::io::Error::other)?;
         match bucket.put(&bucket.key(MARKER), text.into(), true).await {
             // Another server was faster.
-            Err(StoreError::Exists) => marker.check(&bucket, read_marker(&bucket).await?.as_ref()),
+            Err(StoreError::Exists) => marker.check(&bucket, watch::read(&bucket).await?.as_ref()),
             put => put,
         }
     }
 
     /// Keeps a small text beside the objects, in the place of what had its name.
     pub async fn keep_note(&self, name: &str, text: Vec<u8>) -> Result<(), StoreError> {
-        self.check_lately().await?;
+        self.inner.watch.check_lately().await?;
         let bucket = &self.inner.bucket;
         bucket.put(&bucket.key(&format!("{NOTES}{name}")), text.into(), false).await
     }
@@ -127,48 +122,20 @@ impl S3Store {
         }
     }
 
-    /// Whether the marker is there and names this replica.
-    async fn check(&self) -> Result<(), StoreError> {
-        let inner = &self.inner;
-        let checked = match read_marker(&inner.bucket).await {
-            Ok(found) => inner.marker.check(&inner.bucket.to_string(), found.as_ref()),
-            Err(error) => Err(error),
-        };
-        *inner.marker_seen.lock() = checked.is_ok().then(Instant::now);
-        checked
-    }
-
-    /// The same, at most every few seconds.
-    async fn check_lately(&self) -> Result<(), StoreError> {
-        let seen = *self.inner.marker_seen.lock();
-        if seen.is_some_and(|seen| seen.elapsed() < MARKER_SEEN) { Ok(()) } else { self.check().await }
-    }
-
     /// An object that is missing from a replica that is there, or a replica that is not.
     async fn explain(&self, error: StoreError) -> StoreError {
         match error {
-            StoreError::NotFound => self.check().await.err().unwrap_or(StoreError::NotFound),
+            // Asked anew: it may be gone since it was seen.
+            StoreError::NotFound => self.inner.watch.check().await.err().unwrap_or(StoreError::NotFound),
             error => error,
         }
-    }
-}
-
-async fn read_marker(bucket: &Bucket) -> Result<Option<Marker>, StoreError> {
-    match bucket.get(&bucket.key(MARKER), None).await {
-        Ok(found) => {
-            let marker = serde_json::from_slice(&found.bytes);
-            let marker = marker.map_err(|error| StoreError::Offline(format!("{bucket}: {error}")))?;
-            Ok(Some(marker))
-        }
-        Err(StoreError::NotFound) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
 #[async_trait]
 impl BlobStore for S3Store {
     async fn create(&self, file_id: FileId) -> Result<Box<dyn ObjectWriter>, StoreError> {
-        self.check_lately().await?;
+        self.inner.watch.check_lately().await?;
         let Inner { bucket, parts, .. } = self.inner.as_ref();
         Ok(Box::new(S3Writer::create(Arc::clone(bucket), Arc::clone(parts), file_id)))
     }
@@ -208,14 +175,14 @@ impl BlobStore for S3Store {
     }
 
     async fn replace(&self, file_id: FileId) -> Result<Box<dyn Replacement>, StoreError> {
-        self.check_lately().await?;
+        self.inner.watch.check_lately().await?;
         let Inner { bucket, parts, blocks, .. } = self.inner.as_ref();
         let (bucket, parts, blocks) = (Arc::clone(bucket), Arc::clone(parts), Arc::clone(blocks));
         Ok(Box::new(S3Replacement::new(bucket, parts, blocks, file_id)))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        self.check().await
+        self.inner.watch.check().await
     }
 
     fn forget(&self, file_id: FileId) {
@@ -223,7 +190,7 @@ impl BlobStore for S3Store {
     }
 
     async fn delete(&self, file_id: FileId) -> Result<(), StoreError> {
-        self.check_lately().await?;
+        self.inner.watch.check_lately().await?;
         let bucket = &self.inner.bucket;
         self.inner.blocks.forget(file_id);
         bucket.abort_all(&bucket.object(file_id)).await?;
@@ -232,7 +199,7 @@ impl BlobStore for S3Store {
     }
 
     async fn list(&self, after: Option<FileId>, limit: usize) -> Result<Vec<ObjectEntry>, StoreError> {
-        self.check_lately().await?;
+        self.inner.watch.check_lately().await?;
         let bucket = &self.inner.bucket;
         let after = after.map(|after| bucket.object(after));
         let found = bucket.list(&bucket.objects(), after, limit).await?;

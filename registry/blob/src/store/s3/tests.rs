@@ -235,6 +235,34 @@ async fn many_cold_readers_of_one_object_ask_once_for_each_block() {
 }
 
 #[tokio::test]
+async fn many_cold_writers_look_for_the_marker_once() {
+    let mut service = Service::versitygw();
+    S3Store::initialize(&service.config(""), "cluster", &replica()).await.unwrap();
+    let store = S3Store::open(&service.config(""), "cluster", &replica());
+    let write_all = |store: &S3Store| {
+        let writes = (0..64u8).map(|at| {
+            let store = store.clone();
+            async move { put(&store, FileId::from_bytes([at; 16]), Bytes::from_static(b"bytes")).await }
+        });
+        futures_util::future::join_all(writes.collect::<Vec<_>>())
+    };
+    assert!(write_all(&store).await.iter().all(Result::is_ok));
+    assert_eq!(store.inner.watch.looks(), 1);
+    // Whoever has to know it for sure asks anew.
+    assert!(matches!(store.open(ID).await.map(drop), Err(StoreError::NotFound)));
+    assert_eq!(store.inner.watch.looks(), 2);
+    // What a look fails with is everybody's answer, and the next who asks looks again.
+    service.child.kill().unwrap();
+    service.child.wait().unwrap();
+    let store = S3Store::open(&service.config(""), "cluster", &replica());
+    for looks in [1, 2] {
+        let failed = write_all(&store).await;
+        assert!(failed.iter().all(|one| matches!(one, Err(StoreError::Io(_) | StoreError::TimedOut))));
+        assert_eq!(store.inner.watch.looks(), looks);
+    }
+}
+
+#[tokio::test]
 async fn service_that_is_gone_is_an_error_and_not_an_empty_store() {
     let mut service = Service::versitygw();
     let store = service.store("").await;
