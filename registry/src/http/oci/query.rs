@@ -2,8 +2,6 @@
 //!
 //! A plus sign stays one: media types hold plus signs and clients do not all escape them.
 
-use std::borrow::Cow;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::error::OciError;
@@ -17,15 +15,16 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// What is not UTF-8 once decoded is left out: no parameter of ours is anything else.
+    /// What is not UTF-8 once decoded holds a replacement character, as nothing that we would take does: it is
+    /// refused, and not passed over as if it had not been asked for.
     pub(super) fn parse(text: Option<&str>) -> Self {
-        let decoded = |part: &str| percent_decode_str(part).decode_utf8().map(Cow::into_owned).ok();
+        let decoded = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
         let pairs = text
             .unwrap_or_default()
             .split('&')
-            .filter_map(|pair| {
+            .map(|pair| {
                 let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                Some((decoded(name)?, decoded(value)?))
+                (decoded(name), decoded(value))
             })
             .collect();
         Self { pairs }
@@ -73,6 +72,7 @@ mod tests {
         assert_eq!(query.get("z"), Some("%2e"));
         assert_eq!(query.get("flag"), Some(""));
         assert_eq!(query.get("none"), None);
+        assert_eq!(Query::parse(Some("tag=%ff")).get("tag"), Some("\u{fffd}"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What must be refused, with the protocol's own error and nothing changed.
 
-use axum::body::Body;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::body::{Body, Bytes};
 use http::{Method, StatusCode};
 use registry_core::{Limits, RegistryConfig};
 use serde_json::{Value, json};
@@ -95,6 +97,44 @@ async fn a_declared_length_over_the_limit_is_refused_before_the_body_is_read() {
     let headers = [("content-type", OCI_MANIFEST), ("content-length", "4194305"), ("expect", "100-continue")];
     let refused = world.send(Method::PUT, "/v2/app/manifests/v1", &headers, Body::from_stream(unread)).await;
     assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_manifest_that_never_ends_is_cut_off_at_the_limit() {
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    const PIECE: usize = 16 << 10;
+    let world = World::new().await;
+    let endless = futures_util::stream::repeat_with(|| {
+        TAKEN.fetch_add(PIECE, Ordering::Relaxed);
+        Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; PIECE]))
+    });
+    let headers = [("content-type", OCI_MANIFEST)];
+    let refused = world.send(Method::PUT, "/v2/app/manifests/v1", &headers, Body::from_stream(endless)).await;
+    assert_eq!(refused.error(), (413, "SIZE_INVALID".into()));
+    let taken = TAKEN.load(Ordering::Relaxed);
+    assert!(taken <= (4 << 20) + 2 * PIECE, "{taken} bytes were taken");
+}
+
+#[tokio::test]
+async fn parameters_that_are_no_text_are_refused_and_not_left_out() {
+    let world = World::new().await;
+    let manifest = world.image("app", b"layer").await;
+    let digest = sha256(manifest.to_string().as_bytes());
+    let path = format!("{digest}?tag=good&tag=%ff");
+    assert_eq!(world.put_manifest("app", &path, &manifest).await.error(), (400, "TAG_INVALID".into()));
+    assert_eq!(world.head("/v2/app/manifests/good").await.status, StatusCode::NOT_FOUND);
+    world.put_manifest("app", "v1", &manifest).await;
+    let location = world.post("/v2/app/blobs/uploads/").await.location();
+    let refused = world.put(&format!("{location}?digest=%ff"), b"").await;
+    assert_eq!(refused.error(), (400, "DIGEST_INVALID".into()));
+    let refused = world.get("/v2/app/tags/list?n=%ff").await;
+    assert_eq!(refused.error(), (400, "PAGINATION_NUMBER_INVALID".into()));
+    let listed = world.get(&format!("/v2/app/referrers/{digest}?artifactType=%ff")).await;
+    assert_eq!(listed.header("oci-filters-applied"), "artifactType");
+    // A source that nothing can be called is no wish for any source there is.
+    let layer = sha256(b"layer");
+    let mount = world.post(&format!("/v2/other/blobs/uploads/?mount={layer}&from=%ff")).await;
+    assert_eq!(mount.status, StatusCode::ACCEPTED, "{}", mount.text());
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Tags and repositories, listed page by page.
 
 use http::StatusCode;
+use registry_core::NewRepository;
 use serde_json::{Value, json};
 
-use super::support::World;
+use super::support::{World, sha256};
 
 /// The target of a `Link` header.
 fn next(link: &str) -> String {
@@ -92,6 +93,39 @@ async fn the_catalog_hides_what_the_caller_may_not_describe() {
         assert_eq!(json!(all(&world, path, "repositories").await), json!(["a", "z"]), "{path}");
     }
     assert!(!world.get("/v2/_catalog?n=1").await.header("link").contains("hidden"));
+}
+
+#[tokio::test]
+async fn no_page_is_longer_than_a_thousand_and_each_leads_to_the_next() {
+    let world = World::new().await;
+    let manifest = world.image("app", b"layer").await;
+    let digest = sha256(manifest.to_string().as_bytes());
+    for hundred in 0..11 {
+        let tags: Vec<String> = (0..100).map(|one| format!("tag=t{hundred:02}{one:02}")).collect();
+        let pushed = world.put_manifest("app", &format!("{digest}?{}", tags.join("&")), &manifest).await;
+        assert_eq!(pushed.status, StatusCode::CREATED, "{}", pushed.text());
+    }
+    for repositories in (0..1010).collect::<Vec<_>>().chunks(101) {
+        let made = repositories.iter().map(async |at| {
+            let name = format!("r{at:04}").parse().unwrap();
+            world.registry.create_repository(&name, NewRepository::default()).await
+        });
+        for made in futures_util::future::join_all(made).await {
+            made.unwrap();
+        }
+    }
+    for (path, member, count) in [("/v2/app/tags/list", "tags", 1100), ("/v2/_catalog", "repositories", 1011)]
+    {
+        for query in ["", "?n=1001", "?n=1000000000000000000"] {
+            let first = world.get(&format!("{path}{query}")).await;
+            assert_eq!(first.json()[member].as_array().unwrap().len(), 1000, "{path}{query}");
+            assert_ne!(first.header("link"), "", "{path}{query}");
+            let mut found = all(&world, &format!("{path}{query}"), member).await;
+            assert_eq!(found.len(), count, "{path}{query}");
+            found.dedup();
+            assert_eq!(found.len(), count, "{path}{query}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -160,6 +160,43 @@ async fn a_push_by_digest_must_have_it_and_may_be_sha512() {
 }
 
 #[tokio::test]
+async fn content_is_there_under_the_digest_that_it_was_pushed_by_alone() {
+    let world = World::new().await;
+    let content = b"some layer".as_slice();
+    let (short, long) = (sha256(content), sha512(content));
+    let location = world.post("/v2/app/blobs/uploads/").await.location();
+    let done = world.put(&format!("{location}?digest={long}"), content).await;
+    assert_eq!(done.status, StatusCode::CREATED, "{}", done.text());
+    assert_eq!(world.get(&format!("/v2/app/blobs/{long}")).await.body, content);
+    assert_eq!(world.get(&format!("/v2/app/blobs/{short}")).await.error(), (404, "BLOB_UNKNOWN".into()));
+    // The hash of one algorithm under the name of the other, whole and cut to its length.
+    let cut = format!("sha256:{}", &long.hex()[..64]);
+    for (confused, status, code) in [
+        (format!("sha256:{}", long.hex()), 400, "DIGEST_INVALID"),
+        (format!("sha512:{}", short.hex()), 400, "DIGEST_INVALID"),
+        (cut.clone(), 404, "BLOB_UNKNOWN"),
+    ] {
+        let answer = world.get(&format!("/v2/app/blobs/{confused}")).await;
+        assert_eq!(answer.error(), (status, code.into()), "{confused}");
+    }
+    let location = world.post("/v2/app/blobs/uploads/").await.location();
+    let refused = world.put(&format!("{location}?digest={cut}"), content).await;
+    assert_eq!(refused.error(), (400, "DIGEST_INVALID".into()));
+    // What a manifest names by the other digest is not there, nor is the manifest itself.
+    let named = |digest: &Digest| image_of(&descriptor("application/x.config", digest, content.len()), &[]);
+    let refused = world.put_manifest("app", "v1", &named(&short)).await;
+    assert_eq!(refused.error(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
+    let manifest = named(&long);
+    let bytes = manifest.to_string();
+    let (short, long) = (sha256(bytes.as_bytes()), sha512(bytes.as_bytes()));
+    let pushed = world.put_manifest("app", &format!("{long}?tag=v1"), &manifest).await;
+    assert_eq!(pushed.status, StatusCode::CREATED, "{}", pushed.text());
+    assert_eq!(world.head("/v2/app/manifests/v1").await.header("docker-content-digest"), long.as_str());
+    let other = world.get(&format!("/v2/app/manifests/{short}")).await;
+    assert_eq!(other.error(), (404, "MANIFEST_UNKNOWN".into()));
+}
+
+#[tokio::test]
 async fn one_push_by_digest_may_set_many_tags() {
     let world = World::new().await;
     let manifest = world.image("app", b"layer").await;
