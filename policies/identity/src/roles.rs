@@ -11,10 +11,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use registry_runtime::random_id;
-
 use crate::authenticate::OpenedSession;
-use crate::caller::{Caller, CallerKind};
+use crate::caller::CallerKind;
 use crate::credentials::TemporaryCredentials;
 use crate::directory::{Directory, Entity};
 use crate::error::IdentityError;
@@ -65,16 +63,15 @@ impl Identity {
     ) -> Result<Result<Arc<OpenedSession>, TooLarge>, IdentityError> {
         let now_ms = self.now_ms();
         let key = directory.token_keys.signing(now_ms).ok_or(IdentityError::Stale)?;
-        let uid = random_id();
+        let access_key_id = unique_id::temporary_access_key_id();
         let mut chain = new.parent_chain;
         if principal.kind == CallerKind::RoleSession {
             chain.push(Link::Role(Arc::clone(&principal.uid), principal.generation));
         }
-        chain.push(Link::Session(uid.as_str().into()));
+        chain.push(Link::Session(access_key_id.as_str().into()));
         chain.extend(new.task.map(Link::Task));
         let claims = Claims {
-            uid,
-            access_key_id: unique_id::temporary_access_key_id(),
+            access_key_id,
             kind: principal.kind,
             principal_uid: Arc::clone(&principal.uid),
             principal_arn: Arc::clone(&principal.arn),
@@ -100,21 +97,21 @@ impl Identity {
         opened.map(Ok).ok_or_else(|| IdentityError::Invalid("the session policy does not parse".to_owned()))
     }
 
-    /// Ends a session before its time, with everything that was made with it.
+    /// Ends a session before its time, with everything that was made with it. It is named by its access key id, and
+    /// need not be known here.
     ///
     /// # Errors
-    /// `Invalid` for a caller that is no session; the database's.
-    pub async fn revoke_session(&self, caller: &Caller) -> Result<(), IdentityError> {
-        let Some(session) = &caller.principal.session else {
-            return Err(IdentityError::Invalid("only sessions can be revoked".to_owned()));
-        };
+    /// `Invalid` for what is no access key id of a session; the database's.
+    pub async fn revoke_session(&self, access_key_id: &str) -> Result<(), IdentityError> {
+        if !unique_id::is_temporary_access_key_id(access_key_id) {
+            return Err(IdentityError::Invalid(format!("{access_key_id} is no access key id of a session")));
+        }
         // What was made with it may outlive it, and must stay ended.
-        let uid = session.uid.to_string();
-        let expires_ms = session.expires_ms.max(self.now_ms() + LONGEST_SESSION_MS);
+        let (session, expires_ms) = (access_key_id.to_owned(), self.now_ms() + LONGEST_SESSION_MS);
         self.inner()
             .database
             .write(move |tx| {
-                crate::store::sessions::revoke(tx, &uid, expires_ms)?;
+                crate::store::sessions::revoke(tx, &session, expires_ms)?;
                 crate::store::bump(tx)
             })
             .await?;

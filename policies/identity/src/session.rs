@@ -37,9 +37,7 @@ pub(crate) enum Link {
 /// What a session token holds, sealed. Member names are short because the token travels with every request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Claims {
-    #[serde(rename = "id")]
-    pub(crate) uid: String,
-    /// `ASIA…`
+    /// `ASIA…`, which also names the session.
     #[serde(rename = "ak")]
     pub(crate) access_key_id: String,
     #[serde(rename = "k")]
@@ -78,7 +76,6 @@ pub(crate) struct Claims {
 /// A session, opened and compiled.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) uid: Arc<str>,
     /// The token itself, for tokens that are made with this session.
     pub(crate) token: registry_runtime::SecretString,
     /// Of the role, or of the user.
@@ -116,7 +113,6 @@ impl Claims {
             CallerKind::Anonymous | CallerKind::WebIdentity => return None,
         };
         let session = Session {
-            uid: self.uid.into(),
             token: token.into(),
             principal_arn: self.principal_arn,
             policy,

@@ -16,6 +16,12 @@ pub(crate) fn temporary_access_key_id() -> String {
     with_prefix::<16>("ASIA")
 }
 
+/// Whether a text has the form of one.
+pub(crate) fn is_temporary_access_key_id(text: &str) -> bool {
+    text.strip_prefix("ASIA")
+        .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|byte| ALPHABET.contains(&byte)))
+}
+
 /// `AIDA…`, 21 characters.
 pub(crate) fn user() -> String {
     with_prefix::<17>("AIDA")

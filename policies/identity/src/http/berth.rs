@@ -196,11 +196,21 @@ impl BerthIdentity {
         }
     }
 
-    /// Ends what was made with the credentials of a user or a role: sessions, tokens, refresh tokens.
+    /// Ends what was made with the credentials of a user or a role: sessions, tokens, refresh tokens. Or one session,
+    /// which is named by its access key id.
     async fn revoke_sessions(&self, input: &Value) -> Result<Value, AwsError> {
+        if let Some(access_key_id) = input["accessKeyId"].as_str() {
+            return match self.identity.revoke_session(access_key_id).await {
+                Ok(()) => Ok(json!({ "accessKeyId": access_key_id })),
+                Err(IdentityError::Invalid(_)) => Err(AwsError::invalid_parameter(
+                    "accessKeyId is the access key id of a session: ASIA and 16 letters and digits.",
+                )),
+                Err(error) => Err(not_revoked(&error)),
+            };
+        }
         let principal = self.principal(input).ok_or_else(|| {
             AwsError::invalid_parameter(
-                "principal is the ARN of a user or a role, or user/NAME or role/NAME.",
+                "principal is the ARN of a user or a role, or user/NAME or role/NAME; accessKeyId names one session.",
             )
         })?;
         match self.identity.end_sessions(&principal).await {
@@ -208,10 +218,7 @@ impl BerthIdentity {
             Err(IdentityError::NotFound(_)) => {
                 Err(AwsError::client("PrincipalNotFoundException", format!("There is no {principal}.")))
             }
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "sessions were not revoked");
-                Err(AwsError::server())
-            }
+            Err(error) => Err(not_revoked(&error)),
         }
     }
 
@@ -285,4 +292,9 @@ fn unreadable(error: &IdentityError) -> AwsError {
 fn invalid(findings: &[FileFinding]) -> AwsError {
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     AwsError::client("InvalidPolicyFilesException", lines.join("\n"))
+}
+
+fn not_revoked(error: &IdentityError) -> AwsError {
+    tracing::error!(error = error as &dyn std::error::Error, "sessions were not revoked");
+    AwsError::server()
 }

@@ -202,7 +202,7 @@ async fn a_session_of_a_session_lasts_an_hour_at_most_and_keeps_what_is_transiti
     assert_eq!(session.tags, [("team".to_owned(), "red".to_owned())]);
     assert_eq!(session.source_identity.as_deref(), Some("alice"));
 
-    fixture.identity.revoke_session(&parent).await.unwrap();
+    fixture.identity.revoke_session(parent.access_key_id().unwrap()).await.unwrap();
     assert!(!fixture.allowed(&child, "ecr:PutImage", &repository("app")), "it ends with its parent");
 }
 
@@ -216,7 +216,7 @@ async fn what_a_revoked_session_made_stays_ended_when_that_has_expired() {
     let short = AssumeRole { duration_s: Some(900), ..request(&first) };
     let parent = fixture.session(&fixture.assume(&admin, &short).await.unwrap()).await;
     let child = fixture.session(&fixture.assume(&parent, &request(&second)).await.unwrap()).await;
-    fixture.identity.revoke_session(&parent).await.unwrap();
+    fixture.identity.revoke_session(parent.access_key_id().unwrap()).await.unwrap();
     fixture.clock.advance(std::time::Duration::from_secs(1000));
     fixture.identity.forget_expired().await.unwrap();
     fixture.write(|_| Ok(())).await;

@@ -138,6 +138,17 @@ async fn sessions_of_a_principal_end_and_its_keys_stay() {
     assert!(!fixture.allowed(&session, "ecr:PutImage", &repository("app")));
     let again = fixture.caller(&key).await;
     assert!(fixture.allowed(&again, "ecr:PutImage", &repository("app")));
+    let one = fixture.session(&fixture.identity.session_of_user(&again, None).unwrap()).await;
+    let other = fixture.session(&fixture.identity.session_of_user(&again, None).unwrap()).await;
+    let named = json!({ "accessKeyId": one.access_key_id() });
+    assert_eq!(call(&fixture, &alice, "RevokeSessions", &named).await.1["__type"], "AccessDeniedException");
+    let (status, answer) = call(&fixture, &admin, "RevokeSessions", &named).await;
+    assert_eq!((status, &answer), (StatusCode::OK, &named));
+    assert!(!fixture.allowed(&one, "ecr:PutImage", &repository("app")));
+    assert!(fixture.allowed(&other, "ecr:PutImage", &repository("app")), "the others go on");
+    let long_lived = json!({ "accessKeyId": again.access_key_id() });
+    let (_, refused) = call(&fixture, &admin, "RevokeSessions", &long_lived).await;
+    assert_eq!(refused["__type"], "InvalidParameterException");
     for (principal, exception) in [
         ("user/nobody", "PrincipalNotFoundException"),
         ("arn:aws:sts::000000000000:assumed-role/web/ci", "InvalidParameterException"),
