@@ -7,8 +7,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use policies_identity::Caller;
-
 use super::error::invalid;
 use super::input::{ImageFailure, ImageIdentifier};
 use super::{Ecr, input};
