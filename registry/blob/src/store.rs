@@ -80,6 +80,13 @@ pub trait BlobStore: Send + Sync + 'static {
         self.open(file_id).await
     }
 
+    /// Makes durable whatever lies there of an object; of one that is, this costs next to nothing. `NotFound` when
+    /// there is none, or a sync of it failed before: bytes may then be read here and be lost all the same. For
+    /// repair, which takes no copy for good that a power cut would take away.
+    async fn sync(&self, _file_id: FileId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Begins another copy beside the object that lies there, or is missing: for repair alone.
     async fn replace(&self, file_id: FileId) -> Result<Box<dyn Replacement>, StoreError>;
 

@@ -26,12 +26,12 @@ async fn the_first_start_makes_an_administrator_and_the_roles_of_ecs() {
     let role_arn = "arn:aws:iam::000000000000:role/ecsTaskExecutionRole".parse().unwrap();
     let task_arn = "arn:aws:ecs:us-east-1:000000000000:task/default/0123".parse().unwrap();
     let execution =
-        fixture.identity.task_caller(TaskRole { role_arn: &role_arn, task_arn: &task_arn }).unwrap();
+        fixture.identity.definition_caller(TaskRole { role_arn: &role_arn, task_arn: &task_arn }).unwrap();
     assert!(fixture.allowed(&execution, "ecr:BatchGetImage", &crate::testing::repository("app")));
     assert!(!fixture.allowed(&execution, "ecr:PutImage", &crate::testing::repository("app")));
     let role_arn = "arn:aws:iam::000000000000:role/ecsInstanceRole".parse().unwrap();
     assert!(
-        fixture.identity.task_caller(TaskRole { role_arn: &role_arn, task_arn: &task_arn }).is_err(),
+        fixture.identity.definition_caller(TaskRole { role_arn: &role_arn, task_arn: &task_arn }).is_err(),
         "the role of hosts is not for tasks"
     );
 }

@@ -73,14 +73,6 @@ impl Identity {
         self.task_session(role, true)?.credentials().ok_or(TaskRoleError::Unavailable)
     }
 
-    /// The role of a task as a caller, to ask the gate what it may do: whether an execution role may pull.
-    ///
-    /// # Errors
-    /// As [`Identity::task_credentials`].
-    pub fn task_caller(&self, role: TaskRole<'_>) -> Result<Caller, TaskRoleError> {
-        Ok(Caller::new(self.task_session(role, true)?.principal.clone()))
-    }
-
     /// The role of tasks that are not there yet as a caller, to ask the gate what may be fetched for them. The ARN is
     /// that of their definition, and no credentials come of it.
     ///

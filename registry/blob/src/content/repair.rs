@@ -1,7 +1,8 @@
 //! Repair of one replica's copy, from whatever good bytes the replicas hold together.
 //!
 //! Every record is verified while it is copied; the new copy is written beside the bad one, read back from
-//! the medium and verified whole, and only then takes its place. Without a good source nothing is touched.
+//! the medium and verified whole, and only then takes its place. Without a good source nothing is touched. A copy
+//! counts as good only when it is durable too.
 
 use bytes::Bytes;
 use registry_types::Digest;
@@ -40,13 +41,19 @@ impl ContentStore {
         digest: &Digest,
         pace: &Pace,
     ) -> Result<Repaired, BlobError> {
-        if self.verify_keyed(replica, row, digest, pace).await?.is_none() {
-            return Ok(Repaired::WasGood);
-        }
         let replicas = self.inner.replicas();
         let store = replicas.store(replica).ok_or_else(|| {
             BlobError::Unavailable(StoreError::Offline(format!("there is no replica {replica}")))
         })?;
+        // A replica that failed, or was late, may show bytes that no disk holds.
+        let is_durable = match store.sync(row.file_id).await {
+            Ok(()) => true,
+            Err(StoreError::NotFound | StoreError::Io(_)) => false,
+            Err(error) => return Err(failed(error)),
+        };
+        if is_durable && self.verify_keyed(replica, row, digest, pace).await?.is_none() {
+            return Ok(Repaired::WasGood);
+        }
         let mut copy = store.replace(row.file_id).await.map_err(failed)?;
         self.copy(copy.as_mut(), row, digest, pace).await?;
         let reader = copy.finish().await.map_err(failed)?;

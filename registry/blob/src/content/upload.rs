@@ -22,7 +22,6 @@ use crate::format::hash_state::Hasher;
 use crate::format::{Layout, MAX_TOTAL_LEN, staged_len};
 use crate::key_row::{DataKey, Domain, KeyRow, Sealed, SuspendedUpload};
 use crate::keys::wrap::blob_context;
-use crate::replicate::ReplicaId;
 use crate::replicate::writers::WriteSet;
 
 /// Bytes hashed and sealed before other tasks get their turn.
@@ -224,14 +223,6 @@ impl Upload {
             self.inner.check_digest(&row, &digest).await?;
         }
         Ok(Sealed { digest, row, durable_replicas })
-    }
-
-    /// Gives the upload up and removes its object. Gives the replicas that may hold it still. Only for a caller that
-    /// holds the lease.
-    pub async fn abandon(self) -> Result<Vec<ReplicaId>, BlobError> {
-        let (inner, file_id) = (Arc::clone(&self.inner), self.file_id);
-        drop(self);
-        inner.replicas().delete(file_id).await
     }
 
     /// The writers, made when the first bytes are ready for them.

@@ -151,6 +151,19 @@ impl BlobStore for FsStore {
         .await
     }
 
+    async fn sync(&self, file_id: FileId) -> Result<(), StoreError> {
+        let root = Arc::clone(&self.root);
+        blocking(move || {
+            root.check_given_up(file_id)?;
+            let file = std::fs::File::open(root.object(file_id)).map_err(|error| root.explain(error))?;
+            root.sync(file_id, &file).map_err(|error| {
+                root.distrust(file_id);
+                StoreError::Io(error)
+            })
+        })
+        .await
+    }
+
     async fn replace(&self, file_id: FileId) -> Result<Box<dyn Replacement>, StoreError> {
         let root = Arc::clone(&self.root);
         Ok(Box::new(blocking(move || FsReplacement::create(root, file_id)).await?))

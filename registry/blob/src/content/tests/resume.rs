@@ -139,16 +139,6 @@ async fn what_an_attempt_wrote_and_did_not_suspend_is_given_up() {
 }
 
 #[tokio::test]
-async fn abandoned_upload_leaves_no_object() {
-    let memory = MemoryStore::default();
-    let store = store_over(&memory).await;
-    let state = suspended(&store, &content(200_000)).await;
-    let upload = resume(&store, &state, "one", 200_000).await.unwrap();
-    upload.abandon().await.unwrap();
-    assert_eq!(memory.bytes(state.file_id), None);
-}
-
-#[tokio::test]
 async fn more_than_an_object_holds_is_refused_before_it_is_stored() {
     let memory = MemoryStore::default();
     let store = store_over(&memory).await;

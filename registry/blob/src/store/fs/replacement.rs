@@ -1,6 +1,7 @@
 //! Repair's new copy of an object: written beside it, verified by the caller, then swapped in.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,13 +24,17 @@ pub(super) struct FsReplacement {
 }
 
 impl FsReplacement {
-    /// Blocks. What an earlier attempt left beside the object is written over.
+    /// Blocks. What an earlier attempt left beside the object goes: its sync may have failed, and the next one of
+    /// the same file would not know that.
     pub(super) fn create(root: Arc<Root>, file_id: FileId) -> Result<Self, StoreError> {
         root.check()?;
         // No file id parses from this name, so that no listing shows it.
         let beside = root.object(file_id).with_extension("new");
-        let file =
-            File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(&beside);
+        match std::fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StoreError::Io(error)),
+            _ => {}
+        }
+        let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&beside);
         let file = file.map_err(|error| root.explain(error))?;
         Ok(Self { root, file_id, beside, file: Arc::new(file), len: 0 })
     }
@@ -56,7 +61,11 @@ impl Replacement for FsReplacement {
         blocking(move || {
             self.root.check()?;
             std::fs::rename(&self.beside, self.root.object(self.file_id))?;
-            Ok(sync_folder(&self.root.folder(self.file_id.as_bytes()[0]))?)
+            // Until the name is durable, a power cut brings back what the copy stands for.
+            self.root.distrust(self.file_id);
+            sync_folder(&self.root.folder(self.file_id.as_bytes()[0]))?;
+            self.root.trust(self.file_id);
+            Ok(())
         })
         .await
     }
@@ -64,7 +73,7 @@ impl Replacement for FsReplacement {
 
 impl Drop for FsReplacement {
     fn drop(&mut self) {
-        // Gone already after a swap; what cannot be removed is written over by the next attempt.
+        // Gone already after a swap; the next attempt removes what cannot be removed now.
         let _ = std::fs::remove_file(&self.beside);
     }
 }

@@ -22,7 +22,8 @@ const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 
 pub(super) struct Root {
     path: PathBuf,
     marker: Marker,
-    /// Objects whose sync failed: never written again, even where they could not be removed.
+    /// Objects whose sync failed: never written again, even where they could not be removed, until a new copy
+    /// has taken their place.
     given_up: Mutex<HashSet<FileId>>,
     #[cfg(test)]
     pub(super) fail_sync: std::sync::atomic::AtomicBool,
@@ -53,10 +54,30 @@ impl Root {
         path
     }
 
+    /// Makes an object and its name durable.
+    pub(super) fn sync(&self, file_id: FileId, file: &File) -> io::Result<()> {
+        #[cfg(test)]
+        if self.fail_sync.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(io::Error::other("a sync that fails, for a test"));
+        }
+        file.sync_data()?;
+        sync_folder(&self.folder(file_id.as_bytes()[0]))
+    }
+
+    /// Notes that what lies there of an object may be lost, though reading it back shows it.
+    pub(super) fn distrust(&self, file_id: FileId) {
+        self.given_up.lock().insert(file_id);
+    }
+
+    /// Notes that a new copy of an object is durable.
+    pub(super) fn trust(&self, file_id: FileId) {
+        self.given_up.lock().remove(&file_id);
+    }
+
     /// Takes an object away whose bytes may be lost, though reading it back would show them. Its writer
     /// holds the lock, and no row names it yet.
     pub(super) fn give_up(&self, file_id: FileId, file: &File) {
-        self.given_up.lock().insert(file_id);
+        self.distrust(file_id);
         let removed = file.set_len(0).and_then(|()| std::fs::remove_file(self.object(file_id)));
         if let Err(error) = removed {
             let error: &dyn std::error::Error = &error;

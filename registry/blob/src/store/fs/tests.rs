@@ -203,3 +203,26 @@ async fn object_whose_sync_failed_is_never_written_again() {
     let anew = store.resume(ID, 0, &[]).await.unwrap().commit(Bytes::new()).await;
     assert!(matches!(anew, Err(StoreError::NotFound)));
 }
+
+#[tokio::test]
+async fn what_a_failed_sync_left_is_no_copy_until_it_was_replaced() {
+    let (folder, store) = new_store();
+    let fail_sync = |fails| store.root.fail_sync.store(fails, std::sync::atomic::Ordering::Relaxed);
+    let place = folder.path().join("objects/a/7").join(ID.to_string());
+    assert!(matches!(store.sync(ID).await, Err(StoreError::NotFound)));
+    store.create(ID).await.unwrap().commit(Bytes::from_static(b"whole")).await.unwrap();
+    store.sync(ID).await.unwrap();
+    fail_sync(true);
+    assert!(matches!(store.sync(ID).await, Err(StoreError::Io(_))));
+    fail_sync(false);
+    // Still there to be read, as where a disk that fails does not let it be removed either.
+    assert!(place.exists());
+    assert!(matches!(store.sync(ID).await, Err(StoreError::NotFound)));
+    std::fs::write(place.with_extension("new"), b"of an attempt that was broken off, and longer").unwrap();
+    let mut copy = store.replace(ID).await.unwrap();
+    copy.append(Bytes::from_static(b"whole")).await.unwrap();
+    copy.finish().await.unwrap();
+    copy.swap().await.unwrap();
+    store.sync(ID).await.unwrap();
+    assert_eq!(std::fs::read(place).unwrap(), b"whole");
+}

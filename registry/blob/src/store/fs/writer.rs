@@ -16,7 +16,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 use tokio::task::JoinHandle;
 
-use super::root::{Root, sync_folder};
+use super::root::Root;
 use crate::buffer::PAGE;
 use crate::file_id::FileId;
 use crate::store::{ObjectWriter, StoreError};
@@ -178,16 +178,6 @@ fn write(root: &Root, file_id: FileId, start: Start, chunk: &[u8], more: bool) -
     Ok(tail)
 }
 
-/// Makes an object and its name durable.
-fn sync(file: &File, root: &Root, file_id: FileId) -> io::Result<()> {
-    #[cfg(test)]
-    if root.fail_sync.load(std::sync::atomic::Ordering::Relaxed) {
-        return Err(io::Error::other("a sync that fails, for a test"));
-    }
-    file.sync_data()?;
-    sync_folder(&root.folder(file_id.as_bytes()[0]))
-}
-
 /// Whether what was written is what the name stands for: bytes that were deleted meanwhile are not
 /// durable, however well they were synced.
 fn still_named(file: &File, root: &Root, file_id: FileId) -> Result<(), StoreError> {
@@ -220,7 +210,7 @@ impl ObjectWriter for FsWriter {
         super::blocking(move || {
             let tail = write(&root, file_id, start, &last, false)?;
             still_named(&tail.file, &root, file_id)?;
-            if let Err(error) = sync(&tail.file, &root, file_id) {
+            if let Err(error) = root.sync(file_id, &tail.file) {
                 // What a failed sync did not write counts as written to the next one, so there is none.
                 root.give_up(file_id, &tail.file);
                 return Err(StoreError::Io(error));
