@@ -36,7 +36,8 @@ pub(crate) struct Config {
     pub(crate) registry_names: Vec<String>,
     pub(crate) account_id: String,
     pub(crate) region: String,
-    /// Allow plain HTTP off loopback, where Basic and Bearer credentials are then refused.
+    /// Allow plain HTTP off loopback, where Basic and Bearer credentials are then refused, and signed requests
+    /// answered. Without it none that asks for a secret is, even where a trusted proxy speaks plain HTTP.
     pub(crate) plain_http: bool,
     /// Addresses of proxies whose forwarded headers count.
     pub(crate) trusted_proxies: Vec<IpAddr>,

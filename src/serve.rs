@@ -212,6 +212,9 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     if let Some(per_second) = NonZeroU32::new(settings.config.requests_per_principal) {
         identity.limit_principals(per_second);
     }
+    if settings.config.plain_http {
+        identity.answer_secrets_in_clear();
+    }
     let of_peers = Services {
         identity: identity.clone(),
         json: vec![scheduler.ecs_api(), scheduler.berth_api()],

@@ -85,6 +85,12 @@ pub trait AwsApi: Send + Sync {
         false
     }
 
+    /// Whether the answer holds a secret. It is then given over TLS or on this machine alone, unless the operator lets
+    /// everything cross the network in clear.
+    fn answers_with_secret(&self, _operation: &str) -> bool {
+        false
+    }
+
     /// Largest request body, in bytes.
     fn body_limit(&self) -> usize {
         1024 * 1024
@@ -175,6 +181,9 @@ async fn serve(
     for check in &checks {
         identity.authorize(ctx, &caller, &operation, check)?;
     }
+    if api.answers_with_secret(&operation) {
+        identity.may_answer_with_secret(ctx)?;
+    }
     // Last, so that only those who may call it fill the memory of signatures.
     if let Some(signed) = signed.filter(|_| api.single_use(&operation)) {
         identity.refuse_replay(ctx, &signed)?;
@@ -226,7 +235,8 @@ async fn signer(
         }
         Ok(None) | Err(_) => Received::nothing(),
     };
-    let (caller, signed) = identity.authenticate_signature(parts, &body.bytes, &[api.signing_name()], ctx)?;
+    let (caller, signed) =
+        identity.authenticate_signature(parts, &body.sha256, &[api.signing_name()], ctx)?;
     let asked = asked(api, parts, &body.bytes)?;
     Ok((caller, (signed, asked)))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+use registry_aws::AwsError;
 use registry_aws::sigv4::ReplayGuard;
 use registry_runtime::{Clock, Sealer, Throttle};
 use registry_sql::Database;
@@ -65,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) tasks: OnceLock<Arc<dyn LiveTasks>>,
     /// Requests of each principal, by its unique id; unlimited until it is set.
     throttle: OnceLock<Throttle<Box<str>>>,
+    secrets_in_clear: AtomicBool,
     audit: AuditLog,
     keeper: Keeper,
     anonymous: Caller,
@@ -104,6 +106,7 @@ impl Identity {
             oidc_keys: KeyCache::default(),
             tasks: OnceLock::new(),
             throttle: OnceLock::new(),
+            secrets_in_clear: AtomicBool::new(false),
             config,
             clock,
             directory: ArcSwap::default(),
@@ -139,6 +142,22 @@ impl Identity {
     pub fn limit_principals(&self, per_second: NonZeroU32) {
         // A limit that is set stays.
         let _ = self.inner.throttle.set(Throttle::new(per_second));
+    }
+
+    /// Lets answers that hold a secret cross the network in clear from now on, as the operator wants everything to.
+    pub fn answer_secrets_in_clear(&self) {
+        self.inner.secrets_in_clear.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an answer that holds a secret can be given to this request.
+    ///
+    /// # Errors
+    /// AccessDenied where somebody on the way could read it.
+    pub(crate) fn may_answer_with_secret(&self, ctx: &RequestContext) -> Result<(), AwsError> {
+        if ctx.confidential || self.inner.secrets_in_clear.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Err(AwsError::access_denied("The answer holds a secret, and is given over TLS or loopback only."))
     }
 
     /// Counts a request of an authenticated caller. What this machine asks itself is not counted.

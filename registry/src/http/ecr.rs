@@ -167,6 +167,10 @@ impl AwsApi for Ecr {
         Operation::NAMES
     }
 
+    fn answers_with_secret(&self, operation: &str) -> bool {
+        operation == "GetAuthorizationToken"
+    }
+
     /// A manifest of 4 MiB with every quote escaped, or a layer part of the size that clients are told to send,
     /// in base64.
     fn body_limit(&self) -> usize {

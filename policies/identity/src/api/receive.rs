@@ -49,13 +49,16 @@ impl Default for BodyBudget {
 
 /// A body, and its share of the budget for as long as it is in memory.
 pub(super) struct Received<'a> {
+    /// Empty when it was not to be kept.
     pub(super) bytes: Bytes,
+    /// Of the whole body, kept or not.
+    pub(super) sha256: [u8; 32],
     _share: Option<SemaphorePermit<'a>>,
 }
 
 impl Received<'_> {
     pub(super) fn nothing() -> Self {
-        Self { bytes: Bytes::new(), _share: None }
+        Self { bytes: Bytes::new(), sha256: Sha256::digest(b"").into(), _share: None }
     }
 }
 
@@ -73,10 +76,10 @@ impl BodyBudget {
         let announced =
             hint.upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit).min(limit);
         let _share = Some(share(&self.unsigned, announced).await?);
-        match tokio::time::timeout(SMALL_TIME, read(body, announced, limit, true)).await {
-            Ok(bytes) => Ok(Received { bytes: bytes?, _share }),
-            Err(_) => Err(too_slow()),
-        }
+        let (bytes, sha256) = tokio::time::timeout(SMALL_TIME, read(body, announced, limit, true))
+            .await
+            .map_err(|_| too_slow())??;
+        Ok(Received { bytes, sha256, _share })
     }
 
     /// Reads a body of at most `limit` bytes; of one that is not to be kept, only the time it takes.
@@ -98,10 +101,10 @@ impl BodyBudget {
         let small = announced <= SMALL_BYTES;
         let (budget, time) = if small { (&self.small, SMALL_TIME) } else { (&self.large, LARGE_TIME) };
         let _share = if keep { Some(share(budget, announced).await?) } else { None };
-        match tokio::time::timeout(time, read(body, announced, limit, keep)).await {
-            Ok(bytes) => Ok(Received { bytes: bytes?, _share }),
-            Err(_) => Err(too_slow()),
-        }
+        let (bytes, sha256) = tokio::time::timeout(time, read(body, announced, limit, keep))
+            .await
+            .map_err(|_| too_slow())??;
+        Ok(Received { bytes, sha256, _share })
     }
 }
 
@@ -113,7 +116,12 @@ async fn share(budget: &Semaphore, bytes: usize) -> Result<SemaphorePermit<'_>, 
     }
 }
 
-async fn read(mut body: Body, announced: usize, limit: usize, keep: bool) -> Result<Bytes, AwsError> {
+async fn read(
+    mut body: Body,
+    announced: usize,
+    limit: usize,
+    keep: bool,
+) -> Result<(Bytes, [u8; 32]), AwsError> {
     let mut bytes = BytesMut::with_capacity(if keep { announced.min(SMALL_BYTES) } else { 0 });
     let mut hash = Sha256::new();
     let mut length = 0usize;
@@ -124,16 +132,12 @@ async fn read(mut body: Body, announced: usize, limit: usize, keep: bool) -> Res
         if length > limit {
             return Err(AwsError::request_too_large(limit));
         }
+        hash.update(&piece);
         if keep {
             bytes.extend_from_slice(&piece);
-        } else {
-            hash.update(&piece);
         }
     }
-    if !keep {
-        std::hint::black_box(hash.finalize());
-    }
-    Ok(bytes.freeze())
+    Ok((bytes.freeze(), hash.finalize().into()))
 }
 
 fn too_slow() -> AwsError {

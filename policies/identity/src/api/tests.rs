@@ -7,6 +7,7 @@ use http::{Request, StatusCode};
 use parking_lot::Mutex;
 use registry_aws::{AwsError, Credentials, sigv4};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{AwsApi, serve_aws};
 use crate::testing::{Fixture, policy, repository, signing};
@@ -30,6 +31,9 @@ impl AwsApi for Notes {
         &["PutNote", "PutNotes", "Forgotten", "Once"]
     }
     fn single_use(&self, operation: &str) -> bool {
+        operation == "Once"
+    }
+    fn answers_with_secret(&self, operation: &str) -> bool {
         operation == "Once"
     }
     fn body_limit(&self) -> usize {
@@ -147,4 +151,79 @@ async fn a_request_past_the_front_door_is_refused() {
     let mut parts = head(&fixture, "Notes_1.PutNote", Some(&signing(&fixture.administrator)), b"{}");
     parts.extensions.clear();
     assert_eq!(answer(&fixture, &api, parts, b"{}").await.status, 500);
+}
+
+#[tokio::test]
+async fn whoever_has_no_key_is_told_what_a_wrong_secret_is_told() {
+    let (fixture, api) = (Fixture::new().await, Notes::default());
+    let mut wrong = signing(&fixture.administrator);
+    wrong.secret_access_key = "x".repeat(40);
+    let unknown = Credentials::new("AKIAUNKNOWNUNKNOWN12", "x".repeat(40));
+    let mut token = unknown.clone();
+    token.session_token = Some("A".repeat(400));
+    let body = br#"{"name":"app"}"#;
+    // What a request can be found fault with before and after its key is looked up.
+    type Fault<'a> = (&'a str, fn(&mut Parts), &'a [u8]);
+    let faults: [Fault<'_>; 6] = [
+        ("nothing else", |_| {}, body),
+        ("another body", |_| {}, b"{}"),
+        ("a long body", |_| {}, &[b' '; 2000]),
+        (
+            "an older signature",
+            |parts| {
+                let ctx = parts.extensions.get_mut::<RequestContext>().unwrap();
+                ctx.now_ms += 301_000;
+            },
+            body,
+        ),
+        ("an unsigned header", |parts| drop(parts.headers.insert("x-amz-meta", "a".parse().unwrap())), body),
+        (
+            "another operation",
+            |parts| drop(parts.headers.insert("x-amz-target", "x.y".parse().unwrap())),
+            body,
+        ),
+    ];
+    for declared in [false, true] {
+        for (what, change, sent) in faults {
+            let mut told = Vec::new();
+            for credentials in [&wrong, &unknown] {
+                let mut parts = crate::testing::unsigned(&[("content-type", "application/x-amz-json-1.1")]);
+                parts.headers.insert("x-amz-target", "Notes_1.PutNote".parse().unwrap());
+                if declared {
+                    let hash = hex::encode(Sha256::digest(body));
+                    parts.headers.insert("x-amz-content-sha256", hash.parse().unwrap());
+                }
+                let now_ms = fixture.clock.now_ms();
+                sigv4::sign(&mut parts, credentials, "us-east-1", "notes", body, now_ms);
+                parts.extensions.insert(fixture.ctx());
+                change(&mut parts);
+                let answer = answer(&fixture, &api, parts, sent).await;
+                told.push((answer.status, answer.body));
+            }
+            assert_eq!(told[0], told[1], "{what}, hash declared: {declared}");
+            assert!(told[0].0.is_client_error());
+        }
+    }
+    let parts = head(&fixture, "Notes_1.PutNote", Some(&token), body);
+    let answer = answer(&fixture, &api, parts, body).await;
+    assert_eq!(answer.body["__type"], "UnrecognizedClientException", "whatever key it names");
+    assert!(api.calls.lock().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_with_a_secret_crosses_no_network_in_clear_unless_the_operator_wants_it() {
+    let (fixture, api) = (Fixture::new().await, Notes::default());
+    let key = signing(&fixture.administrator);
+    let ask = async |target: &str| {
+        let mut parts = head(&fixture, target, Some(&key), b"{}");
+        parts.extensions.insert(RequestContext { confidential: false, ..fixture.ctx() });
+        answer(&fixture, &api, parts, b"{}").await
+    };
+    assert_eq!(ask("Notes_1.PutNote").await.status, 200);
+    let refused = ask("Notes_1.Once").await;
+    assert_eq!(refused.body["__type"], "AccessDeniedException");
+    assert!(refused.body["message"].as_str().unwrap().contains("over TLS or loopback only"));
+    assert_eq!(*api.calls.lock(), ["PutNote"]);
+    fixture.identity.answer_secrets_in_clear();
+    assert_eq!(ask("Notes_1.Once").await.status, 200);
 }

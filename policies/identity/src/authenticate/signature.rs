@@ -29,7 +29,8 @@ impl Identity {
         service: &[&str],
         ctx: &RequestContext,
     ) -> Result<Caller, AuthenticationError> {
-        let (caller, _) = self.authenticate_signature(parts, body, service, ctx)?;
+        let body_sha256 = Sha256::digest(body).into();
+        let (caller, _) = self.authenticate_signature(parts, &body_sha256, service, ctx)?;
         Ok(caller)
     }
 
@@ -37,7 +38,7 @@ impl Identity {
     pub(crate) fn authenticate_signature(
         &self,
         parts: &Parts,
-        body: &[u8],
+        body_sha256: &[u8; 32],
         service: &[&str],
         ctx: &RequestContext,
     ) -> Result<(Caller, Signed), AuthenticationError> {
@@ -46,7 +47,7 @@ impl Identity {
             Ok(None) => return self.refuse(ctx, None, AuthenticationError::Missing),
             Err(error) => return self.refuse(ctx, None, malformed(error)),
         };
-        match self.verify(parts, body, service, ctx, &signed) {
+        match self.verify(parts, body_sha256, service, ctx, &signed) {
             Ok(caller) => Ok((caller, signed)),
             Err(error) => self.refuse(ctx, Some(&signed.access_key_id), error),
         }
@@ -75,7 +76,7 @@ impl Identity {
     fn verify(
         &self,
         parts: &Parts,
-        body: &[u8],
+        body_sha256: &[u8; 32],
         service: &[&str],
         ctx: &RequestContext,
         signed: &Signed,
@@ -90,8 +91,7 @@ impl Identity {
             skew_ms: self.inner().config.clock_skew_ms,
             unsigned_payload: false,
         };
-        let body_sha256: [u8; 32] = Sha256::digest(body).into();
-        let check = |secret: &str| signed.verify(parts, secret.as_bytes(), &body_sha256, &expected);
+        let check = |secret: &str| signed.verify(parts, secret.as_bytes(), body_sha256, &expected);
         let principal = match &signed.session_token {
             None => match directory.key(&signed.access_key_id) {
                 Some(key) => {

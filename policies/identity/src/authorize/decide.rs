@@ -16,6 +16,14 @@ use crate::context::RequestContext;
 use crate::directory::{Directory, Entity};
 use crate::identity::Identity;
 
+/// Which decisions are written to the audit log, and as which operation of an API.
+#[derive(Clone, Copy)]
+enum Recorded<'a> {
+    Always(&'a str),
+    IfRefused(&'a str),
+    Never,
+}
+
 impl Identity {
     /// Whether the caller may do this, by the policies of this moment; writes the audit line.
     ///
@@ -30,7 +38,8 @@ impl Identity {
         operation: &str,
         check: &Check,
     ) -> Result<Allowed, Denied> {
-        self.decide(ctx, caller, check, Some(operation))
+        let directory = self.directory().ok_or_else(Denied::unavailable)?;
+        self.decide(&directory, ctx, caller, check, Recorded::Always(operation))
     }
 
     /// The decision of [`Identity::authorize`] without an audit line, for the filtering of lists.
@@ -38,7 +47,21 @@ impl Identity {
     /// # Errors
     /// As [`Identity::authorize`].
     pub fn probe(&self, ctx: &RequestContext, caller: &Caller, check: &Check) -> Result<Allowed, Denied> {
-        self.decide(ctx, caller, check, None)
+        let directory = self.directory().ok_or_else(Denied::unavailable)?;
+        self.decide(&directory, ctx, caller, check, Recorded::Never)
+    }
+
+    /// The decision of [`Identity::authorize`] once more, by the snapshot that what follows is done with; writes an
+    /// audit line only where it is another one by now.
+    pub(crate) fn decide_again(
+        &self,
+        directory: &Directory,
+        ctx: &RequestContext,
+        caller: &Caller,
+        operation: &str,
+        check: &Check,
+    ) -> Result<Allowed, Denied> {
+        self.decide(directory, ctx, caller, check, Recorded::IfRefused(operation))
     }
 
     /// Writes an audit line. What cannot be recorded is not done.
@@ -48,33 +71,39 @@ impl Identity {
 
     fn decide(
         &self,
+        directory: &Directory,
         ctx: &RequestContext,
         caller: &Caller,
         check: &Check,
-        audited_as: Option<&str>,
+        recorded: Recorded<'_>,
     ) -> Result<Allowed, Denied> {
-        let directory = self.directory().ok_or_else(Denied::unavailable)?;
-        let audit = |outcome: Outcome<'_>| match audited_as {
-            None => Ok(()),
-            Some(operation) => self.audit(&Line {
-                request: ctx,
-                caller: caller.into(),
-                operation,
-                asked: Some((check.action, check.resource.as_str())),
-                outcome,
-                generations: (directory.security_generation, directory.file_generation),
-            }),
+        let audit = |outcome: Outcome<'_>, refused: bool| {
+            match recorded {
+                Recorded::Always(operation) => Some(operation),
+                Recorded::IfRefused(operation) => refused.then_some(operation),
+                Recorded::Never => None,
+            }
+            .map_or(Ok(()), |operation| {
+                self.audit(&Line {
+                    request: ctx,
+                    caller: caller.into(),
+                    operation,
+                    asked: Some((check.action, check.resource.as_str())),
+                    outcome,
+                    generations: (directory.security_generation, directory.file_generation),
+                })
+            })
         };
-        let entity = match self.standing_of(caller, &directory) {
+        let entity = match self.standing_of(caller, directory) {
             Ok(entity) => entity,
             Err(denied) => {
-                audit(Outcome::NotStanding(denied.kind()))?;
+                audit(Outcome::NotStanding(denied.kind()), true)?;
                 return Err(denied);
             }
         };
         let context = self.context(ctx, caller, entity, check);
-        let session = session_policies(caller, &directory);
-        let resource = resource_policies(check, &directory);
+        let session = session_policies(caller, directory);
+        let resource = resource_policies(check, directory);
         let principal = caller.as_policy_principal();
         let request = Request {
             action: check.action,
@@ -92,7 +121,7 @@ impl Identity {
             resource_control: directory.levels.resource_control(),
         };
         let decision = evaluate(&request, &set);
-        audit(Outcome::Decided(&decision))?;
+        audit(Outcome::Decided(&decision), !decision.allowed())?;
         if decision.allowed() {
             return Ok(Allowed { generation: directory.security_generation });
         }

@@ -89,6 +89,10 @@ impl AwsApi for Iam {
         operation == "CreateAccessKey"
     }
 
+    fn answers_with_secret(&self, operation: &str) -> bool {
+        operation == "CreateAccessKey"
+    }
+
     async fn checks(
         &self,
         _ctx: &RequestContext,

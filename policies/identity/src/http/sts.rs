@@ -75,6 +75,10 @@ impl AwsApi for Sts {
         matches!(operation, "AssumeRole" | "GetSessionToken")
     }
 
+    fn answers_with_secret(&self, operation: &str) -> bool {
+        matches!(operation, "AssumeRole" | "AssumeRoleWithWebIdentity" | "GetSessionToken")
+    }
+
     async fn checks(
         &self,
         _ctx: &RequestContext,
@@ -83,7 +87,9 @@ impl AwsApi for Sts {
         input: &Value,
     ) -> Result<Vec<Check>, AwsError> {
         match Operation::parse(operation)? {
-            Operation::AssumeRole => Ok(self.identity.assume_role_checks(&input::assume_role(input)?)),
+            Operation::AssumeRole => {
+                Ok(self.identity.assume_role_checks(caller, &input::assume_role(input)?))
+            }
             Operation::AssumeRoleWithWebIdentity => {
                 let request = input::assume_role_with_web_identity(input)?;
                 Ok(self.identity.web_identity_checks(caller, &request))
@@ -95,14 +101,14 @@ impl AwsApi for Sts {
 
     async fn call(
         &self,
-        _ctx: &RequestContext,
+        ctx: &RequestContext,
         caller: &Caller,
         operation: &str,
         input: Value,
     ) -> Result<Value, AwsError> {
         match Operation::parse(operation)? {
-            Operation::AssumeRole => self.assume_role(caller, &input),
-            Operation::AssumeRoleWithWebIdentity => self.assume_role_with_web_identity(caller, &input),
+            Operation::AssumeRole => self.assume_role(ctx, caller, &input),
+            Operation::AssumeRoleWithWebIdentity => self.assume_role_with_web_identity(ctx, caller, &input),
             Operation::GetCallerIdentity => Ok(get_caller_identity(caller)),
             Operation::GetSessionToken => self.get_session_token(caller, &input),
             Operation::Unsupported(_) => Err(AwsError::unsupported(format_args!("STS's {operation}"))),
@@ -111,9 +117,9 @@ impl AwsApi for Sts {
 }
 
 impl Sts {
-    fn assume_role(&self, caller: &Caller, input: &Value) -> Result<Value, AwsError> {
+    fn assume_role(&self, ctx: &RequestContext, caller: &Caller, input: &Value) -> Result<Value, AwsError> {
         let request = input::assume_role(input)?;
-        let credentials = self.identity.session_of_role(caller, &request)?;
+        let credentials = self.identity.session_of_role(ctx, caller, &request)?;
         Ok(json!({
             "AssumedRoleUser": {
                 "AssumedRoleId": credentials.assumed_role_id,
@@ -124,14 +130,19 @@ impl Sts {
         }))
     }
 
-    fn assume_role_with_web_identity(&self, caller: &Caller, input: &Value) -> Result<Value, AwsError> {
+    fn assume_role_with_web_identity(
+        &self,
+        ctx: &RequestContext,
+        caller: &Caller,
+        input: &Value,
+    ) -> Result<Value, AwsError> {
         // Whoever signs such a request has no token that was looked at.
         let identity = caller.web_identity.as_ref().ok_or_else(|| {
             AwsError::client("ValidationError", "AssumeRoleWithWebIdentity is called without a signature.")
         })?;
         let request = input::assume_role_with_web_identity(input)?;
         let request = request.for_bearer(caller);
-        let credentials = self.identity.session_of_role(caller, &request)?;
+        let credentials = self.identity.session_of_role(ctx, caller, &request)?;
         Ok(json!({
             "SubjectFromWebIdentityToken": identity.subject,
             "AssumedRoleUser": {

@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey};
 use parking_lot::Mutex;
 use registry_runtime::tls::Certificate;
 use ring::rand::SystemRandom;
@@ -56,10 +56,22 @@ impl SigningKey {
     }
 
     pub(crate) fn sign(&self, claims: &Value) -> String {
-        let mut header = Header::new(self.algorithm);
-        header.kid = Some(self.id.to_owned());
-        encode(&header, claims, &self.key).unwrap()
+        let algorithm = if self.algorithm == Algorithm::EdDSA { "EdDSA" } else { "ES256" };
+        self.sign_as(&json!({"alg": algorithm, "kid": self.id}), claims)
     }
+
+    /// Under any header; the signature is right.
+    pub(crate) fn sign_as(&self, header: &Value, claims: &Value) -> String {
+        signed(header, claims, &self.key, self.algorithm)
+    }
+}
+
+/// A token of any header, signed with any key.
+pub(crate) fn signed(header: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let text = format!("{}.{}", part(header), part(claims));
+    let signature = jsonwebtoken::crypto::sign(text.as_bytes(), key, algorithm).unwrap();
+    format!("{text}.{signature}")
 }
 
 /// What the issuer answers.

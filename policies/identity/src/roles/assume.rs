@@ -13,6 +13,7 @@ use crate::caller::{Caller, CallerKind};
 use crate::check::Check;
 use crate::context::RequestContext;
 use crate::credentials::TemporaryCredentials;
+use crate::directory::Directory;
 use crate::error::IdentityError;
 use crate::identity::Identity;
 
@@ -46,6 +47,8 @@ pub enum AssumeRoleError {
     Identity(#[from] IdentityError),
 }
 
+const ASSUME_ROLE: &str = "sts:AssumeRole";
+pub(super) const ASSUME_ROLE_WITH_WEB_IDENTITY: &str = "sts:AssumeRoleWithWebIdentity";
 const DEFAULT_DURATION_S: i64 = 3600;
 const SHORTEST_S: i64 = 900;
 const LONGEST_S: i64 = 12 * 3600;
@@ -66,21 +69,25 @@ impl Identity {
         caller: &Caller,
         request: &AssumeRole,
     ) -> Result<TemporaryCredentials, AssumeRoleError> {
-        for check in self.assume_role_checks(request) {
+        for check in self.assume_role_checks(caller, request) {
             self.authorize(ctx, caller, "AssumeRole", &check).map_err(AssumeRoleError::Denied)?;
         }
-        self.session_of_role(caller, request)
+        self.session_of_role(ctx, caller, request)
     }
 
     /// What must be allowed before a role is assumed. A role that does not exist is asked about as well;
     /// it is refused afterwards, in the same words.
-    pub(crate) fn assume_role_checks(&self, request: &AssumeRole) -> Vec<Check> {
-        self.checks_to_assume("sts:AssumeRole", request)
+    pub(crate) fn assume_role_checks(&self, caller: &Caller, request: &AssumeRole) -> Vec<Check> {
+        Self::checks_to_assume(&self.inner().directory.load(), ASSUME_ROLE, caller, request)
     }
 
-    /// `action`, and what the request's tags and its source identity need besides.
-    pub(super) fn checks_to_assume(&self, action: &'static str, request: &AssumeRole) -> Vec<Check> {
-        let directory = self.inner().directory.load();
+    /// `action`, and what the request's tags and its source identity need besides, with the claims of the caller's token.
+    pub(super) fn checks_to_assume(
+        directory: &Directory,
+        action: &'static str,
+        caller: &Caller,
+        request: &AssumeRole,
+    ) -> Vec<Check> {
         let role = directory.role_by_arn(request.role_arn.as_str());
         let trust = role.and_then(|role| role.trust.clone());
         let actions = [
@@ -108,6 +115,9 @@ impl Identity {
                         .with(format!("aws:ResourceTag/{key}"), value)
                         .with(format!("iam:ResourceTag/{key}"), value);
                 }
+                if let Some(identity) = &caller.web_identity {
+                    check.context.extend(identity.claims.iter().cloned());
+                }
                 let keys = request.tags.iter().map(|(key, _)| key.clone()).collect();
                 check
                     .with_many("aws:TagKeys", keys)
@@ -116,14 +126,23 @@ impl Identity {
             .collect()
     }
 
-    /// The session, once the gate has said yes.
+    /// The session, once the gate has said yes. It is one of the role as it stands by now, so that the gate has to say
+    /// the same of that: a role that was made anew since, or trusts others, is not the one that was asked about.
     pub(crate) fn session_of_role(
         &self,
+        ctx: &RequestContext,
         caller: &Caller,
         request: &AssumeRole,
     ) -> Result<TemporaryCredentials, AssumeRoleError> {
         request.validate().map_err(AssumeRoleError::Refused)?;
         let directory = self.directory().ok_or(AssumeRoleError::Identity(IdentityError::Stale))?;
+        let (action, operation) = match &caller.web_identity {
+            Some(_) => (ASSUME_ROLE_WITH_WEB_IDENTITY, "AssumeRoleWithWebIdentity"),
+            None => (ASSUME_ROLE, "AssumeRole"),
+        };
+        for check in Self::checks_to_assume(&directory, action, caller, request) {
+            self.decide_again(&directory, ctx, caller, operation, &check).map_err(AssumeRoleError::Denied)?;
+        }
         let Some(role) = directory.role_by_arn(request.role_arn.as_str()) else {
             return Err(AssumeRoleError::Denied(Denied::by_trust(caller.arn(), request.role_arn.as_str())));
         };

@@ -3,6 +3,7 @@
 use registry_runtime::SecretString;
 
 use super::AssumeRole;
+use super::assume::ASSUME_ROLE_WITH_WEB_IDENTITY;
 use crate::caller::Caller;
 use crate::check::Check;
 use crate::identity::Identity;
@@ -18,13 +19,8 @@ impl Identity {
     /// What must be allowed before; the same for a role that does not exist.
     pub(crate) fn web_identity_checks(&self, caller: &Caller, request: &AssumeWithWebIdentity) -> Vec<Check> {
         let request = request.for_bearer(caller);
-        let mut checks = self.checks_to_assume("sts:AssumeRoleWithWebIdentity", &request);
-        if let Some(identity) = &caller.web_identity {
-            for check in &mut checks {
-                check.context.extend(identity.claims.iter().cloned());
-            }
-        }
-        checks
+        let directory = self.inner().directory.load();
+        Self::checks_to_assume(&directory, ASSUME_ROLE_WITH_WEB_IDENTITY, caller, &request)
     }
 }
 

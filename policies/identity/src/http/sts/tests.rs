@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Sts;
 use crate::testing::{ALLOW_ALL, Fixture, policy, repository, signing, trust};
-use crate::{AwsApi, serve_aws};
+use crate::{AwsApi, RequestContext, serve_aws};
 
 async fn post(fixture: &Fixture, credentials: Option<&Credentials>, form: &str) -> (StatusCode, String) {
     post_to(fixture, &Sts::new(fixture.identity.clone()), credentials, form).await
@@ -19,13 +19,23 @@ async fn post_to(
     credentials: Option<&Credentials>,
     form: &str,
 ) -> (StatusCode, String) {
+    post_in(fixture, fixture.ctx(), api, credentials, form).await
+}
+
+async fn post_in(
+    fixture: &Fixture,
+    ctx: RequestContext,
+    api: &dyn AwsApi,
+    credentials: Option<&Credentials>,
+    form: &str,
+) -> (StatusCode, String) {
     let mut parts =
         crate::testing::unsigned(&[("content-type", "application/x-www-form-urlencoded; charset=utf-8")]);
     if let Some(credentials) = credentials {
         let (name, now_ms) = (api.signing_name(), fixture.clock.now_ms());
         sigv4::sign(&mut parts, credentials, "us-east-1", name, form.as_bytes(), now_ms);
     }
-    parts.extensions.insert(fixture.ctx());
+    parts.extensions.insert(ctx);
     let request = Request::from_parts(parts, Body::from(form.to_owned()));
     let response = serve_aws(&fixture.identity, api, request).await;
     let status = response.status();
@@ -182,6 +192,84 @@ async fn every_operation_has_a_row_and_asks_for_what_it_names() {
         for key in row[2..].iter().filter(|key| !key.contains("ResourceTag")) {
             let key = key.replace("${TagKey}", "team");
             assert!(check.context.iter().any(|(filled, _)| *filled == key), "{}: {key}", check.action);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_is_another_by_now_makes_no_session_for_whom_the_one_before_trusted() {
+    let fixture = Fixture::new().await;
+    let sts = Sts::new(fixture.identity.clone());
+    let iam = crate::Iam::new(fixture.identity.clone());
+    let caller = fixture.caller(&fixture.administrator).await;
+    let trusted = |user: &str| trust(&format!(r#""AWS":"arn:aws:iam::000000000000:user/{user}""#), "{}");
+    let change = async |operation: &str, input: serde_json::Value| {
+        iam.call(&fixture.ctx(), &caller, operation, input).await.unwrap();
+    };
+    for name in ["kept", "distrusting", "deleted", "anew"] {
+        fixture.role(name, &trusted("administrator"), ALLOW_ALL).await;
+        let arn = format!("arn:aws:iam::000000000000:role/{name}");
+        let input = json!({"RoleArn": arn, "RoleSessionName": "ci", "SourceIdentity": "alice"});
+        let ctx = fixture.ctx();
+        for check in sts.checks(&ctx, &caller, "AssumeRole", &input).await.unwrap() {
+            fixture.identity.authorize(&ctx, &caller, "AssumeRole", &check).unwrap();
+        }
+        let role = json!({ "RoleName": name });
+        let changed = json!({"RoleName": name, "AssumeRolePolicyDocument": trusted("somebody"),
+            "PolicyDocument": trusted("somebody"), "PolicyName": "inline"});
+        match name {
+            "distrusting" => change("UpdateAssumeRolePolicy", changed).await,
+            "deleted" | "anew" => {
+                change("DeleteRolePolicy", changed.clone()).await;
+                change("DeleteRole", role).await;
+                if name == "anew" {
+                    change("CreateRole", changed).await;
+                }
+            }
+            _ => {}
+        }
+        let made = sts.call(&ctx, &caller, "AssumeRole", input).await;
+        let lines = fixture.audit_lines().await;
+        let decisions: Vec<_> = lines.iter().filter(|line| line["resource"] == arn.as_str()).collect();
+        let of_roles = decisions.iter().filter(|line| line["action"] == "sts:AssumeRole");
+        let of_roles: Vec<&str> = of_roles.map(|line| line["decision"].as_str().unwrap()).collect();
+        if name == "kept" {
+            assert!(made.is_ok());
+            assert_eq!(of_roles, ["allow"]);
+        } else {
+            assert_eq!(made.unwrap_err().code, "AccessDeniedException", "{name}");
+            assert_eq!(of_roles, ["allow", "deny"], "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn new_secrets_are_answered_where_nobody_on_the_way_can_read_them() {
+    let fixture = Fixture::new().await;
+    let trusted = trust(r#""AWS":"arn:aws:iam::000000000000:user/administrator""#, "{}");
+    fixture.role("deployer", &trusted, ALLOW_ALL).await;
+    let admin = signing(&fixture.administrator);
+    let (sts, iam) = (Sts::new(fixture.identity.clone()), crate::Iam::new(fixture.identity.clone()));
+    let apis: [(&dyn AwsApi, &[&str]); 2] = [
+        (
+            &sts,
+            &[
+                "AssumeRole&RoleArn=arn:aws:iam::000000000000:role/deployer&RoleSessionName=ci",
+                "GetSessionToken",
+            ],
+        ),
+        (&iam, &["CreateAccessKey&UserName=administrator"]),
+    ];
+    for (api, operations) in apis {
+        for operation in operations {
+            let form = format!("Version={}&Action={operation}", api.target_prefix());
+            let clear = RequestContext { confidential: false, ..fixture.ctx() };
+            let (status, body) = post_in(&fixture, clear, api, Some(&admin), &form).await;
+            assert_eq!((status.as_u16(), between(&body, "Code")), (403, "AccessDenied"), "{operation}");
+            assert!(body.contains("over TLS or loopback only") && !body.contains("Secret"), "{body}");
+            let (status, body) = post_to(&fixture, api, Some(&admin), &form).await;
+            assert_eq!(status, StatusCode::OK, "{body}");
+            assert!(body.contains("<SecretAccessKey>"), "{body}");
         }
     }
 }
