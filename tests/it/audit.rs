@@ -9,10 +9,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use test_support::{Server, aws, eventually, eventually_within, run, sha256, try_run};
 
+use crate::bucket::Bucket;
+
 /// What `berth audit verify` prints, if it ends well.
 fn verify(server: &Server) -> Result<String, String> {
     let mut command = Command::new(server.berth([]).get_program());
     try_run(command.args(["audit", "verify", "--data"]).arg(server.data()))
+}
+
+/// The same with the server's configuration, which names the replicas.
+fn verify_with_replicas(server: &Server) -> Result<String, String> {
+    let mut command = Command::new(server.berth([]).get_program());
+    command.args(["audit", "verify", "--data"]).arg(server.data());
+    try_run(command.arg("--config").arg(server.data().join("test.toml")))
 }
 
 fn log(server: &Server) -> String {
@@ -100,11 +109,7 @@ fn replicas_know_how_far_the_log_went_when_the_database_is_gone_or_older() {
     let (one, two) = (disks.path().join("one"), disks.path().join("two"));
     let replicas = format!("replicas = [{one:?}, {two:?}]\nwrite_quorum = 2");
     let mut server = Server::builder().config(&replicas).start();
-    let verify = |server: &Server| {
-        let mut command = Command::new(server.berth([]).get_program());
-        command.args(["audit", "verify", "--data"]).arg(server.data());
-        try_run(command.arg("--config").arg(server.data().join("test.toml")))
-    };
+    let verify = verify_with_replicas;
     eventually("both replicas have the first checkpoint", || {
         (checkpoints(&one).len() == 2 && checkpoints(&one) == checkpoints(&two)).then_some(())
     });
@@ -154,6 +159,50 @@ fn replicas_know_how_far_the_log_went_when_the_database_is_gone_or_older() {
     }
     let found = verify(&server).unwrap_err();
     assert!(found.contains("the database is an older one"), "{found}");
+}
+
+#[test]
+fn a_bucket_knows_how_far_the_log_went_when_the_database_is_gone() {
+    let mut bucket = Bucket::start();
+    let config = format!("replicas = [\"s3://bucket/berth\"]\n{}", bucket.config());
+    let mut server = Server::builder().config(&config).start();
+    let root = bucket.folder.path().join("bucket/berth");
+    eventually("the bucket has the first checkpoint", || (checkpoints(&root).len() == 2).then_some(()));
+    let kept = |kind: &str| {
+        let name = checkpoints(&root).into_iter().find(|name| name.ends_with(kind)).unwrap();
+        std::fs::read(root.join("notes").join(name)).unwrap()
+    };
+    let (anchor, first) = (kept(".0"), kept(".last"));
+    for at in 0..5 {
+        assert_eq!(server.http().get(&format!("/v2/absent/manifests/{at}")).status, 404);
+    }
+    aws(&server, ["ecr", "create-repository", "--repository-name", "team/app"]).unwrap();
+    server.stop();
+    assert_ne!(kept(".last"), first, "the stop is signed, too");
+    assert_eq!(kept(".0"), anchor, "what vouches for the first line stays");
+    let good = log(&server);
+    let database = server.data().join("berth.db");
+    std::fs::rename(&database, server.data().join("away")).unwrap();
+    // Nothing but the bucket knows any more.
+    let printed = verify_with_replicas(&server).unwrap();
+    assert!(printed.contains("nothing was changed"), "{printed}");
+    assert!(printed.contains("compared with s3://bucket/berth"), "{printed}");
+    for (change, told) in [
+        (good.replacen("\"CreateRepository\"", "\"DescribeRepositories\"", 1), "is not what was written"),
+        (good.lines().take(3).map(|line| format!("{line}\n")).collect(), "the log went on at least to line"),
+        (good.lines().skip(2).map(|line| format!("{line}\n")).collect(), "what is before it is missing"),
+    ] {
+        std::fs::write(server.data().join("audit.log"), change).unwrap();
+        let found = verify_with_replicas(&server).unwrap_err();
+        assert!(found.contains(told), "{told}: {found}");
+    }
+    // A bucket that does not answer is named, and what it would say is not made up.
+    std::fs::write(server.data().join("audit.log"), &good).unwrap();
+    std::fs::rename(server.data().join("away"), &database).unwrap();
+    bucket.stop();
+    let printed = verify_with_replicas(&server).unwrap();
+    assert!(printed.contains("not compared with s3://bucket/berth"), "{printed}");
+    assert!(printed.contains("compared with metadata"), "{printed}");
 }
 
 /// Lays a device that is always full over the file.

@@ -6,6 +6,7 @@
 //! | mistake | tests |
 //! |---|---|
 //! | traversal, NUL, line ends, endless names and tags | `names`, and the routes' own tests in `registry` |
+//! | the hash of one algorithm under the name of another | `http::oci` in `registry` |
 //! | traversal in an upload's id; somebody else's session; two writers of one; gaps, overlaps and lies about lengths | `uploads`, `oracle`, `oci::sessions` |
 //! | traversal and confusion of algorithms in digests; other content than the digest says | `names`, `content`, `manifests`, `at_rest` |
 //! | page sizes without bound, injection through cursors and filters, a catalog for strangers | `listings`, `memory` |

@@ -35,6 +35,11 @@ impl Bucket {
         )
     }
 
+    /// Ends the service; what the bucket holds stays.
+    pub(crate) fn stop(&mut self) {
+        self.process.kill();
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         run(Command::new("kill").args([signal, &self.process.id().to_string()]));
     }

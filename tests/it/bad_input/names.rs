@@ -38,6 +38,51 @@ fn names_tags_and_digests_are_checked_at_the_door() {
 }
 
 #[test]
+fn letters_that_mean_something_elsewhere_are_no_part_of_a_name_or_tag() {
+    let server = Server::start();
+    let http = server.http();
+    http.push_blob("app", b"{}");
+    for letter in [
+        "%00",               // ends a string of C
+        "%0a",               // ends a header
+        "%0d%0aLocation%20", // and adds one
+        "%2f",               // a slash, if it were decoded too late
+        "%5c",               // the other slash
+        "%c0%ae",            // a dot, in more bytes than it takes
+        "%c0%af",            // a slash, in more bytes than it takes
+        "%e0%80%af",         // in still more
+        "%ed%a0%80",         // half of a pair
+        "%ff",               // no letter
+        "%c2%ad",            // one that is not seen
+        "%e2%80%ae",         // turns what is behind it around
+        "%ef%bc%8e",         // looks like a dot
+        "%d0%b0",            // looks like an a
+        "%20",
+        "%7f",
+    ] {
+        for (path, code) in [
+            (format!("/v2/app/manifests/v{letter}1"), "TAG_INVALID"),
+            (format!("/v2/ap{letter}p/tags/list"), "NAME_INVALID"),
+        ] {
+            let answer = http.get(&path);
+            // What is no text at all is refused before it is known what it was to be.
+            assert!([code, "NAME_INVALID"].contains(&answer.oci_code().as_str()), "{path}: {answer:?}");
+            assert_eq!((answer.status, answer.header("location")), (400, None), "{path}: {answer:?}");
+        }
+    }
+    let name = |length: usize| format!("/v2/{}/tags/list", "a".repeat(length));
+    assert_eq!(http.get(&name(255)).oci_code(), "NAME_UNKNOWN", "as long as a name may be");
+    let longer = http.get(&name(256));
+    assert_eq!((longer.status, longer.oci_code().as_str()), (400, "NAME_INVALID"));
+    let tag = |length: usize| format!("/v2/app/manifests/{}", "x".repeat(length));
+    assert_eq!(http.get(&tag(128)).oci_code(), "MANIFEST_UNKNOWN", "as long as a tag may be");
+    for tag in [tag(129), "/v2/app/manifests/-x".to_owned(), "/v2/app/manifests/.x".to_owned()] {
+        let answer = http.get(&tag);
+        assert_eq!((answer.status, answer.oci_code().as_str()), (400, "TAG_INVALID"), "{tag}");
+    }
+}
+
+#[test]
 fn what_another_server_would_redirect_is_refused() {
     let server = Server::start();
     let http = server.http();

@@ -1,7 +1,7 @@
 //! What exists is told only to those who may know: same answer for forbidden and absent, for a wrong key and
 //! an unknown one, for somebody else's upload and none.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use test_support::{Http, Server, eventually};
 
 use crate::policy_files::{Files, SECRET};
@@ -62,7 +62,7 @@ fn a_mount_from_a_forbidden_repository_is_as_one_from_nowhere() {
 
 #[test]
 fn an_upload_belongs_to_its_user_and_repository() {
-    let (_server, alice, bob) = server();
+    let (server, alice, bob) = server();
     let started = alice.post("/v2/ours/blobs/uploads/", &[], b"");
     let location = started.header("location").unwrap().to_owned();
     assert_eq!(alice.patch(&location, &[], b"hello").status, 202);
@@ -84,6 +84,28 @@ fn an_upload_belongs_to_its_user_and_repository() {
         }
     }
     assert_eq!(alice.put(&format!("{location}?digest=sha256:{digest}"), &[], b"").status, 201);
+
+    // The same by ECR's API.
+    let call = |key, operation: &str, body: &Value| {
+        Signer::new(server.endpoint(), Some((key, SECRET))).call(&ECR, operation, &body.to_string())
+    };
+    let started = call(ALICE, "InitiateLayerUpload", &json!({"repositoryName": "ours"})).json();
+    let of = |repository: &str, more: Value| {
+        let mut body = json!({"repositoryName": repository, "uploadId": started["uploadId"]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let part = json!({"partFirstByte": 0, "partLastByte": 4, "layerPartBlob": "aGVsbG8="});
+    let complete = json!({"layerDigests": [format!("sha256:{digest}")]});
+    let steps = [("UploadLayerPart", &part), ("CompleteLayerUpload", &complete)];
+    for (operation, more) in steps {
+        for (key, repository) in [(BOB, "ours"), (ALICE, "hers")] {
+            let answer = call(key, operation, &of(repository, more.clone()));
+            assert_eq!(answer.json()["__type"], "UploadNotFoundException", "{key} {operation}: {answer:?}");
+        }
+        let own = call(ALICE, operation, &of("ours", more.clone()));
+        assert_eq!(own.status, 200, "{operation}: {own:?}");
+    }
 }
 
 #[test]

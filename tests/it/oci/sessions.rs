@@ -1,5 +1,9 @@
 //! Uploads: sessions, chunks, and what is left of them after an error (items 4 to 17 and 44).
 
+use std::process::Command;
+
+use test_support::run_with_input;
+
 use super::{ABSENT, digest_of, server};
 
 #[test]
@@ -147,5 +151,25 @@ fn mounts_take_what_may_be_read_and_otherwise_begin_an_upload() {
         } else {
             assert_eq!(http.get(answer.header("location").unwrap()).status, 204, "{query}");
         }
+    }
+}
+
+#[test]
+fn a_stream_without_a_length_is_appended_by_either_version_of_http() {
+    let (server, http) = server();
+    let content: Vec<u8> = (0..3_000_001_u32).map(|at| (at * 31 % 251) as u8).collect();
+    let user = format!("{}:{}", server.access_key_id(), server.secret());
+    for version in ["--http1.1", "--http2-prior-knowledge"] {
+        let begun = http.post("/v2/app/blobs/uploads/", &[], b"");
+        let location = begun.header("location").unwrap();
+        let mut curl = Command::new("curl");
+        // From a pipe, whose length nobody knows: chunks, or frames of a stream.
+        curl.args(["-s", version, "-u", &user, "-X", "PATCH", "-T", "-", "-w", "%{http_code}"]);
+        curl.arg(format!("{}{location}", server.endpoint()));
+        assert_eq!(run_with_input(&mut curl, &content).trim(), "202", "{version}");
+        assert_eq!(http.get(location).header("range"), Some("0-3000000"), "{version}");
+        let closed = http.put(&format!("{location}?digest={}", digest_of(&content)), &[], b"");
+        assert_eq!(closed.status, 201, "{version}: {closed:?}");
+        assert!(http.get(closed.header("location").unwrap()).body == content, "{version}");
     }
 }

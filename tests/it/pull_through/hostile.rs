@@ -1,12 +1,13 @@
-//! Upstreams that lie, and that lead elsewhere (threats 23, 36, 37, 38).
+//! Upstreams that lie, that lead elsewhere, and that cannot show who they are (threats 23, 36, 37, 38, 71).
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use test_support::{Layer, Server, run_with_input, sha256, static_image};
+use test_support::{Layer, Server, run, run_with_input, sha256, static_image};
 
 use super::upstream::{Answer, Asked, Fake};
-use super::{MANIFEST, blobs, cache_of, create_rule, manifest};
+use super::{MANIFEST, answered, blobs, cache_of, create_rule, log_in, manifest, push};
 
 const SECRET: &str = "CANARY-upstream-secret";
 
@@ -160,4 +161,33 @@ fn credentials_go_to_the_upstream_that_they_are_for_alone() {
     // Not the client's own either, ever.
     let own = http.authorization().unwrap();
     assert!(fake.asked().iter().all(|one| one.authorization.as_deref() != Some(own)), "{:?}", fake.asked());
+}
+
+#[test]
+fn an_upstream_whose_certificate_nobody_vouches_for_learns_nothing() {
+    let upstream = Server::builder().listen("0.0.0.0:0").start();
+    push(&upstream.http(), "app", "1", "behind a certificate of its own");
+    let url = format!("https://{}", upstream.authority());
+    let ready = run(Command::new("curl").args(["-sk", "-w", "%{http_code}", &format!("{url}/readyz")]));
+    assert!(ready.ends_with("200"), "{ready}");
+    let ca = upstream.data().join("ca.pem");
+    let cache = |trusted: &str| {
+        let cache = Server::builder()
+            .config(&format!("pull_through_private_hosts = [{:?}]", upstream.authority()))
+            .env("SSL_CERT_FILE", trusted)
+            .start();
+        create_rule(&cache, "hub", &url).unwrap();
+        log_in(&cache, &upstream);
+        cache
+    };
+    let before = upstream.log().matches("\"operation\":\"oci:").count();
+    let stranger = cache("/etc/ssl/certs/ca-certificates.crt");
+    let refused = manifest(&stranger.http(), "hub/app", "1");
+    assert_eq!((refused.status, refused.oci_code().as_str()), (502, "MANIFEST_UNKNOWN"), "{refused:?}");
+    assert_eq!(upstream.log().matches("\"operation\":\"oci:").count(), before, "nothing was asked");
+    assert_eq!(answered(&upstream, "oci:GetManifest"), 0);
+    // The same with a CA that vouches for it.
+    std::fs::write(&ca, upstream.anonymous().get("/ca.pem").body).unwrap();
+    let pulled = manifest(&cache(ca.to_str().unwrap()).http(), "hub/app", "1");
+    assert_eq!(pulled.status, 200, "{pulled:?}");
 }

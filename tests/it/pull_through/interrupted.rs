@@ -1,4 +1,4 @@
-//! Fetches that are cut off: by a kill of the server, by the client, by a bound.
+//! Fetches that are cut off: by a kill of the server, by the client, by a bound, by an upstream that has enough.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use test_support::{eventually, run, sha256};
 
 use super::hostile::Image;
-use super::upstream::Fake;
+use super::upstream::{Answer, Fake};
 use super::{blobs, cache_of, manifest};
 
 /// Holds back the second half of answers.
@@ -157,4 +157,42 @@ fn numbers_tell_what_came_and_what_did_not() {
     ] {
         assert!(text.contains(series), "{series} is not in {text}");
     }
+}
+
+#[test]
+fn an_upstream_that_has_enough_of_it_is_spared_and_what_is_here_served() {
+    let image = Arc::new(Image::new("asked for by its head"));
+    let had_enough = Arc::new(AtomicBool::new(false));
+    let (served, refusing) = (Arc::clone(&image), Arc::clone(&had_enough));
+    let fake = Fake::start(move |asked| match refusing.load(Ordering::SeqCst) {
+        true => Answer::new(429, &[("retry-after", "30")], b"{}"),
+        false => served.answer(asked),
+    });
+    let cache = cache_of(&fake.url(), "pull_through_revalidate = 0");
+    let http = cache.http();
+    let asked = |method: &str| {
+        let all = fake.asked();
+        all.iter().filter(|one| one.method == method && one.path.contains("/manifests/")).count()
+    };
+    assert_eq!(manifest(&http, "hub/app", "1").body, image.manifest);
+    assert_eq!((asked("GET"), asked("HEAD")), (1, 0));
+    // A tag that did not move costs a HEAD, which upstreams do not count.
+    for heads in [1, 2] {
+        assert_eq!(manifest(&http, "hub/app", "1").header("warning"), None);
+        assert_eq!((asked("GET"), asked("HEAD")), (1, heads));
+    }
+    // A part of what is not here yet is fetched whole, and the part is served.
+    let layer = format!("/v2/hub/app{}", image.layer_path());
+    let part = http.send("GET", &layer, &[("range", "bytes=2-5")], b"");
+    assert_eq!(part.status, 206, "{part:?}");
+    assert_eq!(part.body, http.get(&layer).body[2..6]);
+    had_enough.store(true, Ordering::SeqCst);
+    let stale = manifest(&http, "hub/app", "1");
+    assert_eq!((stale.status, stale.body.as_slice()), (200, image.manifest.as_slice()));
+    let warning = stale.header("warning").unwrap();
+    assert!(warning.starts_with("299 - \"") && warning.len() <= 4096, "{warning}");
+    let absent = manifest(&http, "hub/app", "2");
+    assert_eq!((absent.status, absent.oci_code().as_str()), (429, "TOOMANYREQUESTS"), "{absent:?}");
+    let wait: u64 = absent.header("retry-after").unwrap().parse().unwrap();
+    assert!((30..=31).contains(&wait), "{wait}");
 }

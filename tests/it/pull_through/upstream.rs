@@ -23,9 +23,10 @@ impl Answer {
     }
 }
 
-/// What was asked: the path with its query, and what proved who asks.
+/// What was asked: the method, the path with its query, and what proved who asks.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
+    pub(super) method: String,
     pub(super) path: String,
     pub(super) authorization: Option<String>,
 }
@@ -67,8 +68,9 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Asked>>, respond: &dyn Fn(&Asked) -
     if reader.read_line(&mut line).is_err() {
         return;
     }
-    let Some(path) = line.split(' ').nth(1).map(str::to_owned) else { return };
-    let is_head = line.starts_with("HEAD");
+    let mut words = line.split(' ').map(str::to_owned);
+    let (Some(method), Some(path)) = (words.next(), words.next()) else { return };
+    let is_head = method == "HEAD";
     let mut authorization = None;
     loop {
         let mut header = String::new();
@@ -81,7 +83,7 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Asked>>, respond: &dyn Fn(&Asked) -
             authorization = Some(value.trim().to_owned());
         }
     }
-    let asked = Asked { path, authorization };
+    let asked = Asked { method, path, authorization };
     seen.lock().push(asked.clone());
     let answer = respond(&asked);
     let mut head = format!("HTTP/1.1 {} OK\r\nconnection: close\r\n", answer.status);

@@ -129,6 +129,14 @@ fn a_tag_that_moved_on_one_server_is_seen_at_once_on_all() {
     assert_eq!(one.delete(&by_digest).status, 202);
     assert_eq!(other.get(&by_digest).status, 404, "what is deleted is in no cache");
     assert_eq!(other.get("/v2/moving/manifests/latest").status, 404);
+    // Nor is a blob that lost its link, though its object is there and was read a moment ago.
+    let blob = format!("/v2/moving/blobs/{}", one.push_blob("moving", b"linked and unlinked"));
+    for (deletes, reads) in [(&one, &other), (&other, &one)] {
+        assert_eq!(reads.get(&blob).body, b"linked and unlinked");
+        assert_eq!(deletes.delete(&blob).status, 202);
+        assert_eq!((reads.get(&blob).status, reads.head(&blob).status), (404, 404));
+        deletes.push_blob("moving", b"linked and unlinked");
+    }
 }
 
 #[test]
