@@ -10,7 +10,9 @@ use http_body_util::BodyExt;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::*;
 use crate::tls::{CA_PATH, CertificateNames, Connector, ServerCertificate, Source, Trust, fetch_ca};
@@ -98,8 +100,8 @@ async fn silent_and_slow_clients_are_cut_off() {
     }
 }
 
-#[tokio::test]
-async fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
+/// Serves an answer that never ends by itself; told when it ended all the same.
+async fn endless(stalled: Duration) -> (Served, Arc<Notify>) {
     struct Told(Arc<Notify>);
     impl Drop for Told {
         fn drop(&mut self) {
@@ -115,12 +117,35 @@ async fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
             Ok::<_, Infallible>(axum::body::Bytes::from_static(&[0; 64 * 1024]))
         }))
     };
-    let limits = Limits { stalled: Duration::from_millis(500), ..Limits::default() };
-    let served = serve_with(Router::new().route("/", get(endless)), limits).await;
+    let limits = Limits { stalled, ..Limits::default() };
+    (serve_with(Router::new().route("/", get(endless)), limits).await, ended)
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
+    let (served, ended) = endless(Duration::from_millis(500)).await;
     let mut stream = TcpStream::connect(served.address).await.unwrap();
     stream.write_all(GET.as_bytes()).await.unwrap();
     let cut = tokio::time::timeout(Duration::from_secs(20), ended.notified()).await;
     assert!(cut.is_ok(), "the answer is still being sent to nobody");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_answer_slowly_gets_it_for_as_long_as_it_takes() {
+    let stalled = Duration::from_secs(3);
+    let (served, ended) = endless(stalled).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // So little is under way that the server has to wait for each piece.
+    socket.set_recv_buffer_size(8 * 1024).unwrap();
+    let mut stream = socket.connect(served.address).await.unwrap();
+    stream.write_all(GET.as_bytes()).await.unwrap();
+    let begin = Instant::now();
+    let mut piece = [0; 4096];
+    while begin.elapsed() < stalled * 2 {
+        assert!(stream.read(&mut piece).await.unwrap() > 0, "cut off after {:?}", begin.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(tokio::time::timeout(Duration::ZERO, ended.notified()).await.is_err());
 }
 
 #[tokio::test]
