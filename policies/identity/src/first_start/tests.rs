@@ -56,6 +56,14 @@ async fn a_key_made_at_random_is_written_for_its_owner_only() {
 }
 
 #[tokio::test]
+async fn no_two_first_starts_make_the_same_secret() {
+    let keys = [Fixture::new().await.administrator, Fixture::new().await.administrator];
+    assert_ne!(keys[0].access_key_id, keys[1].access_key_id);
+    assert_ne!(keys[0].secret_access_key, keys[1].secret_access_key);
+    assert!(keys.iter().all(|key| key.secret_access_key.expose().len() >= 40));
+}
+
+#[tokio::test]
 async fn a_later_bootstrap_key_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let first = "a secret of more than 32 characters!";

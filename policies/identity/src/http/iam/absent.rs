@@ -16,12 +16,17 @@ operations! {
     Read "ListSigningCertificates" on UserOrSelf [] => |call, tx| none(call, tx, "Certificates");
     Read "ListSSHPublicKeys" on UserOrSelf [] => |call, tx| none(call, tx, "SSHPublicKeys");
     Read "ListServiceSpecificCredentials" on UserOrSelf [] =>
-        |call, tx| none(call, tx, "ServiceSpecificCredentials");
+        list_service_specific_credentials;
 }
 
 fn get_login_profile(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
     let user = find(tx, EntityKind::User, call.user_name()?)?;
     Err(IamError::NoSuchEntity(format!("Login Profile for User {} cannot be found.", user.name)))
+}
+
+fn list_service_specific_credentials(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
+    let _ = (call.input.text("ServiceName")?, call.input.flag("AllUsers")?);
+    none(call, tx, "ServiceSpecificCredentials")
 }
 
 /// An empty list of this name.

@@ -117,6 +117,11 @@ fn passed(call: &Call, member: &str, kind: PolicyKind) -> Result<Vec<Named>, Iam
 
 fn simulate(call: &Call, mut simulated: Simulated) -> Result<Value, IamError> {
     let input = &call.input;
+    if input.text("ResourceHandlingOption")?.is_some() {
+        return Err(IamError::InvalidInput(
+            "ResourceHandlingOption is about EC2's RunInstances, which is not known here.".to_owned(),
+        ));
+    }
     if let Some(caller) = input.text("CallerArn")? {
         let arn: Arn = caller.parse().map_err(|_| {
             IamError::InvalidInput(format!("Invalid Entity Arn: {caller} does not identify a user."))

@@ -1,5 +1,6 @@
 //! IAM as its clients see it: forms in, XML out, by every operation's row.
 
+mod hostile;
 mod lifecycle;
 mod rows;
 

