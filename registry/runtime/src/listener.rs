@@ -11,7 +11,6 @@ mod owner;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use tokio::sync::Semaphore;
 
 pub use self::bind::{BindError, bind};
 pub use self::connection::Transport;
-use self::connection::{Conversation, Front};
+use self::connection::{Conversation, Front, Pulse};
 use self::crowd::Crowd;
 pub use self::owner::owner_of;
 use crate::Shutdown;
@@ -52,7 +51,8 @@ pub struct Limits {
     pub head_bytes: usize,
     /// Number of header fields; more is answered 431.
     pub head_fields: usize,
-    /// How long a client may take nothing of what it is sent; a connection that stands still for longer ends.
+    /// How long a client may take nothing of what it is sent, or ask for nothing over HTTP/2; a connection that stands
+    /// still for longer ends.
     pub stalled: Duration,
     /// Requests at once on one HTTP/2 connection.
     pub streams: u32,
@@ -109,15 +109,15 @@ pub async fn serve_all(
             () = shutdown.begun() => break,
         };
         let Some(guest) = crowd.enter(address.ip()) else { continue };
-        let asked = Arc::new(AtomicBool::new(false));
+        let pulse = Pulse::new();
         let front = Front {
             router: router.clone(),
             peer: Peer(address),
             secure: false,
             head_bytes: limits.head_bytes,
-            asked: Arc::clone(&asked),
+            pulse: Arc::clone(&pulse),
         };
-        let (head_time, abort) = (limits.head_time, abort.clone());
+        let (head_time, stalled, abort) = (limits.head_time, limits.stalled, abort.clone());
         let conversation = Conversation {
             transport: transport.clone(),
             front,
@@ -128,7 +128,7 @@ pub async fn serve_all(
         tokio::spawn(async move {
             tokio::select! {
                 () = conversation.hold(stream) => {}
-                () = silent(asked, head_time) => {}
+                () = pulse.stopped(head_time, stalled) => {}
                 () = abort.begun() => {}
             }
             drop((place, guest));
@@ -201,15 +201,6 @@ async fn accept(listeners: &[TcpListener], turn: &mut usize, stalled: Duration) 
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-    }
-}
-
-/// Returns when a connection has not asked for anything in time. hyper's own timer starts only once it knows
-/// which protocol is spoken, which a silent client never tells.
-async fn silent(asked: Arc<AtomicBool>, time: Duration) {
-    tokio::time::sleep(time).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
     }
 }
 

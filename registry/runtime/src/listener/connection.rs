@@ -1,6 +1,7 @@
 //! One connection, from its first byte to its end.
 
 mod framing;
+mod pulse;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,8 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use axum::response::Response;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -27,6 +27,8 @@ use tokio_rustls::server::TlsStream;
 use tower::Service;
 
 use self::framing::Framed;
+pub(super) use self::pulse::Pulse;
+use self::pulse::{Moving, Work};
 use super::{OverTls, Peer};
 use crate::Shutdown;
 
@@ -140,21 +142,20 @@ pub(super) struct Front {
     pub(super) peer: Peer,
     pub(super) secure: bool,
     pub(super) head_bytes: usize,
-    /// Set once a request has come.
-    pub(super) asked: Arc<AtomicBool>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Front {
-    type Response = Response;
+    type Response = Response<Moving>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Moving>, Infallible>> + Send>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        self.asked.store(true, Ordering::Relaxed);
+        let work = self.pulse.ask(request.version());
         let size: usize =
             request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if size > self.head_bytes {
-            let mut response = Response::new(Body::empty());
+            let mut response = Response::new(Moving::new(Body::empty(), None));
             *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             return Box::pin(std::future::ready(Ok(response)));
         }
@@ -163,6 +164,11 @@ impl hyper::service::Service<Request<Incoming>> for Front {
             request.extensions_mut().insert(OverTls);
         }
         // A router is always ready, and cheap to clone: it is a counted reference.
-        Box::pin(self.router.clone().call(request.map(Body::new)))
+        let answer = self.router.clone().call(request.map(Body::new));
+        Box::pin(async move {
+            let answer = answer.await?;
+            let pulse = work.map(Work::answer);
+            Ok(answer.map(|body| Moving::new(body, pulse)))
+        })
     }
 }

@@ -102,6 +102,10 @@ async fn silent_and_slow_clients_are_cut_off() {
 
 /// Serves an answer that never ends by itself; told when it ended all the same.
 async fn endless(stalled: Duration) -> (Served, Arc<Notify>) {
+    endless_within(Limits { stalled, ..Limits::default() }).await
+}
+
+async fn endless_within(limits: Limits) -> (Served, Arc<Notify>) {
     struct Told(Arc<Notify>);
     impl Drop for Told {
         fn drop(&mut self) {
@@ -117,7 +121,6 @@ async fn endless(stalled: Duration) -> (Served, Arc<Notify>) {
             Ok::<_, Infallible>(axum::body::Bytes::from_static(&[0; 64 * 1024]))
         }))
     };
-    let limits = Limits { stalled, ..Limits::default() };
     (serve_with(Router::new().route("/", get(endless)), limits).await, ended)
 }
 
@@ -146,6 +149,60 @@ async fn a_client_that_takes_its_answer_slowly_gets_it_for_as_long_as_it_takes()
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(tokio::time::timeout(Duration::ZERO, ended.notified()).await.is_err());
+}
+
+/// An HTTP/2 client with a window of its own size, that answers every ping.
+async fn http2(
+    address: SocketAddr,
+    window: u32,
+) -> (hyper::client::conn::http2::SendRequest<Body>, tokio::task::JoinHandle<()>) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    client.initial_stream_window_size(window);
+    let (sender, connection) = client.handshake(TokioIo::new(stream)).await.unwrap();
+    (sender, tokio::spawn(async move { drop(connection.await) }))
+}
+
+fn request() -> Request<Body> {
+    Request::get("http://x/").body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn an_http2_client_that_opens_no_window_or_asks_no_more_is_cut_off() {
+    let stalled = Duration::from_millis(500);
+    let limits = Limits { head_time: Duration::from_millis(50), stalled, ..Limits::default() };
+    for window in [1, 100_000] {
+        let (served, ended) = endless_within(limits.clone()).await;
+        let (mut sender, connection) = http2(served.address, window).await;
+        let answer = sender.send_request(request()).await.unwrap();
+        let cut = tokio::time::timeout(Duration::from_secs(20), ended.notified()).await;
+        assert!(cut.is_ok(), "the answer is still being sent to nobody");
+        assert!(tokio::time::timeout(Duration::from_secs(20), connection).await.is_ok());
+        drop(answer);
+    }
+    let served = serve_with(hello(), limits).await;
+    let (mut sender, connection) = http2(served.address, 100_000).await;
+    assert_eq!(sender.send_request(request()).await.unwrap().status(), StatusCode::OK);
+    let closed = tokio::time::timeout(Duration::from_secs(20), connection).await;
+    assert!(closed.is_ok(), "whoever asks for nothing keeps its place");
+    drop(sender);
+}
+
+#[tokio::test]
+async fn what_the_server_works_on_does_not_count_against_an_http2_client() {
+    let limits = Limits {
+        head_time: Duration::from_millis(50),
+        stalled: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let slow = || async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        "done"
+    };
+    let served = serve_with(Router::new().route("/", get(slow)), limits).await;
+    let (mut sender, _connection) = http2(served.address, 100_000).await;
+    let answer = sender.send_request(request()).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "done");
 }
 
 #[tokio::test]
