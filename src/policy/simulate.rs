@@ -19,9 +19,19 @@ use crate::output::READER_GONE;
 /// stood against it. Ends with status 0 when the answer is yes, 1 when it is no.
 ///
 /// With --batch every line of FILE is a JSON object with its own policies and request, and is answered by a line with
-/// `decision` and the deciding `statements`, or with `error`. Ends with status 1 when a line had an error.
+/// `decision` and the deciding `statements`, or with `line` (counted from 1) and `error`. Ends with status 1 when a line
+/// had an error. Its fields, of which only `request` must be there:
+///
+///   identityPolicies, permissionBoundaryPolicies    lists of documents
+///   resourcePolicy, sessionPolicy                   a document
+///   serviceControlPolicies, resourceControlPolicies a list of levels, root first, each a list of documents
+///   request                                         principal (ARN), action, resource (ARN), resourceAccount (12
+///                                                   digits), context (key to a string or a list of strings)
+///
+/// Other fields are ignored and named in `ignored` of the answer; what is nearly the name of one of these is an error.
 #[derive(Args, Debug)]
 #[command(
+    verbatim_doc_comment,
     after_help = "Examples:\n  berth policy simulate --dir policies/examples --principal user/alice \\\n    \
                         --action ecr:PutImage --resource repository/web/app\n  \
                         berth policy simulate --batch cases.jsonl"

@@ -55,7 +55,7 @@ pub(super) fn read(line: &str, batch: &mut Batch) -> Result<Case, String> {
         return Err(format!("a case is a JSON object, not {}", node.kind()));
     };
     let mut reader = Reader { line, batch, ignored: Vec::new() };
-    reader.know(members, &FIELDS)?;
+    reader.know(members, &FIELDS, "")?;
     let identity = reader.documents(&node, IDENTITY, PolicyKind::Identity)?;
     let boundary = reader.documents(&node, BOUNDARY, PolicyKind::Boundary)?;
     let session = reader.single(&node, SESSION, PolicyKind::Session)?.map(|policy| vec![policy]);
@@ -66,7 +66,7 @@ pub(super) fn read(line: &str, batch: &mut Batch) -> Result<Case, String> {
     let Some(fields) = request.as_object() else {
         return Err(format!("\"request\" is an object, not {}", request.kind()));
     };
-    reader.know(fields, &REQUEST_FIELDS)?;
+    reader.know(fields, &REQUEST_FIELDS, "request.")?;
     let context = given(request, "context").map_or_else(|| Ok(Context::new()), read_context)?;
     let principal = text(request, "principal")?.unwrap_or("*");
     let caller =
@@ -93,7 +93,7 @@ pub(super) fn read(line: &str, batch: &mut Batch) -> Result<Case, String> {
 
 impl Reader<'_, '_> {
     /// A field that is nearly one of ours would change the answer by its absence; others mean nothing.
-    fn know(&mut self, members: &[Member], fields: &[&'static str]) -> Result<(), String> {
+    fn know(&mut self, members: &[Member], fields: &[&'static str], place: &str) -> Result<(), String> {
         for member in members {
             if fields.contains(&member.key.as_str()) {
                 continue;
@@ -101,7 +101,7 @@ impl Reader<'_, '_> {
             if let Some(near) = spelling::nearest(fields.iter().copied(), &member.key) {
                 return Err(format!("there is no field {:?}; is {near:?} meant?", member.key));
             }
-            self.ignored.push(member.key.clone());
+            self.ignored.push(format!("{place}{}", member.key));
         }
         Ok(())
     }

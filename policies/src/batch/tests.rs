@@ -143,8 +143,11 @@ fn what_cannot_be_decided_says_why() {
 #[test]
 fn a_field_of_somebody_else_is_ignored_and_told() {
     let policies = json!({"identityPolicies": [allow("*")], "comment": "mine", "sessionPolicy": null});
-    let answer = answer(&line(policies, request(ALICE)));
-    assert_eq!((&answer["decision"], &answer["ignored"]), (&json!("Allowed"), &json!(["comment"])));
+    let mut asked = request(ALICE);
+    asked["ticket"] = json!({"id": 7});
+    let answer = answer(&line(policies, asked));
+    let ignored = json!(["comment", "request.ticket"]);
+    assert_eq!((&answer["decision"], &answer["ignored"]), (&json!("Allowed"), &ignored));
 }
 
 #[test]

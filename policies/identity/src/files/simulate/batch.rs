@@ -185,6 +185,55 @@ mod tests {
     }
 
     #[test]
+    fn a_field_of_another_type_is_told_with_its_line() {
+        let mut lines = vec![case("ecr:GetAuthorizationToken")];
+        let mut expected = Vec::new();
+        let mut wrong = |field: &str, value: Value, error: &str| {
+            let mut broken: Value = serde_json::from_str(&case("ecr:PutImage")).unwrap();
+            match field.strip_prefix("request.") {
+                Some(field) => broken["request"][field] = value,
+                None => broken[field] = value,
+            }
+            lines.push(broken.to_string());
+            expected.push(error.to_owned());
+        };
+        for field in ["identityPolicies", "permissionBoundaryPolicies"] {
+            wrong(field, json!({}), &format!("{field} is a list of documents, not an object"));
+            wrong(field, json!("x"), &format!("{field} is a list of documents, not a string"));
+            wrong(field, json!([7]), "a policy document is an object, not a number");
+        }
+        for field in ["resourcePolicy", "sessionPolicy"] {
+            wrong(field, json!([]), "a policy document is an object, not a list");
+            wrong(field, json!(true), "a policy document is an object, not a boolean");
+        }
+        for field in ["serviceControlPolicies", "resourceControlPolicies"] {
+            wrong(field, json!(3), &format!("\"{field}\" is a list of levels, not a number"));
+            wrong(field, json!([{}]), &format!("{field}[0] is a list of documents, not an object"));
+            wrong(field, json!([[], [1]]), &format!("{field}[1][0]: column "));
+        }
+        wrong("request", json!([]), "\"request\" is an object, not a list");
+        for field in ["principal", "action", "resource", "resourceAccount"] {
+            wrong(
+                &format!("request.{field}"),
+                json!(7),
+                &format!("request.{field} is a string, not a number"),
+            );
+        }
+        wrong("request.context", json!("x"), "request.context is an object, not a string");
+        wrong(
+            "request.context",
+            json!({"a": {}}),
+            "\"a\" holds a string or a list of strings, not an object",
+        );
+        let (given, summary) = answers(lines.join("\n").as_bytes());
+        assert_eq!(summary.errors, expected.len() as u64);
+        for (index, (answer, expected)) in given[1..].iter().zip(expected).enumerate() {
+            assert_eq!(answer["line"], index + 2, "{answer}");
+            assert!(answer["error"].as_str().unwrap().contains(&expected), "{answer}: {expected}");
+        }
+    }
+
+    #[test]
     fn what_is_not_a_line_is_an_error_of_its_own() {
         let long = " ".repeat(policies::json::MAX_SIZE + 1);
         let good = case("ecr:PutImage");
