@@ -39,7 +39,9 @@ async fn what_was_not_acknowledged_comes_again_after_a_new_connection() {
 async fn a_lost_instance_gives_up_its_tasks_and_a_zombie_is_told_to_stop_them() {
     let server = Server::start_with(Settings { lease: Duration::from_millis(900) }).await;
     let mut one = Agent::join(&server, Behaviour::Obeys).await;
-    server.define("web", json!({})).await;
+    let definition = json!({"family": "web", "executionRoleArn": "ecsTaskExecutionRole",
+        "containerDefinitions": [{"name": "main", "image": "busybox", "memory": 16}]});
+    server.ecs("RegisterTaskDefinition", definition).await;
     server
         .ecs("CreateService", json!({"serviceName": "web", "taskDefinition": "web", "desiredCount": 2}))
         .await;
@@ -53,13 +55,15 @@ async fn a_lost_instance_gives_up_its_tasks_and_a_zombie_is_told_to_stop_them() 
     assert_eq!(task["lastStatus"], json!("STOPPED"));
     assert_eq!(task["stopCode"], json!("InfrastructureHealth"));
     assert!(task["stoppedReason"].as_str().unwrap().contains("no word from its agent"));
-    // The zombie comes back: its tasks are told to stop, and nothing it says of them is believed.
+    // The zombie comes back: its tasks are told to stop and get no credentials, and nothing it says of them is believed.
+    one.log.lock().credentials.clear();
     one.connect(Behaviour::Obeys).await.unwrap();
     eventually("the stops", || async { one.running().is_empty().then_some(()) }).await;
     one.report(json!({"task": orphans[0], "status": "RUNNING", "berthEpoch": 1})).await.unwrap();
     assert_eq!(server.task(&orphans[0]).await["lastStatus"], json!("STOPPED"));
     assert_eq!(server.service("web").await["runningCount"], json!(2));
     assert!(agent_connected(&server, &one).await);
+    assert!(one.log.lock().credentials.is_empty());
 }
 
 #[tokio::test]

@@ -72,7 +72,8 @@ async fn roles_are_passed_after_overrides_in_every_operation_that_leads_to_tasks
 async fn what_opens_the_host_is_told_to_the_policies() {
     let server = Server::start().await;
     let definition = json!({"family": "root", "pidMode": "host", "volumes": [{"name": "v", "host": {"sourcePath": "/etc/../root"}}],
-        "containerDefinitions": [{"name": "main", "image": "busybox", "memory": 16, "privileged": true}]});
+        "containerDefinitions": [{"name": "main", "image": "busybox", "memory": 16, "privileged": true,
+            "linuxParameters": {"devices": [{"hostPath": "/dev/kvm"}], "capabilities": {"add": ["SYS_ADMIN"]}}}]});
     server.ecs("RegisterTaskDefinition", definition.clone()).await;
     server.ecs("CreateService", json!({"serviceName": "root", "taskDefinition": "root"})).await;
     for (operation, input) in [
@@ -87,7 +88,8 @@ async fn what_opens_the_host_is_told_to_the_policies() {
         assert!(value("ecs:privileged").contains("true"), "{operation}");
         assert!(value("berth:HostPaths").contains("/root"), "{operation}");
         assert!(value("berth:HostNamespaces").contains("pid"), "{operation}");
-        assert_eq!(value("berth:Devices"), "None", "{operation}");
+        assert!(value("berth:Devices").contains("/dev/kvm"), "{operation}");
+        assert!(value("berth:Capabilities").contains("SYS_ADMIN"), "{operation}");
     }
 }
 
@@ -131,12 +133,17 @@ async fn credentials_of_roles_reach_the_tasks_host_and_nobody_untrusted() {
         task["stoppedReason"].as_str().unwrap().starts_with("ECS was unable to assume the role"),
         "{task}"
     );
-    // A new connection gets them again, under the same id.
+    // A new connection gets them again, under the same id; that of another host gets none.
+    let mut other = Agent::join(&server, Behaviour::Obeys).await;
+    other.vanish();
+    other.connect(Behaviour::Obeys).await.unwrap();
     agent.vanish();
     agent.connect(Behaviour::Obeys).await.unwrap();
     let again =
         eventually("fresh credentials", || async { agent.log.lock().credentials.first().cloned() }).await;
     assert_eq!(again.role_credentials.credentials_id, credentials.credentials_id);
+    let log = other.log.lock();
+    assert!(log.credentials.is_empty() && log.payloads.is_empty());
 }
 
 #[tokio::test]
