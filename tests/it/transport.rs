@@ -88,3 +88,41 @@ fn a_trusted_proxy_says_whether_its_client_came_over_tls() {
     let challenge = Http::new(&outside).send("GET", "/v2/", &[("x-forwarded-proto", "https")], b"");
     assert!(challenge.header("www-authenticate").unwrap().starts_with("Bearer realm=\"https://"));
 }
+
+#[test]
+fn an_answer_with_a_secret_needs_tls_loopback_or_the_operators_word() {
+    // A proxy on this machine says how its own clients came.
+    let server = Server::builder().config("trusted_proxies = [\"127.0.0.1\"]").start();
+    let signer = Signer::administrator(&server);
+    let ask = |proto: &str, service: &str, headers: &[(&str, &str)], body: &str| {
+        let headers = signer.headers(service, headers, body.as_bytes());
+        let mut headers: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        headers.extend([("x-forwarded-proto", proto), ("x-forwarded-for", "198.51.100.7")]);
+        server.anonymous().post("/", &headers, body.as_bytes())
+    };
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let target = [
+        ("content-type", "application/x-amz-json-1.1"),
+        ("x-amz-target", "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"),
+    ];
+    for (service, headers, body, secret) in [
+        ("sts", &form[..], "Version=2011-06-15&Action=GetSessionToken", "SecretAccessKey"),
+        ("iam", &form, "Version=2010-05-08&Action=CreateAccessKey&UserName=administrator", "SecretAccessKey"),
+        ("ecr", &target, "{}", "authorizationToken"),
+    ] {
+        let refused = ask("http", service, headers, body);
+        let because = String::from_utf8_lossy(&refused.body).into_owned();
+        assert!([400, 403].contains(&refused.status), "{service}: {refused:?}");
+        assert!(
+            because.contains("AccessDenied") && because.contains("over TLS or loopback only"),
+            "{because}"
+        );
+        assert!(!because.contains(secret), "{because}");
+        let answered = ask("https", service, headers, body);
+        assert_eq!(answered.status, 200, "{service}: {answered:?}");
+        assert!(String::from_utf8_lossy(&answered.body).contains(secret));
+    }
+    let who = "Version=2011-06-15&Action=GetCallerIdentity";
+    assert_eq!(ask("http", "sts", &form, who).status, 200, "no secret");
+}

@@ -19,6 +19,15 @@ fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
     rest.split(end).next().unwrap()
 }
 
+/// As a value of a form or a query.
+fn escaped(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(escape).collect()
+}
+
 #[test]
 fn no_secret_is_ever_written_down() {
     let server = Server::builder().env("BERTH_LOG", "trace").start();
@@ -49,6 +58,40 @@ fn no_secret_is_ever_written_down() {
     let joining = run(&mut server.berth(["cluster", "join-token", "default", "--output", "json"]));
     let joining: Value = serde_json::from_str(&joining).unwrap();
     secrets.push(text(&joining["token"]).trim_start_matches("berth-join-").to_owned());
+
+    // Of IAM and STS, and what they are used with.
+    let made = signer.query("iam", "2010-05-08", "CreateAccessKey&UserName=administrator");
+    secrets.push(between(&String::from_utf8(made.body).unwrap(), "<SecretAccessKey>", "<").to_owned());
+    let trust = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"sts:AssumeRole","Principal":{"AWS":"000000000000"}}}"#;
+    let role = format!("CreateRole&RoleName=deployer&AssumeRolePolicyDocument={}", escaped(trust));
+    assert_eq!(signer.query("iam", "2010-05-08", &role).status, 200);
+    let role = "RoleArn=arn:aws:iam::000000000000:role/deployer&RoleSessionName=ci";
+    let assumed = signer.query("sts", "2011-06-15", &format!("AssumeRole&{role}"));
+    let assumed = String::from_utf8(assumed.body).unwrap();
+    let [id, secret, session] = ["AccessKeyId", "SecretAccessKey", "SessionToken"]
+        .map(|field| between(&assumed, &format!("<{field}>"), "<").to_owned());
+    let assumed = Signer::session(server.endpoint(), (&id, &secret), &session);
+    assert_eq!(assumed.query("sts", "2011-06-15", "GetCallerIdentity").status, 200);
+    assert_eq!(assumed.call(&ECR, "DescribeRepositories", "{}").json()["__type"], "AccessDeniedException");
+    let headers = signer.headers("ecr", &[("x-amz-target", "AmazonEC2ContainerRegistry_V20150921.X")], b"{}");
+    let (_, authorization) = headers.iter().find(|(name, _)| name == "authorization").unwrap();
+    secrets.push(between(authorization, "Signature=", ",").to_owned());
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(server.anonymous().post("/", &headers, b"{}").status, 400, "no such operation");
+    let issued = "eyJhbGciOiJFZERTQSJ9.eyJpc3MiOiJodHRwczovL25vYm9keS5leGFtcGxlIn0.c2lnbmVk";
+    let claimed =
+        format!("Version=2011-06-15&Action=AssumeRoleWithWebIdentity&{role}&WebIdentityToken={issued}");
+    let urlencoded = [("content-type", "application/x-www-form-urlencoded")];
+    assert_eq!(server.anonymous().post("/", &urlencoded, claimed.as_bytes()).status, 400);
+    let signature = "5ec2e7".repeat(11)[..64].to_owned();
+    let presigned = format!(
+        "/?Action=GetCallerIdentity&Version=2011-06-15&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20260101T000000Z\
+         &X-Amz-Credential={id}%2F20260101%2Fus-east-1%2Fsts%2Faws4_request&X-Amz-Expires=60\
+         &X-Amz-SignedHeaders=host&X-Amz-Security-Token={}&X-Amz-Signature={signature}",
+        escaped(&session)
+    );
+    assert_eq!(server.anonymous().get(&presigned).status, 403);
+    secrets.extend([secret, escaped(&session), session, issued.to_owned(), signature]);
 
     // And what goes wrong, which is written about the most.
     let anonymous = server.anonymous();
