@@ -20,22 +20,24 @@ use crate::output::READER_GONE;
 ///
 /// With --batch every line of FILE is a JSON object with its own policies and request, and is answered by a line with
 /// `decision` and the deciding `statements`, or with `line` (counted from 1) and `error`. Ends with status 1 when a line
-/// had an error. Its fields, of which only `request` must be there:
-///
-///   identityPolicies, permissionBoundaryPolicies    lists of documents
-///   resourcePolicy, sessionPolicy                   a document
-///   serviceControlPolicies, resourceControlPolicies a list of levels, root first, each a list of documents
-///   request                                         principal (ARN), action, resource (ARN), resourceAccount (12
-///                                                   digits), context (key to a string or a list of strings)
-///
-/// Other fields are ignored and named in `ignored` of the answer; what is nearly the name of one of these is an error.
+/// had an error.
 #[derive(Args, Debug)]
-#[command(
-    verbatim_doc_comment,
-    after_help = "Examples:\n  berth policy simulate --dir policies/examples --principal user/alice \\\n    \
-                        --action ecr:PutImage --resource repository/web/app\n  \
-                        berth policy simulate --batch cases.jsonl"
-)]
+#[command(after_help = "Fields of a line of --batch, of which only `request` must be there:
+  identityPolicies            a list of documents
+  permissionBoundaryPolicies  a list of documents
+  resourcePolicy              a document
+  sessionPolicy               a document
+  serviceControlPolicies      a list of levels, root first, each a list of documents
+  resourceControlPolicies     a list of levels, root first, each a list of documents
+  request                     principal (an ARN), action, resource (an ARN), resourceAccount
+                              (12 digits), context (key to a string, or to a list of strings)
+Fields of other names are ignored, and named in `ignored` of the answer; a name that is nearly one
+of these is an error.
+
+Examples:
+  berth policy simulate --dir policies/examples --principal user/alice \\
+    --action ecr:PutImage --resource repository/web/app
+  berth policy simulate --batch cases.jsonl")]
 pub(crate) struct Simulate {
     /// Directory with berth-policies.json in it
     #[arg(long, value_name = "DIR", requires_all = ["principal", "action"], required_unless_present_any = ["batch", "case"])]
