@@ -131,6 +131,8 @@ async fn handle(
     };
     response.extensions_mut().insert(served);
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    // What somebody pushed is what its type says, and to no browser a page.
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if head { response.map(|_| Body::empty()) } else { response }
 }
 

@@ -191,3 +191,30 @@ async fn a_blob_over_the_limit_is_refused_by_its_head_or_before_the_excess_is_st
     let done = world.put(&format!("{location}?digest={digest}"), &[1; 1000]).await;
     assert_eq!(done.status, StatusCode::CREATED, "{}", done.text());
 }
+
+#[tokio::test]
+async fn what_was_pushed_or_asked_is_never_a_page() {
+    const PAGE: &str = "<html><script>alert(1)</script>";
+    let world = World::new().await;
+    let blob = world.push_blob("app", PAGE.as_bytes()).await;
+    let mut manifest = world.image("app", b"layer").await;
+    manifest["annotations"] = json!({ "title": PAGE });
+    world.put_manifest("app", "v1", &manifest).await;
+    let asked = "%3Chtml%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E";
+    for (path, content_type) in [
+        (format!("/v2/app/blobs/{blob}"), "application/octet-stream"),
+        ("/v2/app/manifests/v1".to_owned(), OCI_MANIFEST),
+        (format!("/v2/{asked}/tags/list"), "application/json"),
+        (format!("/v2/app/manifests/{asked}"), "application/json"),
+        (format!("/v2/app/tags/list?n={asked}"), "application/json"),
+        (format!("/v2/app/tags/list?last={asked}"), "application/json"),
+        (format!("/v2/app/referrers/{blob}?artifactType={asked}"), OCI_INDEX),
+        ("/v2/_catalog".to_owned(), "application/json"),
+    ] {
+        let answer = world.send(Method::GET, &path, &[("accept", "text/html")], Body::empty()).await;
+        assert_eq!(answer.header("content-type"), content_type, "{path}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+        // Nor does a link lead out of its header.
+        assert!(!answer.header("link").contains("<html"), "{path}");
+    }
+}
