@@ -65,10 +65,8 @@ unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: u32) -> c_i
     let path = unsafe { name(path) };
     let flags = OFlags::from_bits_retain(flags.cast_unsigned());
     let open = || Ok(rustix::fs::open(path, flags, Mode::from_bits_retain(mode))?.into_raw_fd());
-    answer(match flags.intersects(OFlags::CREATE | OFlags::TRUNC) {
-        true => with_disk(Call::Create, &Place::Name(path), open),
-        false => open(),
-    })
+    let call = if flags.intersects(OFlags::CREATE | OFlags::TRUNC) { Call::Create } else { Call::Open };
+    answer(with_disk(call, &Place::Name(path), open))
 }
 
 #[unsafe(no_mangle)]

@@ -23,6 +23,7 @@ use tempfile::TempDir;
 /// What a program asks of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
+    Open,
     Read,
     Create,
     Write,
@@ -30,6 +31,12 @@ pub(crate) enum Call {
     Sync,
     Rename,
     Remove,
+}
+
+impl Call {
+    fn only_reads(self) -> bool {
+        matches!(self, Self::Open | Self::Read)
+    }
 }
 
 /// What goes wrong.
@@ -45,6 +52,20 @@ pub(crate) enum Fault {
     NoSpace,
     /// Half of one write is written, and from then on there is no space left.
     ShortWrite,
+    /// From one call on every call fails.
+    Dead,
+}
+
+/// A folder is a disk of its own where it is a replica's; everything else is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Device {
+    Main,
+    Replica(usize),
+}
+
+/// What the folder of a replica is called.
+pub(crate) fn replica_folder(number: usize) -> String {
+    format!("replica{number}")
 }
 
 impl Fault {
@@ -54,8 +75,8 @@ impl Fault {
     /// Whether it makes a difference there.
     fn strikes(self, call: Call) -> bool {
         match self {
-            Self::Error => true,
-            Self::Kill | Self::PowerCut => call != Call::Read,
+            Self::Error | Self::Dead => true,
+            Self::Kill | Self::PowerCut => !call.only_reads(),
             Self::NoSpace => {
                 matches!(call, Call::Create | Call::Write | Call::Resize | Call::Rename)
             }
@@ -107,11 +128,21 @@ struct Watched {
     state: Mutex<State>,
 }
 
+/// What is to go wrong.
+#[derive(Clone, Copy)]
+struct Plan {
+    fault: Fault,
+    /// Where alone, if it is not to be everywhere.
+    within: Option<Device>,
+    /// Calls that it could strike and lets go, and those that it has let go.
+    good: usize,
+    passed: usize,
+    struck: Option<Device>,
+}
+
 #[derive(Default)]
 struct State {
-    /// What is to go wrong, and after how many calls that it could strike.
-    plan: Option<(Fault, usize)>,
-    has_struck: bool,
+    plan: Option<Plan>,
     /// Whether the program is there no more: nothing it still does has an effect.
     is_over: bool,
     /// Durable names by folder.
@@ -133,6 +164,15 @@ struct Content {
     bytes: Vec<u8>,
     /// A sync failed: what is written counts as clean and is not.
     is_lost: bool,
+}
+
+impl Watched {
+    fn device(&self, path: &Path) -> Device {
+        let first = path.strip_prefix(&self.root).ok().and_then(|path| path.components().next());
+        let name = first.and_then(|first| first.as_os_str().to_str()).unwrap_or_default();
+        let number = name.strip_prefix("replica").and_then(|number| number.parse().ok());
+        number.map_or(Device::Main, Device::Replica)
+    }
 }
 
 /// Every disk under test, and how many there are: most calls of a program go elsewhere.
@@ -164,7 +204,7 @@ fn on_disk<T>(place: &Place<'_>, work: impl FnOnce(&Watched, &Path) -> T) -> Opt
 pub(crate) fn asked(call: Call, place: &Place<'_>) -> Verdict {
     on_disk(place, |disk, path| {
         let mut state = disk.state.lock();
-        let verdict = state.verdict(call);
+        let verdict = state.verdict(call, disk.device(path));
         if let (Verdict::Go, Call::Remove | Call::Rename) = (verdict, call) {
             state.forget(path);
         }
@@ -186,23 +226,29 @@ pub(crate) fn finished(call: Call, place: &Place<'_>) {
 }
 
 impl State {
-    fn verdict(&mut self, call: Call) -> Verdict {
+    fn verdict(&mut self, call: Call, device: Device) -> Verdict {
         if self.is_over {
-            return if call == Call::Read { Verdict::Go } else { Verdict::Fail(Errno::IO) };
+            return if call.only_reads() { Verdict::Go } else { Verdict::Fail(Errno::IO) };
         }
-        let Some((fault, left)) = self.plan else { return Verdict::Go };
-        if self.has_struck {
-            let is_full = matches!(fault, Fault::NoSpace | Fault::ShortWrite) && Fault::NoSpace.strikes(call);
-            return if is_full { Verdict::Fail(Errno::NOSPC) } else { Verdict::Go };
+        let Some(plan) = &mut self.plan else { return Verdict::Go };
+        let fault = plan.fault;
+        if let Some(struck) = plan.struck {
+            return match fault {
+                Fault::NoSpace | Fault::ShortWrite if struck == device && Fault::NoSpace.strikes(call) => {
+                    Verdict::Fail(Errno::NOSPC)
+                }
+                Fault::Dead if struck == device => Verdict::Fail(Errno::IO),
+                _ => Verdict::Go,
+            };
         }
-        if !fault.strikes(call) {
+        if !fault.strikes(call) || plan.within.is_some_and(|within| within != device) {
             return Verdict::Go;
         }
-        if left > 0 {
-            self.plan = Some((fault, left - 1));
+        if plan.passed < plan.good {
+            plan.passed += 1;
             return Verdict::Go;
         }
-        self.has_struck = true;
+        plan.struck = Some(device);
         self.is_over = fault.is_crash();
         match (fault, call) {
             (Fault::Kill | Fault::ShortWrite, Call::Write) => Verdict::Half,
@@ -346,17 +392,24 @@ impl Disk {
         &self.watched.root
     }
 
-    /// Lets the fault strike after `good` calls that it could strike.
-    pub(crate) fn plan(&self, fault: Fault, good: usize) {
-        let mut state = self.watched.state.lock();
-        (state.plan, state.has_struck) = (Some((fault, good)), false);
+    /// Lets the fault strike after `good` calls that it could strike, of one device or of all.
+    pub(crate) fn plan(&self, fault: Fault, within: Option<Device>, good: usize) {
+        self.watched.state.lock().plan = Some(Plan { fault, within, good, passed: 0, struck: None });
     }
 
-    /// Whether the fault struck; there is none any more.
-    pub(crate) fn calm(&self) -> bool {
-        let mut state = self.watched.state.lock();
-        state.plan = None;
-        state.has_struck
+    /// Where the fault struck, if it did; there is none any more.
+    pub(crate) fn calm(&self) -> Option<Device> {
+        self.watched.state.lock().plan.take().and_then(|plan| plan.struck)
+    }
+
+    /// How many calls the fault could have struck and has let go.
+    pub(crate) fn passed(&self) -> usize {
+        self.watched.state.lock().plan.map_or(0, |plan| plan.passed)
+    }
+
+    /// Whether the program on it is there no more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.watched.state.lock().is_over
     }
 
     /// What another program finds when this one has ended, or the whole machine.

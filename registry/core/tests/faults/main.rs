@@ -2,7 +2,8 @@
 //!
 //! A binary of its own, because it stands between the program and the C library (`calls`): content store, key files and
 //! SQLite write to a disk that knows what was synced and fails when told to (`disk`). Each fault strikes at the first
-//! call that it can strike, then at the second, and so on until the change gets by without it.
+//! call that it can strike, then at the second, and so on until the change gets by without it. `replicas` does the same
+//! to a server that keeps content and database on three replicas.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -12,6 +13,7 @@
 mod calls;
 mod disk;
 mod operations;
+mod replicas;
 mod world;
 
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use crate::disk::{Disk, Fault};
 use crate::operations::{
     Collection, DeletedBlob, DeletedImage, DeletedTag, MovedTag, Pieces, PushedManifest, Rekey, Whole,
 };
-use crate::world::World;
+use crate::world::{Shape, World};
 
 /// Rounds between two times that the world is tidied.
 const TIDY_EACH: usize = 8;
@@ -44,7 +46,7 @@ trait Operation: Sync {
 
 /// Runs an operation with every fault at every point.
 async fn strike(operation: &dyn Operation) {
-    let mut world = World::new().await;
+    let mut world = World::new(Shape::One).await;
     let mut round = 0;
     for fault in Fault::ALL {
         let began = round;
@@ -74,9 +76,9 @@ async fn strike_once(
 ) -> (World, bool) {
     let told = format!("{fault:?} at point {point}");
     operation.prepare(&world, round).await;
-    world.disk.plan(fault, point);
+    world.disk.plan(fault, None, point);
     let outcome = operation.run(&world, round).await;
-    let has_struck = world.disk.calm();
+    let has_struck = world.disk.calm().is_some();
     let mut acknowledged = is_acknowledged(outcome, has_struck, &told);
     if !fault.is_crash() {
         assert!(operation.is_done(&world, round).await || !acknowledged, "{told}: acknowledged");
@@ -111,13 +113,15 @@ fn is_acknowledged(outcome: Result<(), CoreError>, may_fail: bool, told: &str) -
 async fn strike_first_start(fault: Fault, point: usize) -> bool {
     let told = format!("{fault:?} at point {point}");
     let (disk, clock) = (Arc::new(Disk::new()), Clock::manual(1_000_000_000));
-    disk.plan(fault, point);
-    let started = World::open(Arc::clone(&disk), clock.clone()).await;
-    let has_struck = disk.calm();
+    disk.plan(fault, None, point);
+    let started = World::open(Shape::One, Arc::clone(&disk), clock.clone()).await;
+    let has_struck = disk.calm().is_some();
     assert!(started.is_ok() || has_struck, "{told}");
     let crash = if fault == Fault::Kill { Fault::Kill } else { Fault::PowerCut };
     let after = Arc::new(disk.after(crash));
-    let world = World::open(after, clock).await.unwrap_or_else(|error| panic!("{told}, again: {error:?}"));
+    let world = World::open(Shape::One, after, clock)
+        .await
+        .unwrap_or_else(|error| panic!("{told}, again: {error:?}"));
     world.push_image("first").await.unwrap();
     world.tidy().await;
     world.has_nothing_left_over().await;
@@ -180,4 +184,48 @@ async fn collection_of_garbage() {
 #[tokio::test]
 async fn rotation_and_destruction_of_keys() {
     strike(&Rekey).await;
+}
+
+#[tokio::test]
+async fn push_of_a_blob_to_replicas() {
+    replicas::strike_somewhere(&Whole).await;
+}
+
+#[tokio::test]
+async fn push_of_a_manifest_to_replicas() {
+    replicas::strike_somewhere(&PushedManifest).await;
+}
+
+#[tokio::test]
+async fn move_of_a_tag_on_replicas() {
+    replicas::strike_somewhere(&MovedTag).await;
+}
+
+#[tokio::test]
+async fn deletion_of_an_image_from_replicas() {
+    replicas::strike_somewhere(&DeletedImage).await;
+}
+
+#[tokio::test]
+#[ignore = "long: every point"]
+async fn every_push_of_a_blob_to_replicas() {
+    replicas::strike_everywhere(&Whole).await;
+}
+
+#[tokio::test]
+#[ignore = "long: every point"]
+async fn every_push_of_a_manifest_to_replicas() {
+    replicas::strike_everywhere(&PushedManifest).await;
+}
+
+#[tokio::test]
+#[ignore = "long: every point"]
+async fn every_move_of_a_tag_on_replicas() {
+    replicas::strike_everywhere(&MovedTag).await;
+}
+
+#[tokio::test]
+#[ignore = "long: every point"]
+async fn every_deletion_of_an_image_from_replicas() {
+    replicas::strike_everywhere(&DeletedImage).await;
 }
