@@ -15,6 +15,7 @@ mod log;
 mod record;
 mod replica;
 mod restore;
+mod shipped;
 mod shipper;
 mod standing;
 

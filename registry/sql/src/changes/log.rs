@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::OptionalExtension;
 
 use super::chain::{self, End};
-use super::files;
+use super::files::{self, Position};
 use super::keeper::Keeper;
 use super::replica::{self, Command, Queue};
 use super::shipper::Shipper;
@@ -78,7 +78,7 @@ impl ChangeLog {
         session.connection().execute_batch(TABLE)?;
         let row = stored(session)?;
         let ends = chain::ends(&config, PATIENCE);
-        refuse_newer(&config, row.term)?;
+        let there = refuse_newer(&config, row.term)?;
         if let Some(newer) = ends.iter().flatten().find(|end| end.term > row.term) {
             return Err(Error::LogNewer { replica: newer.replica.clone() });
         }
@@ -87,7 +87,7 @@ impl ChangeLog {
         let numbers = Numbers { term: row.term + 1, committed: row.sequence, sent: row.sequence };
         let shared = Arc::new(Shared::new(config, numbers));
         let mut queues = Vec::new();
-        for (index, end) in ends.iter().enumerate() {
+        for (index, (end, there)) in ends.iter().zip(there).enumerate() {
             let queue = replica::start(&shared, index).map_err(|error| Error::Open(Arc::new(error)))?;
             if let Some(end) = end {
                 go_on(&shared, index, &queue, &row, end);
@@ -95,7 +95,14 @@ impl ChangeLog {
             let (shared, database) = (Arc::clone(&shared), database.to_owned());
             let started = match shared.config.replicas[index].remote.clone() {
                 None => Keeper { shared, index, queue: queue.clone(), database }.start(),
-                Some(remote) => Shipper { shared, index, queue: queue.clone(), database, remote }.start(),
+                Some(remote) => {
+                    let queue = queue.clone();
+                    let mut shipper = Shipper { shared, index, queue, database, remote, shipped_bytes: 0 };
+                    if let Some(there) = there {
+                        shipper.go_on(Position { term: row.term, sequence: row.sequence }, there);
+                    }
+                    shipper.start()
+                }
             };
             started.map_err(|error| Error::Open(Arc::new(error)))?;
             queues.push(queue);
@@ -179,24 +186,28 @@ impl Drop for ChangeLog {
     }
 }
 
-/// A remote replica that was written under a later term than ours: an older copy of the database lies in its place.
-/// One that does not answer cannot be asked.
-fn refuse_newer(config: &ChangeLogConfig, term: u64) -> Result<(), Error> {
+/// The files of each remote replica that answers. One that was written under a later term than ours is refused: an
+/// older copy of the database lies in the place of ours.
+fn refuse_newer(config: &ChangeLogConfig, term: u64) -> Result<Vec<Option<Vec<String>>>, Error> {
+    let mut there = Vec::new();
     for replica in &config.replicas {
-        let Some(remote) = &replica.remote else { continue };
-        match remote.list() {
-            Ok(names) => {
+        let listed = replica.remote.as_ref().map(|remote| remote.list());
+        match listed {
+            None => there.push(None),
+            Some(Ok(names)) => {
                 let terms = names.iter().filter_map(|name| files::parse(name)).map(|(_, at)| at.term);
                 if terms.max().is_some_and(|newest| newest > term) {
                     return Err(Error::LogNewer { replica: replica.name.clone() });
                 }
+                there.push(Some(names));
             }
-            Err(problem) => {
+            Some(Err(problem)) => {
                 tracing::warn!(replica.id = replica.name, problem, "a replica's changes cannot be listed");
+                there.push(None);
             }
         }
     }
-    Ok(())
+    Ok(there)
 }
 
 /// A replica that holds everything, but perhaps the last group, goes on under the new term.

@@ -1,9 +1,10 @@
 //! Carries the log to a replica that is no folder of this machine: what was committed is there within a second.
 //!
 //! Nothing can be appended to a file that lies there. So its groups are written to a folder here, as those of any
-//! replica are; each half second, if something came, a new file is begun, and those before it go out whole. Each
-//! start brings a new copy of the database there, and so does one that has missed something. Invariant: a file is
-//! removed here once it lies there, and there once a copy of the database stands for it.
+//! replica are; each half second, if something came, a new file is begun, and those before it go out whole. A
+//! start brings a new copy of the database there, unless the server before it stopped in order and left everything
+//! there; so does one that has missed something. Invariant: a file is removed here once it lies there, and there once
+//! a copy of the database stands for it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::files::{self, Position, list, name, remove_older, write_snapshot};
 use super::keeper::{Copy, enough};
 use super::replica::Queue;
+use super::shipped::Shipped;
 use super::standing::{Shared, Standing};
 use super::{LogFile, LogRemote};
 
@@ -26,9 +28,34 @@ pub(super) struct Shipper {
     pub(super) queue: Queue,
     pub(super) database: PathBuf,
     pub(super) remote: Arc<dyn LogRemote>,
+    /// Bytes of changes that lie there behind the last copy of the database.
+    pub(super) shipped_bytes: u64,
 }
 
 impl Shipper {
+    /// Goes on with what lies there, before any group is sent, where the server before this one left all of it
+    /// there. `stopped` is where the database stood when it was opened, `there` the names of the files.
+    pub(super) fn go_on(&mut self, stopped: Position, there: Vec<String>) {
+        let root = &self.shared.config.replicas[self.index].root;
+        let most = enough(&self.shared, &self.database);
+        let fits =
+            |shipped: &Shipped| shipped.bytes < most && shipped.fits(&self.remote.location(), stopped, there);
+        let Some(shipped) = Shipped::take(root).filter(fits) else { return };
+        let begun = self.shared.begin(self.index, &self.queue);
+        let begun = begun.and_then(|log| remove_older(root, log, log).map_err(shown));
+        match begun {
+            Err(problem) => self.shared.leave_out(self.index, problem),
+            Ok(()) => {
+                self.shipped_bytes = shipped.bytes;
+                self.shared.update(self.index, |replica| {
+                    replica.standing = Standing::InSync;
+                    replica.staged = shipped.at.sequence;
+                    replica.confirmed = shipped.at.sequence;
+                });
+            }
+        }
+    }
+
     /// Starts the thread; it ends when the log is closed, having carried what it could.
     pub(super) fn start(self) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
@@ -47,7 +74,7 @@ impl Shipper {
     fn run(&self) {
         let mut pause = FIRST_PAUSE;
         let mut not_before = Instant::now();
-        let mut shipped_bytes = 0;
+        let mut shipped_bytes = self.shipped_bytes;
         let mut last_round = Instant::now();
         loop {
             let is_last = self.shared.is_closing();
@@ -68,7 +95,7 @@ impl Shipper {
                 }
             }
             if is_last {
-                return;
+                return self.leave(shipped_bytes);
             }
             self.shared.wait(EVERY / 5);
         }
@@ -88,6 +115,31 @@ impl Shipper {
             *shipped_bytes += self.ship()?;
         }
         Ok(())
+    }
+
+    /// Notes for the next start what lies there, if that is everything.
+    fn leave(&self, shipped_bytes: u64) {
+        let numbers = *self.shared.numbers.lock();
+        let (standing, _) = self.shared.standing(self.index);
+        let (_, held) = self.shared.on_its_way(self.index);
+        // A group that was sent and given up may lie there.
+        let is_whole = held == numbers.committed && numbers.sent == numbers.committed;
+        if standing != Standing::InSync || !is_whole {
+            return;
+        }
+        let replica = &self.shared.config.replicas[self.index];
+        let at = Position { term: numbers.term, sequence: numbers.committed };
+        let noted = self.remote.list().and_then(|there| {
+            let shipped = Shipped::new(self.remote.location(), at, shipped_bytes, there);
+            shipped.write(&replica.root).map_err(shown)
+        });
+        if let Err(problem) = noted {
+            tracing::debug!(
+                replica.id = replica.name,
+                problem,
+                "the next start brings a copy of the database"
+            );
+        }
     }
 
     /// A new log from now on, and a copy of the database behind which everything older can go.

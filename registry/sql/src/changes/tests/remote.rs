@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::super::{ChangeLogConfig, ChangeLogStatus, LOG_FOLDER, LogRemote, LogReplica, is_snapshot};
 use super::{House, TestSeal, add, restore_sqlite, value};
-use crate::{Database, Error};
+use crate::{Database, Error, params};
 
 /// A remote place that is a folder all the same, and can be away.
 struct Elsewhere {
@@ -144,9 +144,10 @@ async fn a_place_that_was_away_gets_what_it_missed() {
     remote.up.store(true, Ordering::Relaxed);
     until(&database, far_holds_all).await;
     assert_eq!(copies(), 1, "what waited here was enough");
-    // A start may have missed anything, so it brings a new copy; what is older goes.
+    // Whoever did not stop in order left no note: the next start brings a new copy, and what is older goes.
     database.close().await;
     drop(database);
+    std::fs::remove_file(house.folder.path().join("staging/shipped")).unwrap();
     let database = open(&house, 2, &remote).await;
     until(&database, far_holds_all).await;
     add(&database, "n").await.unwrap();
@@ -166,6 +167,77 @@ async fn a_place_that_was_away_gets_what_it_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_behind_an_orderly_stop_carries_no_copy() {
+    let house = House::new();
+    let root = house.folder.path().join("far");
+    let remote = Elsewhere::new(&root);
+    let copies = || remote.put.lock().iter().filter(|name| is_snapshot(name)).count();
+    let stop = async |database: Database| {
+        database.close().await;
+        drop(database);
+    };
+    for round in 1..=4 {
+        let database = open(&house, 0, &remote).await;
+        until(&database, far_holds_all).await;
+        // One start in between has nothing to say.
+        if round != 3 {
+            add(&database, "n").await.unwrap();
+        }
+        stop(database).await;
+        assert_eq!(copies(), 1, "round {round}");
+    }
+    // Everything is there: the copy, and the changes of each start behind it.
+    let away = house.folder.path().join("away");
+    std::fs::rename(house.database(), &away).unwrap();
+    restore(&house, &root, true).unwrap();
+    let database = open(&house, 0, &remote).await;
+    assert_eq!(value(&database, "n").await, 3);
+    until(&database, far_holds_all).await;
+    assert_eq!(copies(), 1, "what came back is what lies there");
+    stop(database).await;
+
+    // What is missing there, or was written by somebody else meanwhile, takes a copy.
+    let log = remote.list().unwrap().into_iter().find(|name| !is_snapshot(name)).unwrap();
+    remote.delete(&log).unwrap();
+    let database = open(&house, 0, &remote).await;
+    until(&database, far_holds_all).await;
+    assert_eq!(copies(), 2);
+    stop(database).await;
+    let unlogged = Database::open_sqlite(&house.database()).await.unwrap();
+    add(&unlogged, "n").await.unwrap();
+    stop(unlogged).await;
+    let database = open(&house, 0, &remote).await;
+    until(&database, far_holds_all).await;
+    assert_eq!(copies(), 3);
+    stop(database).await;
+    restore(&house, &root, true).unwrap();
+    assert_eq!(value(&open(&house, 0, &remote).await, "n").await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_many_starts_are_worth_a_copy_together() {
+    let mut house = House::new();
+    house.snapshot_bytes = 0;
+    let root = house.folder.path().join("far");
+    let remote = Elsewhere::new(&root);
+    let copies = || remote.put.lock().iter().filter(|name| is_snapshot(name)).count();
+    // As many bytes as the database has, in starts that each bring less.
+    for _ in 0..12 {
+        let database = open(&house, 0, &remote).await;
+        until(&database, far_holds_all).await;
+        let body = vec![7_u8; 20_000];
+        let written = database.write(move |tx| {
+            let sql = "INSERT INTO notes (id, body) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET body = $1";
+            tx.execute(sql, params![&body])
+        });
+        written.await.unwrap();
+        database.close().await;
+    }
+    let copies = copies();
+    assert!((2..9).contains(&copies), "{copies} copies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_older_database_is_told_by_what_lies_elsewhere() {
     let house = House::new();
     let root = house.folder.path().join("far");
@@ -176,6 +248,7 @@ async fn an_older_database_is_told_by_what_lies_elsewhere() {
     drop(database);
     let kept = std::fs::read(house.database()).unwrap();
     let database = open(&house, 0, &remote).await;
+    add(&database, "n").await.unwrap();
     until(&database, far_holds_all).await;
     database.close().await;
     drop(database);
