@@ -5,6 +5,7 @@
 
 mod index;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -83,10 +84,8 @@ impl Policy {
     /// Reads a document. On error the findings hold every error and warning, in order of place.
     pub fn parse(text: &str, kind: PolicyKind) -> Result<Policy, Vec<Finding>> {
         let mut findings = Findings::new(text);
-        // Far more than any quota: what is longer is not worth reading at all.
-        if text.len() > 16 * kind.size_limit() {
-            findings.error(0, format!("{} of {} bytes is too large", kind.described(), text.len()));
-            return Err(findings.into_sorted());
+        if is_endless(text, kind) {
+            return Err(endless(0, text, kind, findings));
         }
         let Some(node) = json::read(text, &mut findings) else {
             return Err(findings.into_sorted());
@@ -97,7 +96,12 @@ impl Policy {
     /// Compiles a document that stands inside a larger text, such as an inline policy of a user's file.
     /// Findings have their places in that text.
     pub fn parse_part(text: &str, node: &Node, kind: PolicyKind) -> Result<Policy, Vec<Finding>> {
-        Policy::from_node(text, node, kind, Findings::new(text))
+        let findings = Findings::new(text);
+        let part = &text[node.start..node.end];
+        if is_endless(part, kind) {
+            return Err(endless(node.start, part, kind, findings));
+        }
+        Policy::from_node(text, node, kind, findings)
     }
 
     fn from_node(
@@ -195,11 +199,18 @@ fn read_document(node: &Node, kind: PolicyKind, findings: &mut Findings<'_>) -> 
         findings.error(list.start, "Statement is an empty list");
     }
     let mut statements: Vec<Statement> = Vec::new();
+    let mut sids = HashSet::new();
+    // Counted from statement to statement: there can be many.
+    let (mut line, mut counted) = (1, 0);
     for item in list.items() {
-        let Some(statement) = read_statement(item, kind, variables, findings) else { continue };
-        let sid = statement.sid();
-        if sid.is_some() && statements.iter().any(|earlier| earlier.sid() == sid) {
-            findings.error(item.start, format!("a second statement with the Sid {:?}", sid.unwrap_or("")));
+        line += findings.text()[counted..item.start].matches('\n').count();
+        counted = item.start;
+        let text_line = u32::try_from(line).unwrap_or(u32::MAX);
+        let Some(statement) = read_statement(item, kind, variables, text_line, findings) else { continue };
+        if let Some(sid) = statement.sid()
+            && !sids.insert(sid.to_owned())
+        {
+            findings.error(item.start, format!("a second statement with the Sid {sid:?}"));
         }
         statements.push(statement);
     }
@@ -219,6 +230,16 @@ fn read_version(node: &Node, findings: &mut Findings<'_>) -> bool {
 }
 
 /// IAM allows tab, line feed, carriage return and U+0020 to U+00FF.
+/// Far more than any quota: what is longer is not worth reading at all.
+fn is_endless(source: &str, kind: PolicyKind) -> bool {
+    source.len() > 16 * kind.size_limit()
+}
+
+fn endless(at: usize, source: &str, kind: PolicyKind, mut findings: Findings<'_>) -> Vec<Finding> {
+    findings.error(at, format!("{} of {} bytes is too large", kind.described(), source.len()));
+    findings.into_sorted()
+}
+
 fn check_characters(node: &Node, findings: &mut Findings<'_>) {
     let foreign = |text: &str| {
         text.chars().find(|character| !matches!(character, '\t' | '\n' | '\r' | '\u{20}'..='\u{ff}'))

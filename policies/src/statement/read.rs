@@ -6,7 +6,7 @@ use crate::condition::{self, Condition, Quantifier};
 use crate::context::Context;
 use crate::document::{Effect, PolicyKind};
 use crate::finding::Findings;
-use crate::json::{self, Member, Node};
+use crate::json::{Member, Node};
 use crate::pattern::{ActionBuffer, ActionPattern, ArnPattern, FoldedAction, Variable};
 use crate::principal::element::{self, Names};
 
@@ -67,14 +67,14 @@ struct Elements<'n> {
     condition: Option<&'n Member>,
 }
 
-/// None when the statement has an error; it is then among the findings.
+/// The statement, which stands in `text_line`. None when it has an error; that is then among the findings.
 pub(crate) fn read_statement(
     node: &Node,
     kind: PolicyKind,
     variables: bool,
+    text_line: u32,
     findings: &mut Findings<'_>,
 ) -> Option<Statement> {
-    let text_line = json::position(findings.text(), node.start).0;
     Reader { kind, grammar: Grammar::of(kind), variables, findings, text_line }.statement(node)
 }
 

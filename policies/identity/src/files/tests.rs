@@ -161,6 +161,41 @@ fn names_are_unique_without_case() {
 }
 
 #[test]
+fn files_that_nobody_can_mean_are_refused_quickly() {
+    let folder = tempfile::tempdir().unwrap();
+    let (marker, text) = MARKER;
+    std::fs::write(folder.path().join(marker), text).unwrap();
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    let statement = r#"{"Effect":"Allow","Action":"ecr:*","Resource":"*"}"#;
+    let policy = |statements: &str| format!(r#"{{"Version":"2012-10-17","Statement":[{statements}]}}"#);
+    let nested = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    let action = |action: &str| policy(&statement.replace("\"ecr:*\"", action));
+    for (what, text, expected) in [
+        ("ten mebibytes", action(&format!("\"{}\"", "a".repeat(10 << 20))), "is larger than"),
+        ("a hundred thousand statements", policy(&vec![statement; 100_000].join(",")), "is larger than"),
+        ("ten thousand statements", policy(&vec![statement; 10_000].join(",")), "bytes is too large"),
+        ("a thousand statements", policy(&vec![statement; 1_000].join(",")), "at most 10240 characters"),
+        ("deep lists", action(&nested), "levels"),
+        ("a list in a list", action(r#"[["ecr:*"]]"#), "string"),
+        ("another member", policy(&statement.replace("\"Effect\"", "\"Efect\":1,\"Effect\"")), "Efect"),
+        (
+            "duplicate keys",
+            policy(&statement.replace("\"Effect\"", "\"Effect\":\"Deny\",\"Effect\"")),
+            "a second time",
+        ),
+        ("letters beyond Latin-1", action("\"ecr:\u{4e2d}\""), "\u{4e2d}"),
+    ] {
+        std::fs::write(folder.path().join("policies/p.json"), text).unwrap();
+        let begin = std::time::Instant::now();
+        let findings = check(folder.path()).unwrap_err();
+        assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{what} took {:?}", begin.elapsed());
+        let found: Vec<String> =
+            findings.iter().map(|finding| finding.to_string().chars().take(300).collect()).collect();
+        assert!(found.iter().any(|finding| finding.contains(expected)), "{what}: {found:?}");
+    }
+}
+
+#[test]
 fn policies_are_named_by_name_or_arn() {
     let user = |policy: &str| {
         let text = format!("{{\"policies\": [\"{policy}\"], \"permissionsBoundary\": \"{policy}\"}}");
