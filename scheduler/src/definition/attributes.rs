@@ -40,6 +40,9 @@ pub(crate) fn required_attributes(content: &DefinitionContent) -> Vec<Attribute>
         if volume.fsx_windows_file_server_volume_configuration.is_some() {
             need("ecs.capability.fsxWindowsFileServer".into());
         }
+        if volume.s3files_volume_configuration.is_some() {
+            need("ecs.capability.s3files".into());
+        }
         if volume.configured_at_launch == Some(true) {
             need("ecs.capability.storage.ebs-task-volume-attach".into());
         }

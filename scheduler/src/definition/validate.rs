@@ -125,6 +125,7 @@ fn check_volumes(volumes: &[Volume]) -> Result<(), AwsError> {
             volume.docker_volume_configuration.is_some(),
             volume.efs_volume_configuration.is_some(),
             volume.fsx_windows_file_server_volume_configuration.is_some(),
+            volume.s3files_volume_configuration.is_some(),
             volume.configured_at_launch == Some(true),
         ];
         if kinds.into_iter().filter(|present| *present).count() > 1 {

@@ -270,6 +270,8 @@ shapes! {
         #[serde(skip_serializing_if = "Option::is_none")]
         fsx_windows_file_server_volume_configuration: Option<Value>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        s3files_volume_configuration: Option<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         configured_at_launch: Option<bool>,
     }
     HostVolume {

@@ -77,6 +77,9 @@ pub(crate) struct DeploymentConfiguration {
     pub(crate) strategy: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bake_time_in_minutes: Option<i64>,
+    /// Refused: a deployment would not wait for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lifecycle_hooks: Vec<Value>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -98,6 +98,37 @@ async fn malformed_requests_get_awss_errors() {
             "",
         ),
         (
+            "CreateService",
+            json!({"serviceName": "s", "taskDefinition": "web",
+                "deploymentConfiguration": {"lifecycleHooks": [{"hookTargetArn": "arn:aws:lambda:x"}]}}),
+            "UnsupportedFeatureException",
+            "Berth does not support lifecycle hooks of deployments.",
+        ),
+        (
+            "CreateCluster",
+            json!({"clusterName": "c", "serviceConnectDefaults": {"namespace": "n"}}),
+            "UnsupportedFeatureException",
+            "Berth does not support Service Connect.",
+        ),
+        (
+            "UpdateCluster",
+            json!({"cluster": "default", "serviceConnectDefaults": {"namespace": "n"}}),
+            "UnsupportedFeatureException",
+            "Berth does not support Service Connect.",
+        ),
+        (
+            "ListTasks",
+            json!({"daemonName": "d"}),
+            "UnsupportedFeatureException",
+            "Berth does not support daemons.",
+        ),
+        (
+            "ListAttributes",
+            json!({"targetType": "task"}),
+            "InvalidParameterException",
+            "Invalid targetType: task.",
+        ),
+        (
             "RegisterTaskDefinition",
             json!({"family": "w b", "containerDefinitions": [container]}),
             "ClientException",

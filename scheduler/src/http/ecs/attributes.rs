@@ -145,6 +145,7 @@ fn check(target: &Target) -> Result<(), AwsError> {
 #[serde(rename_all = "camelCase")]
 struct ListAttributes {
     cluster: Option<String>,
+    target_type: Option<String>,
     attribute_name: Option<String>,
     attribute_value: Option<String>,
     #[serde(flatten)]
@@ -153,6 +154,9 @@ struct ListAttributes {
 
 pub(super) fn list_attributes(core: &Core, input: Value) -> Result<Value, AwsError> {
     let request: ListAttributes = input::read(input)?;
+    if let Some(other) = request.target_type.as_deref().filter(|kind| *kind != "container-instance") {
+        return Err(invalid(format!("Invalid targetType: {other}.")));
+    }
     let cluster = core.names.parse_cluster(request.cluster.as_deref())?;
     let state = core.ledger.read();
     active_cluster(&state, &cluster)?;

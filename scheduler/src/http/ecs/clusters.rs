@@ -28,6 +28,7 @@ struct CreateCluster {
     configuration: Option<Value>,
     #[serde(default)]
     capacity_providers: Vec<String>,
+    service_connect_defaults: Option<Value>,
 }
 
 /// The same name again is no error: it answers with the cluster that is there.
@@ -38,6 +39,7 @@ pub(super) async fn create_cluster(core: &Arc<Core>, input: Value) -> Result<Val
     if !request.capacity_providers.is_empty() {
         return Err(unsupported("capacity providers"));
     }
+    refuse_service_connect(request.service_connect_defaults.as_ref())?;
     let settings =
         request.settings.into_iter().map(|setting| known_setting(core, setting)).collect::<Result<_, _>>()?;
     let cluster = Cluster {
@@ -60,16 +62,19 @@ pub(super) async fn create_cluster(core: &Arc<Core>, input: Value) -> Result<Val
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct UpdateCluster {
     cluster: String,
     #[serde(default)]
     settings: Vec<Setting>,
     configuration: Option<Value>,
+    service_connect_defaults: Option<Value>,
 }
 
 /// UpdateCluster and UpdateClusterSettings. A setting with an empty value is removed.
 pub(super) async fn update_cluster(core: &Arc<Core>, input: Value) -> Result<Value, AwsError> {
     let request: UpdateCluster = input::read(input)?;
+    refuse_service_connect(request.service_connect_defaults.as_ref())?;
     let name = core.names.parse_cluster(Some(&request.cluster))?;
     let of_change = name.clone();
     let settings: Vec<Setting> =
@@ -88,6 +93,14 @@ pub(super) async fn update_cluster(core: &Arc<Core>, input: Value) -> Result<Val
         })
         .await?;
     describe(core, &name, &["SETTINGS".into(), "CONFIGURATIONS".into(), "TAGS".into()])
+}
+
+/// An empty namespace takes the default away.
+fn refuse_service_connect(defaults: Option<&Value>) -> Result<(), AwsError> {
+    match defaults {
+        Some(defaults) if defaults["namespace"] != "" => Err(unsupported("Service Connect")),
+        _ => Ok(()),
+    }
 }
 
 fn known_setting(core: &Core, setting: Setting) -> Result<Setting, AwsError> {

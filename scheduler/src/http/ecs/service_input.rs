@@ -136,6 +136,9 @@ fn check_configuration(
     if let Some(other) = configuration.strategy.as_deref().filter(|strategy| *strategy != "ROLLING") {
         return Err(unsupported(&format!("the deployment strategy {other}")));
     }
+    if !configuration.lifecycle_hooks.is_empty() {
+        return Err(unsupported("lifecycle hooks of deployments"));
+    }
     let alarms = configuration.alarms.as_ref().and_then(|alarms| alarms["enable"].as_bool());
     if alarms == Some(true) {
         return Err(unsupported("deployment alarms"));

@@ -221,6 +221,7 @@ fn merge(
         alarms: new.alarms.or_else(|| known.alarms.clone()),
         strategy: new.strategy.or_else(|| known.strategy.clone()),
         bake_time_in_minutes: new.bake_time_in_minutes.or(known.bake_time_in_minutes),
+        lifecycle_hooks: new.lifecycle_hooks,
     }
 }
 
@@ -314,6 +315,7 @@ struct ListServices {
     cluster: Option<String>,
     launch_type: Option<String>,
     scheduling_strategy: Option<String>,
+    resource_management_type: Option<String>,
     #[serde(flatten)]
     page: PageInput,
 }
@@ -327,6 +329,8 @@ pub(super) fn list_services(core: &Core, input: Value) -> Result<Value, AwsError
         service.status != ServiceStatus::Inactive
             && request.launch_type.as_deref().is_none_or(|kind| service.launch_type == kind)
             && request.scheduling_strategy.as_deref().is_none_or(|kind| service.strategy.as_str() == kind)
+            // ECS manages none of them by itself.
+            && request.resource_management_type.as_deref().is_none_or(|kind| kind == "CUSTOMER")
     });
     let keyed =
         wanted.map(|service| (service.key.name.to_string(), core.names.service(&service.key).to_string()));

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::clusters::active_cluster;
-use super::error::{invalid, service_not_found, task_not_found};
+use super::error::{invalid, service_not_found, task_not_found, unsupported};
 use super::page::{Order, PageInput, pick};
 use super::{input, page, render};
 use crate::core::Core;
@@ -85,6 +85,7 @@ struct ListTasks {
     family: Option<String>,
     started_by: Option<String>,
     service_name: Option<String>,
+    daemon_name: Option<String>,
     desired_status: Option<String>,
     launch_type: Option<String>,
     #[serde(flatten)]
@@ -93,6 +94,9 @@ struct ListTasks {
 
 pub(super) fn list_tasks(core: &Core, input: Value) -> Result<Value, AwsError> {
     let request: ListTasks = input::read(input)?;
+    if request.daemon_name.is_some() {
+        return Err(unsupported("daemons"));
+    }
     let cluster = core.names.parse_cluster(request.cluster.as_deref())?;
     let desired = match request.desired_status.as_deref() {
         None | Some("RUNNING") => Some(DesiredStatus::Running),
