@@ -395,6 +395,17 @@ async fn missing_and_rotten_copies_are_repaired_to_the_same_ciphertext() {
 }
 
 #[tokio::test]
+async fn copy_that_is_not_durable_is_written_anew_though_it_reads_well() {
+    let (stores, content_store) = three().await;
+    let sealed = push(&content_store, &content(100)).await.unwrap();
+    stores[0].fail_next_sync();
+    assert!(is_good(&content_store, &sealed, 0).await);
+    let repaired = repair(&content_store, &sealed, 0).await.unwrap();
+    assert_eq!(repaired, Repaired::Rewritten { bytes: sealed.row.object_len });
+    assert_eq!(repair(&content_store, &sealed, 0).await.unwrap(), Repaired::WasGood);
+}
+
+#[tokio::test]
 async fn copies_that_are_bad_in_different_places_repair_each_other() {
     let (stores, content_store) = three().await;
     let sealed = push(&content_store, &content(20 * 65_536)).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,6 +28,8 @@ pub(crate) enum Fault {
 pub(crate) struct FaultyStore {
     pub(crate) memory: MemoryStore,
     plan: Arc<Plan>,
+    /// What lies there of an object is not durable.
+    is_unsynced: Arc<AtomicBool>,
 }
 
 struct Plan {
@@ -61,7 +63,7 @@ impl Plan {
 impl FaultyStore {
     pub(crate) fn new() -> Self {
         let plan = Plan { fault: Mutex::new(None), good: AtomicUsize::new(0), calls: AtomicUsize::new(0) };
-        Self { memory: MemoryStore::default(), plan: Arc::new(plan) }
+        Self { memory: MemoryStore::default(), plan: Arc::new(plan), is_unsynced: Arc::default() }
     }
 
     /// After `good` more calls every call goes wrong; `None` mends the store.
@@ -69,6 +71,11 @@ impl FaultyStore {
         self.plan.good.store(good, Ordering::SeqCst);
         self.plan.calls.store(0, Ordering::SeqCst);
         *self.plan.fault.lock() = fault.into();
+    }
+
+    /// The next sync of an object tells that it is not durable.
+    pub(crate) fn fail_next_sync(&self) {
+        self.is_unsynced.store(true, Ordering::SeqCst);
     }
 
     fn writer(&self, file_id: FileId, inner: Box<dyn ObjectWriter>) -> Box<dyn ObjectWriter> {
@@ -105,6 +112,10 @@ impl BlobStore for FaultyStore {
         self.plan.check().await?;
         let inner = self.memory.open(file_id).await?;
         Ok(Arc::new(FaultyReader { inner, plan: Arc::clone(&self.plan) }))
+    }
+
+    async fn sync(&self, _file_id: FileId) -> Result<(), StoreError> {
+        if self.is_unsynced.swap(false, Ordering::SeqCst) { Err(StoreError::NotFound) } else { Ok(()) }
     }
 
     async fn replace(&self, file_id: FileId) -> Result<Box<dyn Replacement>, StoreError> {

@@ -89,7 +89,7 @@ pub(crate) async fn strike_somewhere(operation: &dyn Operation) {
     for (round, blows) in BLOWS.into_iter().enumerate() {
         let blow = blows[draw.below(blows.len())];
         let points = points(operation, &world, blow, BLOWS.len() + round).await;
-        let point = draw.below(points);
+        let point = draw.below(points.max(1));
         println!("{blow:?}: point {point} of {points}");
         (world, _) = strike_once(operation, world, blow, point, round).await;
     }
