@@ -112,6 +112,33 @@ fn docker_is_seen_in_one_place_only() {
 }
 
 #[test]
+fn secrets_are_compared_in_constant_time_alone() {
+    // Their types compare so; what they expose is text, which `==` gives up on at the first difference.
+    let all = ["agent/src", "src", "registry", "scheduler/src", "policies"];
+    let exposed =
+        run(Command::new("grep").args(["-rnE", "--include=*.rs", r"expose\(\)|signature"]).args(all));
+    let mut looked_at = 0;
+    for line in exposed.lines() {
+        let (path, code) = line.split_once(':').unwrap();
+        let of_tests = path.contains("test") || path.contains("bench") || code.contains("assert");
+        let secret = code.contains("expose()") || path.contains("sigv4/verify");
+        if of_tests || !secret {
+            continue;
+        }
+        looked_at += 1;
+        assert!(!code.contains(" == ") && !code.contains(" != "), "{line}");
+    }
+    assert!(looked_at > 20, "{looked_at}");
+    for path in [
+        "registry/runtime/src/secret.rs",
+        "registry/aws/src/sigv4/verify.rs",
+        "policies/identity/src/authenticate/docker.rs",
+    ] {
+        assert!(std::fs::read_to_string(path).unwrap().contains(".ct_eq("), "{path}");
+    }
+}
+
+#[test]
 fn the_agent_links_no_database() {
     let tree = run(Command::new("cargo").args([
         "tree",
