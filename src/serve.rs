@@ -317,12 +317,16 @@ impl Facts for ServerFacts {
     fn change_log(&self) -> Value {
         self.database.change_log().map_or(Value::Null, |log| {
             let in_sync = log.replicas.iter().filter(|replica| replica.in_sync).count();
+            let behind = log.replicas.iter().map(|replica| replica.lag);
+            let behind = behind.max_by_key(|lag| (lag.changes, lag.age)).unwrap_or_default();
             json!({
                 "replicas": log.replicas.len(),
                 "inSync": in_sync,
                 "quorum": log.quorum,
                 "lagChanges": log.lag.changes,
                 "lagSeconds": log.lag.age.as_secs_f64(),
+                "behindChanges": behind.changes,
+                "behindSeconds": behind.age.as_secs_f64(),
             })
         })
     }

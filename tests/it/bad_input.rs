@@ -24,6 +24,8 @@
 //! | two lengths, a length beside chunks, odd codings and chunks | `wire`, and `framing` in `registry-runtime` |
 //! | floods of HTTP/2; heads of a mebibyte and of ten thousand fields | `wire` |
 //! | slow heads and bodies, idle crowds, clients that ask too often | `slow`, `limits` |
+//! | clients that take nothing, or open no window | `listener` in `registry-runtime` |
+//! | what was pushed, taken for a page | `http::oci` in `registry` |
 //! | thousands of ranges, ranges past the end | `content` |
 //! | compressed bodies | `uploads` |
 //! | policies without end, exponential patterns | `policies` |

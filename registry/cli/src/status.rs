@@ -68,11 +68,14 @@ fn describe(status: &Value) -> String {
         lines.push((
             "changes",
             format!(
-                "{} of {} replicas hold every one, {waits}; {} not there for {:.1} s",
+                "{} of {} replicas hold every one, {waits}; {} not there for {:.1} s, \
+                 {} not on the slowest for {:.1} s",
                 text(&log["inSync"]),
                 text(&log["replicas"]),
                 text(&log["lagChanges"]),
-                log["lagSeconds"].as_f64().unwrap_or_default()
+                log["lagSeconds"].as_f64().unwrap_or_default(),
+                text(&log["behindChanges"]),
+                log["behindSeconds"].as_f64().unwrap_or_default()
             ),
         ));
     }
@@ -125,7 +128,8 @@ mod tests {
                 {"id": "replica0", "problem": null, "repairs": 0, "removals": 0},
                 {"id": "replica1", "problem": "it does not answer", "repairs": 7, "removals": 3},
             ]},
-            "changeLog": {"replicas": 3, "inSync": 2, "quorum": 2, "lagChanges": 4, "lagSeconds": 0.25},
+            "changeLog": {"replicas": 3, "inSync": 2, "quorum": 2, "lagChanges": 4, "lagSeconds": 0.25,
+                          "behindChanges": 9, "behindSeconds": 0.75},
             "scheduler": {"clusters": 1, "services": 0, "instances": 2, "connectedInstances": 1,
                           "runningTasks": 4, "pendingTasks": 0},
         });
@@ -134,7 +138,8 @@ mod tests {
             "berth      0.1.0  ready\n\
              stored     2 repositories, 3 images, 1.5 KiB; 0 open uploads\n\
              replicas   1 of 2 usable, write quorum 2, 7 repairs and 3 removals pending\n\
-             changes    2 of 3 replicas hold every one, each waits for 2; 4 not there for 0.2 s\n\
+             changes    2 of 3 replicas hold every one, each waits for 2; 4 not there for 0.2 s, 9 not on the slowest \
+             for 0.8 s\n\
              scheduler  1 clusters, 0 services, 1 of 2 instances connected, 4 tasks running, 0 pending\n\
              problem    replica1: it does not answer\n\
              problem    look here\n"
