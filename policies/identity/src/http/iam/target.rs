@@ -34,7 +34,11 @@ struct Target {
 
 pub(super) fn checks(call: &Call, tx: &Tx<'_>, operation: &Operation) -> Result<Vec<Check>, IamError> {
     let Some(target) = target(call, tx, operation.on)? else {
-        return Ok(vec![Check::any(operation.action)]);
+        let check = Check::any(operation.action);
+        return Ok(vec![match operation.on {
+            On::KeyOwner => check.shown_as(shown_key(call)?),
+            _ => check,
+        }]);
     };
     let tagged = |mut check: Check| {
         for (key, value) in &target.tags {
@@ -98,6 +102,11 @@ fn renamed(call: &Call, on: On, known: &Arn) -> Result<Option<(Arn, String)>, Ia
     Ok((arn != *known).then(|| (arn, format!("{kind} {name}"))))
 }
 
+/// A refusal names neither the owner of an access key nor whether it has one.
+fn shown_key(call: &Call) -> Result<String, IamError> {
+    Ok(format!("access key {}", call.input.name("AccessKeyId", LONGEST_LONG_NAME)?))
+}
+
 /// None where only a right to everything will do.
 fn target(call: &Call, tx: &Tx<'_>, on: On) -> Result<Option<Target>, IamError> {
     let input = &call.input;
@@ -120,9 +129,9 @@ fn target(call: &Call, tx: &Tx<'_>, on: On) -> Result<Option<Target>, IamError> 
         On::Role => existing(EntityKind::Role)?,
         On::UserOrSelf => principal(call, tx, EntityKind::User, call.user_name()?)?,
         On::KeyOwner => {
-            let id = input.required("AccessKeyId")?;
-            let Some(owner) = entities::of_key(tx, id)? else { return Ok(None) };
-            of_entity(call, EntityKind::User, &owner)
+            let shown = shown_key(call)?;
+            let Some(owner) = entities::of_key(tx, input.required("AccessKeyId")?)? else { return Ok(None) };
+            Target { shown, ..of_entity(call, EntityKind::User, &owner) }
         }
         On::Policy => {
             let arn = policy_arn(call)?;

@@ -215,3 +215,41 @@ async fn strangers_are_refused_in_the_words_of_iam_and_learn_no_path() {
         (400, "UnsupportedOperationException".to_owned())
     );
 }
+
+#[tokio::test]
+async fn a_refusal_does_not_tell_what_exists() {
+    let (fixture, key) = house().await;
+    let mallory = signing(&fixture.user("mallory", &policy("Allow", "ecr:*", "*")).await);
+    let mallory = Client { fixture: &fixture, credentials: Some(mallory) };
+    // Names that exist, beside such that do not.
+    let names_of = [
+        ("UserName", "alice", "carol"),
+        ("GroupName", "team", "crew"),
+        ("RoleName", "web", "job"),
+        ("PolicyName", "named", "other"),
+        ("InstanceProfileName", "hosts", "none"),
+        ("PolicyArn", "policy/path/named", "policy/path/other"),
+        ("PolicySourceArn", "user/alice", "user/carol"),
+        ("Url", "token.example.org", "absent.example.org"),
+        ("OpenIDConnectProviderArn", "token.example.org", "absent.example.org"),
+        ("AccessKeyId", key.as_str(), "AKIANOBODYNOBODY0000"),
+    ];
+    let mut suitable = members();
+    suitable.push(("AccessKeyId".to_owned(), key.clone()));
+    for operation in names() {
+        let (mut there, mut absent) = (String::from(*operation), String::from(*operation));
+        for (name, value) in &suitable {
+            there.push_str(&format!("&{name}={}", encoded(value)));
+            let other = names_of.iter().find(|(member, ..)| member == name);
+            let value = other.map_or(value.clone(), |(_, from, to)| value.replace(from, to));
+            absent.push_str(&format!("&{name}={}", encoded(&value)));
+        }
+        let (there, absent) = (mallory.send(&there).await, mallory.send(&absent).await);
+        assert_eq!(there.0.as_u16(), 403, "{operation}: {}", there.1);
+        let mut told = absent.1;
+        for (_, from, to) in names_of {
+            told = told.replace(to, from);
+        }
+        assert_eq!((absent.0, told), there, "{operation}");
+    }
+}
