@@ -429,8 +429,13 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // What a program that is over still does has no effect on whatever comes to lie here.
+        // What a program that is over still does has no effect on whatever comes to lie here. A call that it was about
+        // to make may put something into a folder that is being removed.
         self.watched.state.lock().is_over = true;
+        let removed = (0..10).any(|_| std::fs::remove_dir_all(self.root()).is_ok() || !self.root().exists());
+        if !removed {
+            println!("{} was not removed", self.root().display());
+        }
         DISKS.write().retain(|disk| !Arc::ptr_eq(disk, &self.watched));
         COUNT.fetch_sub(1, Ordering::SeqCst);
     }
