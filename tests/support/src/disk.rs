@@ -20,6 +20,7 @@ const PIECE: usize = 1 << 20;
 /// not in it.
 pub struct Disk {
     folder: TempDir,
+    kind: String,
     image: PathBuf,
     at: PathBuf,
     pictures: u32,
@@ -32,7 +33,7 @@ impl Disk {
         let image = folder.path().join("image-0");
         File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
         run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image));
-        let disk = Self { folder, image, at: at.to_owned(), pictures: 0 };
+        let disk = Self { folder, kind: kind.to_owned(), image, at: at.to_owned(), pictures: 0 };
         disk.mount();
         disk
     }
@@ -56,7 +57,10 @@ impl Disk {
     }
 
     fn mount(&self) {
-        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.at));
+        // An engine that another test started meanwhile may have the image before this one mounted still, in a
+        // namespace of its own, and XFS mounts no two of one UUID.
+        let options = if self.kind == "xfs" { "loop,nouuid" } else { "loop" };
+        run(Command::new("mount").args(["-o", options]).arg(&self.image).arg(&self.at));
     }
 
     fn unmount(&self) {
