@@ -229,7 +229,6 @@ fn read_version(node: &Node, findings: &mut Findings<'_>) -> bool {
     }
 }
 
-/// IAM allows tab, line feed, carriage return and U+0020 to U+00FF.
 /// Far more than any quota: what is longer is not worth reading at all.
 fn is_endless(source: &str, kind: PolicyKind) -> bool {
     source.len() > 16 * kind.size_limit()
@@ -240,6 +239,7 @@ fn endless(at: usize, source: &str, kind: PolicyKind, mut findings: Findings<'_>
     findings.into_sorted()
 }
 
+/// IAM allows tab, line feed, carriage return and U+0020 to U+00FF.
 fn check_characters(node: &Node, findings: &mut Findings<'_>) {
     let foreign = |text: &str| {
         text.chars().find(|character| !matches!(character, '\t' | '\n' | '\r' | '\u{20}'..='\u{ff}'))
