@@ -77,27 +77,26 @@ impl Identity {
         check: &Check,
         recorded: Recorded<'_>,
     ) -> Result<Allowed, Denied> {
-        let audit = |outcome: Outcome<'_>, refused: bool| {
-            match recorded {
-                Recorded::Always(operation) => Some(operation),
-                Recorded::IfRefused(operation) => refused.then_some(operation),
-                Recorded::Never => None,
-            }
-            .map_or(Ok(()), |operation| {
-                self.audit(&Line {
-                    request: ctx,
-                    caller: caller.into(),
-                    operation,
-                    asked: Some((check.action, check.resource.as_str())),
-                    outcome,
-                    generations: (directory.security_generation, directory.file_generation),
-                })
+        let audit = |outcome: Outcome<'_>| {
+            let is_allowed = matches!(&outcome, Outcome::Decided(decision) if decision.allowed());
+            let operation = match recorded {
+                Recorded::Always(operation) => operation,
+                Recorded::IfRefused(operation) if !is_allowed => operation,
+                Recorded::IfRefused(_) | Recorded::Never => return Ok(()),
+            };
+            self.audit(&Line {
+                request: ctx,
+                caller: caller.into(),
+                operation,
+                asked: Some((check.action, check.resource.as_str())),
+                outcome,
+                generations: (directory.security_generation, directory.file_generation),
             })
         };
         let entity = match self.standing_of(caller, directory) {
             Ok(entity) => entity,
             Err(denied) => {
-                audit(Outcome::NotStanding(denied.kind()), true)?;
+                audit(Outcome::NotStanding(denied.kind()))?;
                 return Err(denied);
             }
         };
@@ -121,7 +120,7 @@ impl Identity {
             resource_control: directory.levels.resource_control(),
         };
         let decision = evaluate(&request, &set);
-        audit(Outcome::Decided(&decision), !decision.allowed())?;
+        audit(Outcome::Decided(&decision))?;
         if decision.allowed() {
             return Ok(Allowed { generation: directory.security_generation });
         }
