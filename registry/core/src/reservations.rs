@@ -46,11 +46,9 @@ impl Registry {
         if let Some(file_id) = self.inner.reservations.lock().take(now) {
             return Ok(file_id);
         }
-        let first = FileId::random();
-        let others: Vec<FileId> = (1..TOGETHER).map(|_| FileId::random()).collect();
+        let all: [FileId; TOGETHER] = std::array::from_fn(|_| FileId::random());
         let lifetime_ms = self.inner.config.upload_lifetime_ms;
         let expires_at_ms = self.now_ms() + lifetime_ms;
-        let all: Vec<FileId> = others.iter().copied().chain([first]).collect();
         self.inner
             .metadata
             .write(move |tx| {
@@ -60,6 +58,7 @@ impl Registry {
                 Ok::<_, CoreError>(())
             })
             .await?;
+        let [first, others @ ..] = all;
         let use_before = now + Duration::from_millis(lifetime_ms.unsigned_abs() / 2);
         let reserved = others.into_iter().map(|file_id| Reserved { file_id, use_before });
         self.inner.reservations.lock().free.extend(reserved);

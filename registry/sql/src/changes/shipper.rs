@@ -57,7 +57,7 @@ impl Shipper {
     }
 
     /// Starts the thread; it ends when the log is closed, having carried what it could.
-    pub(super) fn start(self) -> std::io::Result<()> {
+    pub(super) fn start(mut self) -> std::io::Result<()> {
         let shared = Arc::clone(&self.shared);
         shared.shipper_began();
         let named = std::thread::Builder::new().name(format!("sql-shipper-{}", self.index));
@@ -71,16 +71,15 @@ impl Shipper {
         started.map(drop)
     }
 
-    fn run(&self) {
+    fn run(&mut self) {
         let mut pause = FIRST_PAUSE;
         let mut not_before = Instant::now();
-        let mut shipped_bytes = self.shipped_bytes;
         let mut last_round = Instant::now();
         loop {
             let is_last = self.shared.is_closing();
             if is_last || (Instant::now() >= not_before && last_round.elapsed() >= EVERY) {
                 last_round = Instant::now();
-                match self.round(&mut shipped_bytes, is_last) {
+                match self.round(is_last) {
                     Ok(()) => pause = FIRST_PAUSE,
                     Err(problem) => {
                         tracing::warn!(
@@ -95,30 +94,30 @@ impl Shipper {
                 }
             }
             if is_last {
-                return self.leave(shipped_bytes);
+                return self.leave();
             }
             self.shared.wait(EVERY / 5);
         }
     }
 
-    fn round(&self, shipped_bytes: &mut u64, is_last: bool) -> Result<(), String> {
+    fn round(&mut self, is_last: bool) -> Result<(), String> {
         let (standing, _) = self.shared.standing(self.index);
         let wants_copy = standing != Standing::InSync
-            || *shipped_bytes >= enough(&self.shared, &self.database)
+            || self.shipped_bytes >= enough(&self.shared, &self.database)
             || self.shared.wish(self.index).is_some();
         if wants_copy && !is_last {
             self.refresh()?;
-            *shipped_bytes = 0;
+            self.shipped_bytes = 0;
         }
         let (staged, held) = self.shared.on_its_way(self.index);
         if staged > held && self.shared.standing(self.index).0 == Standing::InSync {
-            *shipped_bytes += self.ship()?;
+            self.shipped_bytes += self.ship()?;
         }
         Ok(())
     }
 
     /// Notes for the next start what lies there, if that is everything.
-    fn leave(&self, shipped_bytes: u64) {
+    fn leave(&self) {
         let numbers = *self.shared.numbers.lock();
         let (standing, _) = self.shared.standing(self.index);
         let (_, held) = self.shared.on_its_way(self.index);
@@ -130,7 +129,7 @@ impl Shipper {
         let replica = &self.shared.config.replicas[self.index];
         let at = Position { term: numbers.term, sequence: numbers.committed };
         let noted = self.remote.list().and_then(|there| {
-            let shipped = Shipped::new(self.remote.location(), at, shipped_bytes, there);
+            let shipped = Shipped::new(self.remote.location(), at, self.shipped_bytes, there);
             shipped.write(&replica.root).map_err(shown)
         });
         if let Err(problem) = noted {
