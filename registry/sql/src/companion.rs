@@ -24,7 +24,7 @@ pub trait Companion: Send + Sync {
     /// An error here is the error of the whole write, which then changes nothing.
     fn ride(&self, tx: &Tx<'_>) -> Result<(), Error>;
 
-    /// What the last [`Companion::ride`] wrote is durable.
+    /// What the last [`Companion::ride`] wrote is committed, and as durable as the change that it rode with.
     fn committed(&self);
 }
 

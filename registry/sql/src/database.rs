@@ -11,6 +11,7 @@ use crate::changes::{ChangeLogConfig, ChangeLogStatus};
 use crate::postgres::{Address, Postgres};
 use crate::rerun::Rerun;
 use crate::sqlite::Sqlite;
+use crate::writer::Commit;
 use crate::{Error, Migration, Tx, companion, migrate};
 
 #[derive(Clone)]
@@ -31,14 +32,16 @@ enum Engine {
 }
 
 impl Engine {
-    async fn write<T, E, F>(&self, body: F) -> Result<T, E>
+    async fn write<T, E, F>(&self, commit: Commit, body: F) -> Result<T, E>
     where
         F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
         match self {
-            Engine::Sqlite(sqlite) => sqlite.write(body).await,
+            Engine::Sqlite(sqlite) => sqlite.write(commit, body).await,
+            // A PostgreSQL may fall alone: it would forget what servers that go on still believe, such as a lease
+            // whose number it would then give to a second one.
             Engine::Postgres(postgres) => postgres.write(body).await,
         }
     }
@@ -132,13 +135,37 @@ impl Database {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        self.commit(Commit::Durable, body).await
+    }
+
+    /// The same for what need not outlive a power cut. When it returns, the changes are committed: everybody sees
+    /// them, and they survive the end of the process. The next durable commit makes them durable, as it does everything
+    /// committed before it; a power cut until then takes them away, the last ones first. Where the database may fall
+    /// without its servers, or replicas are told of each change, this is [`Database::write`].
+    pub async fn write_unsynced<T, E, F>(&self, body: F) -> Result<T, E>
+    where
+        F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.commit(Commit::Unsynced, body).await
+    }
+
+    async fn commit<T, E, F>(&self, commit: Commit, body: F) -> Result<T, E>
+    where
+        F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         self.let_others_go_first().await;
-        let Some(companion) = companion::pending() else { return self.shared.engine.write(body).await };
+        let Some(companion) = companion::pending() else {
+            return self.shared.engine.write(commit, body).await;
+        };
         let (mut body, riding) = (body, Arc::clone(&companion));
         let result = self
             .shared
             .engine
-            .write(move |tx| {
+            .write(commit, move |tx| {
                 riding.ride(tx)?;
                 body(tx)
             })

@@ -2,8 +2,8 @@
 //!
 //! The rooms above keep their SQL and their migrations; this one knows no table names. It exists so that the
 //! engine beneath can be SQLite (or a PostgreSQL later) without a query changing, and so that many small
-//! transactions share one durable commit. Invariant: nothing is acknowledged before it is durable, and a
-//! closure that fails changes nothing.
+//! transactions share one durable commit. Invariant: nothing that was written by `write` is acknowledged before it is
+//! durable, together with everything that was committed before it, and a closure that fails changes nothing.
 
 mod changes;
 mod companion;

@@ -13,7 +13,7 @@ use crate::changes::{ChangeLog, ChangeLogConfig, ChangeLogStatus};
 use crate::database::blocking;
 use crate::readers::Readers;
 use crate::rerun::Rerun;
-use crate::writer::{self, Closure, Message};
+use crate::writer::{self, Closure, Commit, Message};
 use crate::{Error, Tx, migrate};
 
 /// Scans at once; more would only fight for the page cache.
@@ -66,14 +66,16 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(crate) async fn write<T, E, F>(&self, body: F) -> Result<T, E>
+    pub(crate) async fn write<T, E, F>(&self, commit: Commit, body: F) -> Result<T, E>
     where
         F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        // What the replicas were told the file must not forget: it would be taken for an older copy.
+        let commit = if self.log.is_some() { Commit::Durable } else { commit };
         let (reply, result) = oneshot::channel();
-        let job = Box::new(Closure { body, result: None, reply });
+        let job = Box::new(Closure { commit, body, result: None, reply });
         if self.writer.send(Message::Write(job)).await.is_err() {
             return Err(Error::Closed.into());
         }

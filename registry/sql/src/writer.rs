@@ -3,6 +3,9 @@
 //! A sync of the disk costs a millisecond or more, so callers that wait at the same time share one. Each
 //! closure has a savepoint of its own. Invariant: no caller hears of success before the commit that holds its
 //! changes has returned, and when a group falls apart each of its closures runs again alone, once.
+//!
+//! A group of nothing but closures that may wait for their sync is committed without one: it is in the log, where
+//! every reader and every later process finds it, and the next sync of the log takes it along.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -20,7 +23,7 @@ use crate::{Error, Tx};
 /// Closures in one transaction at most. More would not make the sync cheaper, only the wait longer.
 const GROUP_CLOSURES: usize = 256;
 /// A group takes no more closures after this time, so that the first of them is not kept waiting.
-const GROUP_TIME: Duration = Duration::from_millis(10);
+pub(crate) const GROUP_TIME: Duration = Duration::from_millis(10);
 /// Callers that may wait in the queue; further ones wait before it.
 pub(crate) const QUEUE: usize = 1024;
 /// The log is moved into the database file after about this many changing closures.
@@ -28,11 +31,21 @@ const CHECKPOINT_CLOSURES: usize = 1000;
 /// One that changes more rows than this counts for several, so that no move takes long.
 const ROWS_OF_CLOSURE: u64 = 40;
 
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commit {
+    /// A sync of the log, and with it of everything before it.
+    Durable,
+    /// Nothing: the next sync is soon enough.
+    Unsynced,
+}
+
 /// A write closure on its way through the writer, with its caller waiting.
 pub(crate) trait Job: Send {
+    fn commit(&self) -> Commit;
     /// Runs the closure and keeps its result; true when the closure returned Ok.
     fn run(&mut self, tx: &mut Tx<'_>) -> bool;
-    /// Tells the caller the result of the closure: it is durable, or it was the closure's own refusal.
+    /// Tells the caller the result of the closure: it is committed, or it was the closure's own refusal.
     fn acknowledge(self: Box<Self>);
     /// Tells the caller that nothing was stored: the closure's own error if it returned one, else this.
     fn refuse(self: Box<Self>, error: Error);
@@ -45,6 +58,7 @@ pub(crate) enum Message {
 
 /// The job of a closure with its own result and error types.
 pub(crate) struct Closure<T, E, F> {
+    pub(crate) commit: Commit,
     pub(crate) body: F,
     pub(crate) result: Option<Result<T, E>>,
     pub(crate) reply: oneshot::Sender<Result<T, E>>,
@@ -56,6 +70,10 @@ where
     T: Send,
     E: From<Error> + Send,
 {
+    fn commit(&self) -> Commit {
+        self.commit
+    }
+
     fn run(&mut self, tx: &mut Tx<'_>) -> bool {
         self.result = None;
         let body = &mut self.body;
@@ -90,6 +108,8 @@ where
 
 struct Writer {
     session: Session,
+    /// How the session commits at present.
+    commits: Commit,
     queue: mpsc::Receiver<Message>,
     /// Taken from the queue while a group was filled, and not part of it.
     put_back: Option<Message>,
@@ -123,7 +143,9 @@ pub(crate) fn start(
     };
     let (sender, queue) = mpsc::channel(QUEUE);
     let kept = log.clone();
-    let writer = Writer { session, queue, put_back: None, rerun, log, broken, since_checkpoint: 0 };
+    // As every session is opened.
+    let commits = Commit::Durable;
+    let writer = Writer { session, commits, queue, put_back: None, rerun, log, broken, since_checkpoint: 0 };
     std::thread::Builder::new()
         .name("sql-writer".into())
         .spawn(move || writer.run())
@@ -219,12 +241,15 @@ impl Writer {
     }
 
     /// Runs `first`, and with `more` those that queue up meanwhile, in one transaction. After an error nothing
-    /// of it is stored.
+    /// of it is stored. How it is committed is settled before it begins: one that needs no sync takes no closure that
+    /// needs one, which comes next then.
     fn transaction(&mut self, first: Box<dyn Job>, more: bool) -> (Vec<Box<dyn Job>>, Result<(), Error>) {
         let began = Instant::now();
         self.session.forget();
+        let commit = first.commit();
         let mut group = vec![first];
-        let outcome = self.session.control("BEGIN IMMEDIATE").and_then(|()| {
+        let begun = self.will_commit(commit).and_then(|()| self.session.control("BEGIN IMMEDIATE"));
+        let outcome = begun.and_then(|()| {
             loop {
                 let job = group.last_mut().expect("the group is never empty");
                 self.savepoint(job.as_mut())?;
@@ -232,7 +257,9 @@ impl Writer {
                     break;
                 }
                 match self.queue.try_recv() {
-                    Ok(Message::Write(job)) => group.push(job),
+                    Ok(Message::Write(job)) if commit == Commit::Durable || job.commit() == commit => {
+                        group.push(job);
+                    }
                     Ok(other) => {
                         self.put_back = Some(other);
                         break;
@@ -253,6 +280,20 @@ impl Writer {
             }
         }
         (group, outcome)
+    }
+
+    /// Has the transactions to come committed so. Outside of a transaction only.
+    fn will_commit(&mut self, commit: Commit) -> Result<(), Error> {
+        if self.commits != commit {
+            let pragma = match commit {
+                Commit::Durable => "PRAGMA synchronous = FULL",
+                Commit::Unsynced => "PRAGMA synchronous = NORMAL",
+            };
+            // Prepared each time: the engine obeys this pragma while it prepares it, and not when it runs.
+            self.session.connection().execute_batch(pragma)?;
+            self.commits = commit;
+        }
+        Ok(())
     }
 
     /// Runs one closure in a savepoint of its own. An error means that the whole transaction is gone.
@@ -285,9 +326,11 @@ impl Writer {
     }
 
     /// Moves what the log holds into the database file. What cannot be moved now stays in the log.
-    fn checkpoint(&self, pragma: &'static str) {
-        let outcome = self.session.connection().query_row(pragma, [], |_| Ok(())).map_err(Error::from);
-        match outcome {
+    fn checkpoint(&mut self, pragma: &'static str) {
+        let moved = self
+            .will_commit(Commit::Durable)
+            .and_then(|()| self.session.connection().query_row(pragma, [], |_| Ok(())).map_err(Error::from));
+        match moved {
             Ok(()) => {}
             Err(Error::NotDurable) => self.give_up(),
             Err(error) => tracing::warn!(error = %error, "the database log could not be moved into the file"),

@@ -155,6 +155,20 @@ async fn dump(database: &Database) -> Vec<Vec<Value>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_log_every_change_is_synced_before_anybody_hears_of_it() {
+    let house = House::new();
+    let database = house.open().await;
+    let synchronous = database.write_unsynced(|tx| {
+        tx.execute("INSERT INTO counters (name, value) VALUES ('n', 1)", params![])?;
+        tx.query_one("PRAGMA synchronous", params![])?.get::<i64>(0)
+    });
+    assert_eq!(synchronous.await.unwrap(), 2);
+    drop(database);
+    house.lose_and_restore(&[0, 1], false).unwrap();
+    assert_eq!(value(&house.open().await, "n").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_database_comes_back_with_everything_acknowledged() {
     let house = House::new();
     let database = house.open().await;

@@ -60,6 +60,7 @@ over_both!(
     readers_cannot_write,
     a_reader_sees_one_snapshot,
     a_closure_sees_what_was_acknowledged_before,
+    what_is_left_to_the_next_sync_is_seen_at_once,
     what_a_closure_read_is_still_so_when_it_commits,
     a_refusal_undoes_its_changes,
     values_come_back_as_they_went,
@@ -102,7 +103,12 @@ mod rerun {
                 runs.fetch_add(1, Ordering::SeqCst);
                 add(tx, "n", 1)
             };
-            assert_eq!(database.write(body).await.unwrap(), expected);
+            let written = if expected % 2 == 0 {
+                database.write(body).await
+            } else {
+                database.write_unsynced(body).await
+            };
+            assert_eq!(written.unwrap(), expected);
             assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(expected));
         }
         assert!(runs.load(Ordering::SeqCst) > 50);
@@ -196,6 +202,19 @@ async fn a_closure_sees_what_was_acknowledged_before(database: Database) {
         assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(n));
         assert_eq!(database.write(|tx| value(tx, "n")).await.unwrap(), Some(n));
     }
+}
+
+async fn what_is_left_to_the_next_sync_is_seen_at_once(database: Database) {
+    for n in 1..=20 {
+        assert_eq!(database.write_unsynced(|tx| add(tx, "n", 1)).await.unwrap(), n);
+        assert_eq!(database.point(|tx| value(tx, "n")).await.unwrap(), Some(n));
+    }
+    let refused = database.write_unsynced(|tx| {
+        add(tx, "n", 1)?;
+        Err::<(), Error>(Error::Spoiled)
+    });
+    assert!(matches!(refused.await, Err(Error::Spoiled)));
+    assert_eq!(database.write(|tx| add(tx, "n", 1)).await.unwrap(), 21);
 }
 
 /// Each of two closures raises its own counter while the sum of both is below a bound: together they must not

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use super::suite::{SCHEMA, add, value};
 use super::*;
@@ -30,8 +31,13 @@ async fn hold(database: &Database) -> mpsc::Sender<()> {
     tokio::spawn(async move {
         let body = move |_: &mut Tx<'_>| {
             if let Some(started) = started.take() {
+                let began = Instant::now();
                 let _ = started.send(());
                 let _ = held.recv();
+                // Its own group takes nothing more.
+                while began.elapsed() < writer::GROUP_TIME {
+                    std::thread::yield_now();
+                }
             }
             Ok::<(), Error>(())
         };
@@ -46,6 +52,104 @@ async fn queued(database: &Database, count: usize) {
     while writer::QUEUE - sqlite(database).writer.capacity() < count {
         tokio::task::yield_now().await;
     }
+}
+
+const FULL: i64 = 2;
+const NORMAL: i64 = 1;
+
+/// What the transaction at hand waits for when it commits.
+fn synchronous(tx: &mut Tx<'_>) -> Result<i64, Error> {
+    tx.query_one("PRAGMA synchronous", params![])?.get(0)
+}
+
+/// What closures were committed with that were queued together.
+async fn committed_with(commits: &[Commit]) -> Vec<i64> {
+    let (_folder, database) = open().await;
+    let release = hold(&database).await;
+    let mut writes = Vec::new();
+    for commit in commits.iter().copied() {
+        let writing = database.clone();
+        let body = |tx: &mut Tx<'_>| Ok::<_, Error>((synchronous(tx)?, add(tx, "n", 1)?));
+        writes.push(tokio::spawn(async move { writing.commit(commit, body).await.unwrap() }));
+        queued(&database, writes.len()).await;
+    }
+    drop(release);
+    let mut seen = Vec::new();
+    for (write, place) in writes.into_iter().zip(1..) {
+        let (synchronous, came) = write.await.unwrap();
+        assert_eq!(came, place, "closures overtake each other");
+        seen.push(synchronous);
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_group_that_needs_no_sync_takes_nothing_that_needs_one() {
+    use Commit::{Durable, Unsynced};
+    assert_eq!(committed_with(&[Unsynced, Unsynced, Durable]).await, [NORMAL, NORMAL, FULL]);
+    // One that is synced takes everything, unless its time is over on a machine that has much to do.
+    for _ in 0..100 {
+        if committed_with(&[Unsynced, Durable, Unsynced]).await == [NORMAL, FULL, FULL] {
+            return;
+        }
+    }
+    panic!("a group that is synced never took what needs no sync");
+}
+
+#[tokio::test]
+async fn closures_of_a_group_that_falls_apart_are_committed_each_in_its_own_way() {
+    for durable_first in [true, false] {
+        let (_folder, database) = open().await;
+        let release = hold(&database).await;
+        let mut good = Vec::new();
+        let mut queue_good = async |commit, behind| {
+            let writing = database.clone();
+            good.push(tokio::spawn(async move { writing.commit(commit, synchronous).await.unwrap() }));
+            queued(&database, behind + 1).await;
+        };
+        let first = usize::from(durable_first);
+        if durable_first {
+            queue_good(Commit::Durable, 0).await;
+        }
+        let writing = database.clone();
+        let bad = tokio::spawn(async move {
+            // Deferred, the violation is noticed by COMMIT only.
+            let body = |tx: &mut Tx<'_>| {
+                tx.batch("PRAGMA defer_foreign_keys = ON")?;
+                tx.execute("INSERT INTO children (name) VALUES ($1)", params!["nobody"])
+            };
+            writing.write_unsynced(body).await
+        });
+        queued(&database, first + 1).await;
+        queue_good(Commit::Unsynced, first + 1).await;
+        if !durable_first {
+            queue_good(Commit::Durable, 2).await;
+        }
+        drop(release);
+        assert!(matches!(bad.await.unwrap(), Err(Error::Constraint { .. })));
+        let [one, two] = <[_; 2]>::try_from(good).unwrap();
+        let seen = [one.await.unwrap(), two.await.unwrap()];
+        assert_eq!(seen, if durable_first { [FULL, NORMAL] } else { [NORMAL, FULL] });
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_to_the_next_sync_outlives_a_process_that_is_killed() {
+    let (folder, database) = open().await;
+    for n in 1..=2000 {
+        assert_eq!(database.write_unsynced(|tx| add(tx, "n", 1)).await.unwrap(), n);
+    }
+    // What a killed server leaves: nobody closed the database. The log was moved into the file meanwhile.
+    let next = tempfile::tempdir().unwrap();
+    for file in ["test.db", "test.db-wal"] {
+        std::fs::copy(folder.path().join(file), next.path().join(file)).unwrap();
+    }
+    let found = Database::open_sqlite(&next.path().join("test.db")).await.unwrap();
+    assert_eq!(found.point(|tx| value(tx, "n")).await.unwrap(), Some(2000));
+    database.close().await;
+    assert!(!folder.path().join("test.db-wal").exists());
+    let found = Database::open_sqlite(&folder.path().join("test.db")).await.unwrap();
+    assert_eq!(found.point(|tx| value(tx, "n")).await.unwrap(), Some(2000));
 }
 
 #[tokio::test]
