@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -171,7 +171,7 @@ impl BlobStore for FsStore {
 
     async fn probe(&self) -> Result<(), StoreError> {
         let root = Arc::clone(&self.root);
-        blocking(move || root.check()).await
+        blocking(move || root.verify(SystemTime::now())).await
     }
 
     async fn delete(&self, file_id: FileId) -> Result<(), StoreError> {

@@ -1,12 +1,14 @@
 //! The root of a replica: folders of objects, and the marker that says whose they are.
 //!
-//! A root without its marker is offline, not empty: the disk is not mounted, or it is another one.
+//! A root without its marker is offline, not empty: the disk is not mounted, or it is another one. That is looked
+//! at before every object, by the marker's file; what is in it is read when that is not the file it was.
 
 use std::collections::HashSet;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::file_id::FileId;
 use crate::replicate::ReplicaId;
@@ -16,12 +18,19 @@ use parking_lot::Mutex;
 
 const OBJECTS: &str = "objects";
 const NOTES: &str = "notes";
-const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+const HEX: [&str; 16] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "a", "b", "c", "d", "e", "f"];
+/// The room for what follows the root in the path of an object.
+const BELOW: usize = 64;
+/// A file that was changed less than this ago may change again and bear the same time: clocks of filesystems tick in
+/// steps of up to two seconds.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// Where a replica lies and whose it is.
 pub(super) struct Root {
     path: PathBuf,
     marker: Marker,
+    /// The file that the marker was last read from and found good.
+    verified: Mutex<Option<FileState>>,
     /// Objects whose sync failed: never written again, even where they could not be removed, until a new copy
     /// has taken their place.
     given_up: Mutex<HashSet<FileId>>,
@@ -34,6 +43,7 @@ impl Root {
         Self {
             path: path.to_owned(),
             marker: Marker::new(cluster, replica),
+            verified: Mutex::default(),
             given_up: Mutex::default(),
             #[cfg(test)]
             fail_sync: std::sync::atomic::AtomicBool::new(false),
@@ -42,9 +52,11 @@ impl Root {
 
     /// `objects/a/b`, by the first byte of a file id.
     pub(super) fn folder(&self, first: u8) -> PathBuf {
-        let mut path = self.path.join(OBJECTS);
-        path.push(HEX[usize::from(first >> 4)].to_string());
-        path.push(HEX[usize::from(first & 15)].to_string());
+        let mut path = PathBuf::with_capacity(self.path.as_os_str().len() + BELOW);
+        path.push(&self.path);
+        path.push(OBJECTS);
+        path.push(HEX[usize::from(first >> 4)]);
+        path.push(HEX[usize::from(first & 15)]);
         path
     }
 
@@ -89,12 +101,32 @@ impl Root {
         if self.given_up.lock().contains(&file_id) { Err(StoreError::NotFound) } else { Ok(()) }
     }
 
-    /// Whether the marker is there and names this replica.
+    /// Whether the marker is there and names this replica. It is read only where its file is not the one that
+    /// was read last, untouched.
     pub(super) fn check(&self) -> Result<(), StoreError> {
-        match read_marker(&self.path) {
-            Ok(found) => self.marker.check(&self.path.display(), found.as_ref()),
-            Err(error) => Err(StoreError::Offline(format!("{}: {error}", self.path.display()))),
+        let verified = *self.verified.lock();
+        if let Some(verified) = verified
+            && std::fs::metadata(self.path.join(MARKER)).is_ok_and(|found| FileState::of(&found) == verified)
+        {
+            return Ok(());
         }
+        self.verify(SystemTime::now())
+    }
+
+    /// The same by reading the marker in any case.
+    pub(super) fn verify(&self, now: SystemTime) -> Result<(), StoreError> {
+        let (checked, state) = match read_marker_file(&self.path) {
+            Ok(Some((found, state))) => (self.marker.check(&self.path.display(), Some(&found)), Some(state)),
+            Ok(None) => (self.marker.check(&self.path.display(), None), None),
+            Err(error) => (Err(StoreError::Offline(format!("{}: {error}", self.path.display()))), None),
+        };
+        *self.verified.lock() = state.filter(|state| checked.is_ok() && state.is_settled(now));
+        checked
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_remembered(&self) -> bool {
+        self.verified.lock().is_some()
     }
 
     /// What an error on an object's path means: an object that is missing on a replica that is there,
@@ -118,10 +150,10 @@ impl Root {
         let objects = self.path.join(OBJECTS);
         make_folder(&objects)?;
         for digit in HEX {
-            let upper = objects.join(digit.to_string());
+            let upper = objects.join(digit);
             make_folder(&upper)?;
             for digit in HEX {
-                let lower = upper.join(digit.to_string());
+                let lower = upper.join(digit);
                 make_folder(&lower)?;
                 if std::fs::read_dir(&lower)?.next().is_some() {
                     return Err(StoreError::Offline(format!(
@@ -176,13 +208,52 @@ impl Root {
     }
 }
 
+/// What tells a file from every other, and from itself before it was written to: another disk in its place has
+/// another device, another file another inode, and a change of any kind moves the last time, which no call sets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileState {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl FileState {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether every change from `now` on shows.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let changed = u64::try_from(self.changed.0).unwrap_or(0);
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(changed);
+        now.duration_since(changed).is_ok_and(|since| since > SETTLED)
+    }
+}
+
 /// The marker in a folder, if there is one.
 pub(super) fn read_marker(root: &Path) -> io::Result<Option<Marker>> {
-    match std::fs::read(root.join(MARKER)) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    Ok(read_marker_file(root)?.map(|(marker, _)| marker))
+}
+
+/// The same, with the file as it was before it was read.
+fn read_marker_file(root: &Path) -> io::Result<Option<(Marker, FileState)>> {
+    let mut file = match File::open(root.join(MARKER)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let state = FileState::of(&file.metadata()?);
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(Some((serde_json::from_slice(&text)?, state)))
 }
 
 fn make_folder(path: &Path) -> io::Result<()> {

@@ -1,7 +1,9 @@
 //! The `fs` driver against the real filesystem.
 
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -97,6 +99,52 @@ fn marker_of_another_replica_or_cluster_is_refused() {
         assert!(matches!(FsStore::initialize(path, cluster, &id), Err(StoreError::Offline(_))));
         assert!(matches!(FsStore::open(path, cluster, &id).check(), Err(StoreError::Offline(_))));
     }
+}
+
+#[tokio::test]
+async fn marker_that_was_good_counts_no_more_once_it_is_touched() {
+    let (folder, store) = new_store();
+    let marker = folder.path().join("berth-replica.json");
+    let good = std::fs::read_to_string(&marker).unwrap();
+    let bad = good.replace("\"local\"", "\"other\"");
+    assert!(bad != good && bad.len() == good.len());
+    let much_later = SystemTime::now() + Duration::from_secs(60);
+    let changed = || std::fs::metadata(&marker).map(|found| (found.ctime(), found.ctime_nsec())).unwrap();
+    let rewrite = |text: &str| {
+        let (before, modified) = (changed(), std::fs::metadata(&marker).unwrap().modified().unwrap());
+        while changed() == before {
+            std::fs::write(&marker, text).unwrap();
+            File::options().write(true).open(&marker).unwrap().set_modified(modified).unwrap();
+        }
+    };
+    let try_create = async |id: u8| {
+        let writer = store.create(FileId::from_bytes([id; 16])).await.unwrap();
+        writer.commit(Bytes::from_static(b"bytes")).await
+    };
+    store.check().unwrap();
+    assert!(!store.root.is_remembered(), "what has just been written may be written again unseen");
+    store.root.verify(much_later).unwrap();
+    assert!(store.root.is_remembered());
+    try_create(1).await.unwrap();
+
+    // In place, as long as before and with the old time.
+    rewrite(&bad);
+    assert!(matches!(try_create(2).await, Err(StoreError::Offline(_))));
+    assert!(!store.root.is_remembered());
+    rewrite(&good);
+    store.root.verify(much_later).unwrap();
+    try_create(3).await.unwrap();
+
+    // By another file in its place, and by none.
+    let beside = folder.path().join("beside");
+    std::fs::write(&beside, &bad).unwrap();
+    std::fs::rename(&beside, &marker).unwrap();
+    assert!(matches!(try_create(4).await, Err(StoreError::Offline(_))));
+    rewrite(&good);
+    store.root.verify(much_later).unwrap();
+    std::fs::remove_file(&marker).unwrap();
+    assert!(matches!(try_create(5).await, Err(StoreError::Offline(_))));
+    assert!(!store.root.object(FileId::from_bytes([5; 16])).exists());
 }
 
 #[tokio::test]

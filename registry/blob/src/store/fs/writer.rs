@@ -5,7 +5,7 @@
 //! The file is locked while a writer has it, so that a writer which was given up but still hangs in the
 //! kernel can not write into an upload that went on without it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
@@ -180,9 +180,8 @@ fn write(root: &Root, file_id: FileId, start: Start, chunk: &[u8], more: bool) -
 
 /// Whether what was written is what the name stands for: bytes that were deleted meanwhile are not
 /// durable, however well they were synced.
-fn still_named(file: &File, root: &Root, file_id: FileId) -> Result<(), StoreError> {
+fn still_named(written: &Metadata, root: &Root, file_id: FileId) -> Result<(), StoreError> {
     let named = std::fs::metadata(root.object(file_id)).map_err(|error| root.explain(error))?;
-    let written = file.metadata()?;
     let same = named.dev() == written.dev() && named.ino() == written.ino();
     if same { Ok(()) } else { Err(StoreError::NotFound) }
 }
@@ -208,14 +207,18 @@ impl ObjectWriter for FsWriter {
         let start = self.settle().await?;
         let (root, file_id) = (Arc::clone(&self.root), self.file_id);
         super::blocking(move || {
+            let is_made_now = matches!(start, Start::Make { .. });
             let tail = write(&root, file_id, start, &last, false)?;
-            still_named(&tail.file, &root, file_id)?;
+            let written = tail.file.metadata()?;
+            if !is_made_now {
+                still_named(&written, &root, file_id)?;
+            }
             if let Err(error) = root.sync(file_id, &tail.file) {
                 // What a failed sync did not write counts as written to the next one, so there is none.
                 root.give_up(file_id, &tail.file);
                 return Err(StoreError::Io(error));
             }
-            still_named(&tail.file, &root, file_id)
+            still_named(&written, &root, file_id)
         })
         .await
     }
