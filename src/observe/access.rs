@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -21,8 +22,12 @@ use time::OffsetDateTime;
 /// Lines that may wait for the writer.
 const QUEUE: usize = 4096;
 const BATCH: usize = 64 * 1024;
-/// How long the first line of a batch waits for others: nobody has to wake the writer for each.
-const GATHER_FOR: Duration = Duration::from_millis(10);
+/// How long lines gather behind those that were written, so that not every request wakes the writer; not longer than
+/// there is room for them, nor while anybody waits for them.
+const GATHER_FOR: Duration = Duration::from_millis(50);
+const GATHERED: usize = QUEUE / 4;
+/// How soon a full queue is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(5);
 /// How often it is looked whether the file was moved away.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the end of the server waits for lines to be written.
@@ -68,14 +73,23 @@ enum Message {
 /// Where lines go. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct AccessLog {
-    queue: Option<SyncSender<Message>>,
+    writer: Option<Writer>,
     left_out: Arc<AtomicU64>,
+}
+
+/// The thread that writes, as the others see it.
+#[derive(Clone)]
+struct Writer {
+    queue: SyncSender<Message>,
+    /// Lines in the queue.
+    waiting: Arc<AtomicUsize>,
+    thread: Thread,
 }
 
 impl AccessLog {
     pub(crate) fn open(setting: &AccessLogSetting) -> Result<Self> {
         let out = match setting {
-            AccessLogSetting::Off => return Ok(Self { queue: None, left_out: Arc::default() }),
+            AccessLogSetting::Off => return Ok(Self { writer: None, left_out: Arc::default() }),
             AccessLogSetting::Stderr => Out::Stderr,
             AccessLogSetting::File(path) => {
                 let file = append(path).with_context(|| format!("access_log: {}", path.display()))?;
@@ -83,14 +97,24 @@ impl AccessLog {
             }
         };
         let (queue, messages) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("access".to_owned()).spawn(move || write_all(out, &messages))?;
-        Ok(Self { queue: Some(queue), left_out: Arc::default() })
+        let waiting = Arc::<AtomicUsize>::default();
+        let left = Arc::clone(&waiting);
+        let thread = std::thread::Builder::new()
+            .name("access".to_owned())
+            .spawn(move || write_all(out, &messages, &left))?;
+        let writer = Writer { queue, waiting, thread: thread.thread().clone() };
+        Ok(Self { writer: Some(writer), left_out: Arc::default() })
     }
 
     pub(super) fn record(&self, line: Line) {
-        let Some(queue) = &self.queue else { return };
-        if let Err(TrySendError::Full(_)) = queue.try_send(Message::Line(line)) {
+        let Some(writer) = &self.writer else { return };
+        // Counted first: the writer takes it off as soon as it has the line.
+        let waiting = writer.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        if writer.queue.try_send(Message::Line(line)).is_err() {
+            writer.waiting.fetch_sub(1, Ordering::Relaxed);
             self.left_out.fetch_add(1, Ordering::Relaxed);
+        } else if waiting.is_multiple_of(GATHERED) {
+            writer.thread.unpark();
         }
     }
 
@@ -101,16 +125,17 @@ impl AccessLog {
 
     /// Waits a while until what was recorded is written. Blocks.
     pub(crate) fn flush(&self) {
-        let Some(queue) = &self.queue else { return };
+        let Some(writer) = &self.writer else { return };
         let (deadline, (done, written)) = (Instant::now() + LAST_LINES, sync_channel(1));
         let mut message = Message::Flush(done);
-        while let Err(TrySendError::Full(unsent)) = queue.try_send(message) {
+        while let Err(TrySendError::Full(unsent)) = writer.queue.try_send(message) {
             if Instant::now() >= deadline {
                 return;
             }
             message = unsent;
-            std::thread::park_timeout(GATHER_FOR);
+            std::thread::park_timeout(RETRY_AFTER);
         }
+        writer.thread.unpark();
         let _ = written.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
@@ -151,30 +176,35 @@ fn is_moved_away(path: &Path, file: &File) -> bool {
 }
 
 /// Writes until the last sender is gone.
-fn write_all(mut out: Out, messages: &Receiver<Message>) {
+fn write_all(mut out: Out, messages: &Receiver<Message>, waiting: &AtomicUsize) {
     let mut lines = Vec::with_capacity(BATCH);
     let mut failing = false;
     while let Ok(first) = messages.recv() {
-        if matches!(first, Message::Line(_)) {
-            std::thread::park_timeout(GATHER_FOR);
-        }
         let mut flushed = Vec::new();
         let mut next = Some(first);
         while let Some(message) = next.take() {
             match message {
-                Message::Line(line) => write_line(&mut lines, &line),
+                Message::Line(line) => {
+                    waiting.fetch_sub(1, Ordering::Relaxed);
+                    write_line(&mut lines, &line);
+                }
                 Message::Flush(done) => flushed.push(done),
             }
             if lines.len() < BATCH {
                 next = messages.try_recv().ok();
             }
         }
+        let is_all = lines.len() < BATCH;
         let written = out.write(&lines);
         if let (Err(error), false) = (&written, failing) {
             tracing::warn!(%error, "the access log cannot be written");
         }
         failing = written.is_err();
         lines.clear();
+        drop(flushed);
+        if is_all {
+            std::thread::park_timeout(GATHER_FOR);
+        }
     }
 }
 

@@ -29,7 +29,7 @@ fn bearer(server: &Server, scope: &str) -> String {
 
 #[test]
 fn passwords_and_tokens_count_on_loopback_only_and_signatures_everywhere() {
-    let (server, outside) = server("");
+    let (mut server, outside) = server("");
     let near = server.http();
     near.push_blob("app", b"{}");
     assert_eq!(near.get("/v2/").status, 200);
@@ -71,6 +71,7 @@ fn passwords_and_tokens_count_on_loopback_only_and_signatures_everywhere() {
         let answer = far.basic(server.access_key_id(), server.secret()).send("GET", "/v2/", &[claim], b"");
         assert_eq!(answer.status, 401, "{claim:?}: {answer:?}");
     }
+    server.stop();
     let audit = std::fs::read_to_string(server.data().join("audit.log")).unwrap();
     assert!(!audit.contains(server.secret()) && !audit.contains(&token));
 }

@@ -19,6 +19,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::thread::{JoinHandle, Thread};
 
 use parking_lot::Mutex;
 use thiserror::Error;
@@ -33,6 +34,8 @@ pub use verify::{AuditEvidence, AuditFinding, AuditFindingKind, AuditReport, aud
 
 /// Lines that may wait for the disk.
 const QUEUE: usize = 16_384;
+/// So many lines are not left waiting for more.
+const GATHERED: usize = QUEUE / 4;
 
 /// Too many lines wait, or the log is closed.
 #[derive(Debug)]
@@ -55,7 +58,9 @@ struct Shared {
     state: Arc<State>,
     /// The number of the last record of a change.
     records: AtomicI64,
-    writer: Mutex<Option<std::thread::JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// The writer's, to be called when it lets lines gather.
+    thread: Thread,
 }
 
 /// What the writer tells those who record.
@@ -84,13 +89,12 @@ impl AuditLog {
         let (queue, messages) = channel();
         let state = Arc::<State>::default();
         let told = Arc::clone(&state);
-        let thread = std::thread::Builder::new()
+        let writer = std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run(&messages, &told))?;
-        let writer = Mutex::new(Some(thread));
-        Ok(Self {
-            shared: Arc::new(Shared { chain, queue, state, records: AtomicI64::new(records), writer }),
-        })
+        let (records, thread) = (AtomicI64::new(records), writer.thread().clone());
+        let writer = Mutex::new(Some(writer));
+        Ok(Self { shared: Arc::new(Shared { chain, queue, state, records, writer, thread }) })
     }
 
     /// Takes a line. In a request it waits for the request's first change.
@@ -104,8 +108,16 @@ impl AuditLog {
         if state.closed.load(Ordering::Acquire) || state.waiting.load(Ordering::Relaxed) >= QUEUE {
             return Err(Full);
         }
-        state.waiting.fetch_add(1, Ordering::Relaxed);
+        self.count();
         Ok(())
+    }
+
+    /// Counts one more line that waits.
+    fn count(&self) {
+        let waiting = self.shared.state.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        if waiting.is_multiple_of(GATHERED) {
+            self.shared.thread.unpark();
+        }
     }
 
     /// Sends a line for which room was taken.
@@ -116,7 +128,7 @@ impl AuditLog {
 
     /// Takes a line that must be written whatever waits.
     fn append(&self, record: Option<i64>, line: String) {
-        self.shared.state.waiting.fetch_add(1, Ordering::Relaxed);
+        self.count();
         self.send(record, line);
     }
 
@@ -135,14 +147,16 @@ impl AuditLog {
 
     async fn tend(&self, checkpoint: bool) -> Option<writer::Tending> {
         let (reply, tending) = oneshot::channel();
-        self.shared.queue.send(Message::Tend { checkpoint, reply }).ok()?;
+        if !self.shared.ask(Message::Tend { checkpoint, reply }) {
+            return None;
+        }
         tending.await.ok()
     }
 
     /// Waits until everything recorded so far is in the file. Blocks.
     pub(crate) fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        if self.shared.queue.send(Message::Flush(done)).is_ok() {
+        if self.shared.ask(Message::Flush(done)) {
             let _ = wait.recv();
         }
     }
@@ -154,9 +168,16 @@ impl AuditLog {
 }
 
 impl Shared {
+    /// Sends what somebody waits for; false when the log is closed.
+    fn ask(&self, message: Message) -> bool {
+        let sent = self.queue.send(message).is_ok();
+        self.thread.unpark();
+        sent
+    }
+
     fn close(&self) {
         self.state.closed.store(true, Ordering::Release);
-        let _ = self.queue.send(Message::Close);
+        self.ask(Message::Close);
         let thread = self.writer.lock().take();
         if let Some(thread) = thread {
             let _ = thread.join();

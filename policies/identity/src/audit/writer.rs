@@ -18,8 +18,9 @@ use super::chain::{Head, LineKey, Position};
 use super::{Message, State};
 
 const BATCH: usize = 256 * 1024;
-/// How long the first line of a batch waits for others.
-const GATHER_FOR: Duration = Duration::from_millis(4);
+/// How long lines gather behind those that were written, so that not every request wakes the writer; not longer than
+/// there is room for them, nor while anybody waits for them.
+const GATHER_FOR: Duration = Duration::from_millis(50);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How often a stop that cannot write tries before it gives up.
 const ATTEMPTS_AT_THE_END: u32 = 4;
@@ -37,6 +38,15 @@ pub(super) struct Writer {
     checkpoint_at: Instant,
     /// The number of the last checkpoint's line.
     checkpoint_number: u64,
+}
+
+/// How it goes on after a batch.
+enum Next {
+    /// With the lines that come meanwhile.
+    Gather,
+    /// With those that are there.
+    GoOn,
+    End,
 }
 
 /// What the keeper is to do.
@@ -82,19 +92,18 @@ impl Writer {
 
     pub(super) fn run(mut self, messages: &Receiver<Message>, state: &State) {
         while let Ok(message) = messages.recv() {
-            if matches!(message, Message::Line(..)) {
+            match self.batch(message, messages, state) {
                 // While this thread sleeps instead of listening, nobody has to wake it for each line.
-                std::thread::park_timeout(GATHER_FOR);
-            }
-            if !self.batch(message, messages, state) {
-                return;
+                Next::Gather => std::thread::park_timeout(GATHER_FOR),
+                Next::GoOn => {}
+                Next::End => return,
             }
         }
         self.finish(state);
     }
 
-    /// Writes what has come; false when the log is closed.
-    fn batch(&mut self, first: Message, messages: &Receiver<Message>, state: &State) -> bool {
+    /// Writes what has come.
+    fn batch(&mut self, first: Message, messages: &Receiver<Message>, state: &State) -> Next {
         let mut flushed = Vec::new();
         let mut tend = None;
         let mut next = Some(first);
@@ -105,17 +114,18 @@ impl Writer {
                 Message::Tend { checkpoint, reply } => tend = Some((checkpoint, reply)),
                 Message::Close => {
                     self.finish(state);
-                    return false;
+                    return Next::End;
                 }
             }
             if tend.is_none() && self.pending.len() < BATCH {
                 next = messages.try_recv().ok();
             }
         }
+        let is_all = tend.is_none() && self.pending.len() < BATCH;
         while !self.write(state) {
             // The keeper has other things to do, and will ask again.
             tend = None;
-            std::thread::park_timeout(RETRY_AFTER);
+            pause(RETRY_AFTER);
             if self.is_moved_away()
                 && let Ok(file) = open(&self.path)
             {
@@ -126,7 +136,7 @@ impl Writer {
         if let Some((checkpoint, reply)) = tend {
             self.tend(checkpoint, reply, state);
         }
-        true
+        if is_all { Next::Gather } else { Next::GoOn }
     }
 
     fn link(&mut self, record: Option<i64>, mut line: String) {
@@ -231,7 +241,7 @@ impl Writer {
                 break;
             }
             if attempt < ATTEMPTS_AT_THE_END {
-                std::thread::park_timeout(RETRY_AFTER);
+                pause(RETRY_AFTER);
             }
         }
         if !self.pending.is_empty() {
@@ -247,6 +257,14 @@ impl Writer {
             (Err(_), _) => true,
             (Ok(_), Err(_)) => false,
         }
+    }
+}
+
+/// Sleeps, whoever wants to be attended to.
+fn pause(duration: Duration) {
+    let until = Instant::now() + duration;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
     }
 }
 
