@@ -49,7 +49,7 @@ pub use lifecycle::{
 pub use manifests::{ManifestInfo, ManifestPush, PushedManifest, StoredManifest};
 pub use pins::{PinnedDigests, Pins};
 pub use pull_through::{NewRule, PullThroughRule, UpstreamCredentials, UpstreamTag};
-pub use quotas::{Bound, PrefixQuota, Quota, Usage};
+pub use quotas::{Bound, NearlyFull, PrefixQuota, Quota, Usage};
 pub use receive::{Body, ContentRange};
 pub use referrers::Referrer;
 pub use registry::{Page, Registry};

@@ -23,6 +23,15 @@ pub struct PrefixQuota {
     pub usage: Usage,
 }
 
+/// A quota that is worth a warning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NearlyFull {
+    /// As of [`PrefixQuota`].
+    pub prefix: String,
+    /// How much of it is used, in hundredths.
+    pub hundredths: u64,
+}
+
 /// The bound that was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
@@ -81,40 +90,44 @@ impl Registry {
     /// `QuotaExceeded`.
     pub async fn check_room(&self, name: &RepositoryName, bytes: u64) -> Result<(), CoreError> {
         let name = name.clone();
-        self.inner.metadata.point(move |tx| check(tx, &name, bytes)).await
-    }
-
-    /// The fullest quota of a repository, in hundredths, once it is nearly full.
-    pub async fn nearly_full(&self, name: &RepositoryName) -> Result<Option<(String, u64)>, CoreError> {
-        let name = name.clone();
-        let read = self.inner.metadata.point(move |tx| Ok::<_, CoreError>(quotas::covering(tx, &name)?));
-        let full = read.await?.into_iter().map(|(prefix, quota, usage)| {
-            let share = |used: u64, max: Option<u64>| {
-                max.map_or(0, |max| used.saturating_mul(100).checked_div(max).unwrap_or(100))
-            };
-            let hundredths = share(usage.bytes, quota.max_bytes).max(share(usage.images, quota.max_images));
-            (prefix, hundredths)
-        });
-        Ok(full.filter(|(_, hundredths)| *hundredths >= NEARLY).max_by_key(|(_, hundredths)| *hundredths))
+        self.inner.metadata.point(move |tx| check(tx, &name, bytes).map(drop)).await
     }
 }
 
-/// Refuses when a repository's quotas are exceeded, with `more` bytes on top of what was written so far.
+/// Refuses when a repository's quotas are exceeded, with `more` bytes on top of what was written so far. Gives the
+/// fullest of them, without what is on top, once it is nearly full.
 ///
 /// # Errors
 /// `QuotaExceeded`.
-pub(crate) fn check(tx: &Tx<'_>, name: &RepositoryName, more: u64) -> Result<(), CoreError> {
-    for (prefix, quota, usage) in quotas::covering(tx, name)? {
+pub(crate) fn check(tx: &Tx<'_>, name: &RepositoryName, more: u64) -> Result<Option<NearlyFull>, CoreError> {
+    let covering = quotas::covering(tx, name)?;
+    for (prefix, quota, usage) in &covering {
         let exceeded = match (quota.max_bytes, quota.max_images) {
             (Some(max), _) if usage.bytes.saturating_add(more) > max => Some(Bound::Bytes(max)),
             (_, Some(max)) if usage.images > max => Some(Bound::Images(max)),
             _ => None,
         };
         if let Some(bound) = exceeded {
-            return Err(CoreError::QuotaExceeded { prefix, bound });
+            return Err(CoreError::QuotaExceeded { prefix: prefix.clone(), bound });
         }
     }
-    Ok(())
+    Ok(fullest(covering))
+}
+
+/// The fullest quota of a repository, once it is nearly full.
+pub(crate) fn nearly_full(tx: &Tx<'_>, name: &RepositoryName) -> Result<Option<NearlyFull>, CoreError> {
+    Ok(fullest(quotas::covering(tx, name)?))
+}
+
+fn fullest(covering: Vec<(String, Quota, Usage)>) -> Option<NearlyFull> {
+    let share = |used: u64, max: Option<u64>| {
+        max.map_or(0, |max| used.saturating_mul(100).checked_div(max).unwrap_or(100))
+    };
+    let full = covering.into_iter().map(|(prefix, quota, usage)| {
+        let hundredths = share(usage.bytes, quota.max_bytes).max(share(usage.images, quota.max_images));
+        NearlyFull { prefix, hundredths }
+    });
+    full.filter(|full| full.hundredths >= NEARLY).max_by_key(|full| full.hundredths)
 }
 
 fn from_parts((prefix, quota, usage): (String, Quota, Usage)) -> PrefixQuota {

@@ -36,7 +36,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use policies_identity::{Identity, RequestContext};
 use registry_core::Registry;
 use registry_runtime::{OperationName, Served};
-use registry_types::{Digest, RepositoryName};
+use registry_types::Digest;
 
 use self::error::OciError;
 use self::gate::Gate;
@@ -178,20 +178,6 @@ impl Service {
             namespace::note(&mut response, namespace);
             response
         })
-    }
-
-    /// Says on the answer to a push that its repository is nearly full (distribution-spec, "Warnings"). What was
-    /// pushed is committed: that nobody can tell is no reason to refuse it.
-    async fn warn_of_quotas(&self, name: &RepositoryName, response: &mut Response) {
-        match self.registry.nearly_full(name).await {
-            Ok(None) => {}
-            Ok(Some((prefix, hundredths))) => {
-                let whose = if prefix.is_empty() { "the registry".to_owned() } else { prefix };
-                let text = format!("299 - \"the quota of {whose} is {hundredths} percent full\"");
-                response.headers_mut().insert(header::WARNING, plain(&text));
-            }
-            Err(error) => tracing::debug!(error = %error, "a push is not warned of its quotas"),
-        }
     }
 
     /// What `docker login` asks: whether the credentials are good.

@@ -19,7 +19,7 @@ use crate::commit::{Content, EpochRolled, blob_key};
 use crate::error::CoreError;
 use crate::manifest::{ParsedManifest, parse};
 use crate::pull_through::{is_own, note_tag};
-use crate::quotas;
+use crate::quotas::{self, NearlyFull};
 use crate::referrers::sealed_annotations;
 use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
@@ -52,6 +52,8 @@ pub struct PushedManifest {
     pub created: bool,
     /// False when neither the manifest nor any tag changed.
     pub changed: bool,
+    /// The fullest quota of the repository, once it is nearly full.
+    pub nearly_full: Option<NearlyFull>,
 }
 
 /// Where a manifest comes from.
@@ -120,11 +122,11 @@ impl Registry {
                 self.follow_epoch(&target.repository().domain).await?;
                 continue;
             }
-            if let Some(Committed { created, changed }) = committed? {
+            if let Some(Committed { created, changed, nearly_full }) = committed? {
                 let key = (target.repository().domain.clone(), digest.clone());
                 self.inner.manifests.insert(key, push.bytes);
                 let subject = parsed.subject.clone();
-                return Ok(PushedManifest { digest, subject, tags, created, changed });
+                return Ok(PushedManifest { digest, subject, tags, created, changed, nearly_full });
             }
         }
         Err(CoreError::unavailable("a manifest was replaced again and again while it was pushed"))
@@ -237,6 +239,7 @@ struct Commit {
 struct Committed {
     created: bool,
     changed: bool,
+    nearly_full: Option<NearlyFull>,
 }
 
 impl Commit {
@@ -259,9 +262,12 @@ impl Commit {
             content.commit(tx, self.now_ms)?;
         }
         let created = self.insert(tx, &repository, image_size)?;
-        if created {
-            quotas::check(tx, &repository.name, 0)?;
-        }
+        let nearly_full = if created {
+            quotas::check(tx, &repository.name, 0)?
+        } else {
+            // What adds nothing is never refused.
+            quotas::nearly_full(tx, &repository.name)?
+        };
         let mut changed = created;
         for tag in &self.tags {
             match self.origin {
@@ -274,7 +280,7 @@ impl Commit {
                 }
             }
         }
-        Ok(Some(Committed { created, changed }))
+        Ok(Some(Committed { created, changed, nearly_full }))
     }
 
     fn insert(&self, tx: &Tx<'_>, repository: &Repository, image_size: u64) -> Result<bool, CoreError> {

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use registry_core::{CoreError, ManifestPush, PushedManifest};
+use registry_core::{CoreError, ManifestPush, NearlyFull, PushedManifest};
 use registry_types::{Digest, MediaType, Reference, RepositoryName, Tag};
 
 use super::error::OciError;
@@ -96,9 +96,7 @@ impl Service {
         let bytes = self.registry.receive_manifest(stream(body)).await?;
         let push = ManifestPush { target: &target, reference, tags, content_type, bytes };
         let pushed = self.registry.put_manifest(push).await?;
-        let mut response = created(name, &pushed, query.get("tag").is_some());
-        self.warn_of_quotas(name, &mut response).await;
-        Ok(response)
+        Ok(created(name, &pushed, query.get("tag").is_some()))
     }
 
     async fn delete_manifest(
@@ -162,6 +160,12 @@ fn created(name: &RepositoryName, pushed: &PushedManifest, tags_asked: bool) -> 
     if tags_asked {
         let tags: Vec<&str> = pushed.tags.iter().map(Tag::as_str).collect();
         response.headers_mut().insert(OCI_TAG, plain(&tags.join(", ")));
+    }
+    if let Some(NearlyFull { prefix, hundredths }) = &pushed.nearly_full {
+        // Distribution-spec, "Warnings".
+        let whose = if prefix.is_empty() { "the registry" } else { prefix };
+        let text = format!("299 - \"the quota of {whose} is {hundredths} percent full\"");
+        response.headers_mut().insert(header::WARNING, plain(&text));
     }
     response
 }
