@@ -80,15 +80,16 @@ impl ContentStore {
         Upload::begin(Arc::clone(&self.inner), domain, upload_uid, FileId::random(), algorithm).await
     }
 
-    /// Begins an upload to an object that is registered already, and that will be ended by the caller who began it:
-    /// there is no suspending it.
+    /// Begins an upload to an object that is registered already. One that its caller will end, and never suspend, needs
+    /// no uid: an empty one.
     pub async fn begin_reserved(
         &self,
         domain: &Domain,
         file_id: FileId,
+        upload_uid: &str,
         algorithm: Algorithm,
     ) -> Result<Upload, BlobError> {
-        Upload::begin(Arc::clone(&self.inner), domain, "", file_id, algorithm).await
+        Upload::begin(Arc::clone(&self.inner), domain, upload_uid, file_id, algorithm).await
     }
 
     /// Goes on with a suspended upload. `lease` and `offset` are those it was suspended with, as the

@@ -82,11 +82,12 @@ impl Drop for Lease {
     }
 }
 
+/// Not synced: a lease holds among processes, and a power cut ends them all.
 async fn end_at(registry: &Registry, uid: &UploadUid, number: i64, until_ms: i64) -> Result<bool, CoreError> {
     let uid = uid.clone();
     registry
         .inner
         .metadata
-        .write(move |tx| Ok::<_, CoreError>(uploads::renew_lease(tx, &uid, number, until_ms)?))
+        .write_unsynced(move |tx| Ok::<_, CoreError>(uploads::renew_lease(tx, &uid, number, until_ms)?))
         .await
 }

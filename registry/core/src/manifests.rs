@@ -94,10 +94,9 @@ impl Registry {
         }
         let (registry, uid, digest) = (self.clone(), repository.uid.clone(), manifest.digest.clone());
         tokio::spawn(async move {
-            let noted = registry
-                .inner
-                .metadata
-                .write(move |tx| Ok::<_, CoreError>(manifests::note_pull(tx, &uid, &digest, now_ms)?));
+            let noted = registry.inner.metadata.write_unsynced(move |tx| {
+                Ok::<_, CoreError>(manifests::note_pull(tx, &uid, &digest, now_ms)?)
+            });
             if let Err(error) = noted.await {
                 tracing::debug!(error = %error, "a pull was not noted");
             }

@@ -211,6 +211,11 @@ impl PreparedTarget {
         }
     }
 
+    /// Whether the push makes the repository, unless somebody else is faster.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self, Self::New(_))
+    }
+
     /// The key domain of what is pushed.
     pub(crate) fn repository(&self) -> &Repository {
         match self {

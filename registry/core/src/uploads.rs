@@ -2,9 +2,13 @@
 //!
 //! A session belongs to one incarnation of a repository and to one principal; to anybody else it does not
 //! exist. Offset and state move only by compare-and-set on the lease.
+//!
+//! A session is not synced: it is there for everybody and outlives the process, but a power cut takes it away or back to
+//! where it stood before, as it does with the bytes that it stands for. Only its end is durable, before that is
+//! acknowledged; and its object is registered durably before the session takes it (`reservations`).
 
 use registry_blob::{BlobError, DataKey, FileId, SuspendedUpload, Upload};
-use registry_metadata::{Repository, UploadRow, UploadUid, blobs, garbage, repositories, uploads};
+use registry_metadata::{Repository, Tx, UploadRow, UploadUid, blobs, garbage, repositories, uploads};
 use registry_runtime::random_id;
 use registry_types::{Algorithm, Digest};
 
@@ -15,6 +19,7 @@ use crate::quotas;
 use crate::receive::{Body, ContentRange, receive};
 use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
+use crate::reservations::{self, Reserved};
 
 /// How often something is wrapped anew whose key epoch was rolled meanwhile; each time takes another roll.
 const ATTEMPTS: u32 = 16;
@@ -62,15 +67,24 @@ impl Registry {
         let target = PreparedTarget::new(new.target, now_ms);
         let row = new_row(&new, &target, now_ms);
         let uid = row.uid.clone();
-        self.inner
-            .metadata
-            .write(move |tx| {
-                let repository = target.resolve(tx)?;
-                let row = UploadRow { repository: repository.uid, domain: repository.domain, ..row.clone() };
-                Ok::<_, CoreError>(uploads::insert(tx, &row)?)
-            })
-            .await?;
+        // A repository that is made is not the session's alone.
+        self.move_session(target.is_new(), move |tx| {
+            let repository = target.resolve(tx)?;
+            let row = UploadRow { repository: repository.uid, domain: repository.domain, ..row.clone() };
+            Ok(uploads::insert(tx, &row)?)
+        })
+        .await?;
         Ok(UploadStatus { uid, offset: 0 })
+    }
+
+    /// Runs a transaction that moves a session, and that a power cut may undo unless it is to be `durable`.
+    async fn move_session<T, F>(&self, durable: bool, body: F) -> Result<T, CoreError>
+    where
+        F: FnMut(&mut Tx<'_>) -> Result<T, CoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        let metadata = &self.inner.metadata;
+        if durable { metadata.write(body).await } else { metadata.write_unsynced(body).await }
     }
 
     /// # Errors
@@ -126,7 +140,7 @@ impl Registry {
         let mut attempt = 1;
         loop {
             let (of_row, state) = (row.clone(), suspended.clone());
-            let saved = self.inner.metadata.write(move |tx| {
+            let saved = self.move_session(false, move |tx| {
                 if blobs::active_epoch(tx, &of_row.domain)? != state.epoch {
                     return Err(CoreError::Unavailable(Box::new(EpochRolled)));
                 }
@@ -137,7 +151,7 @@ impl Registry {
                     sealed_state: &state.sealed,
                     sealed_epoch: state.epoch,
                 };
-                Ok::<_, CoreError>(uploads::save(tx, &of_row.uid, &progress, now_ms)?)
+                Ok(uploads::save(tx, &of_row.uid, &progress, now_ms)?)
             });
             match saved.await {
                 Err(error) if EpochRolled::is(&error) && attempt < ATTEMPTS => {
@@ -184,21 +198,18 @@ impl Registry {
         let now_ms = self.now_ms();
         let target = PreparedTarget::new(new.target, now_ms);
         let mut row = new_row(&new, &target, now_ms);
-        let upload =
-            self.inner.content.begin(&blob_domain(&row.domain), row.uid.as_str(), row.algorithm).await?;
-        row.file_id = Some(*upload.file_id().as_bytes());
+        let (reserved, upload) = self.begin_object(&row).await?;
+        row.file_id = Some(*reserved.file_id.as_bytes());
         row.lease = 1;
         row.lease_expires_at_ms = now_ms + self.inner.config.lease_ms;
-        let row = self
-            .inner
-            .metadata
-            .write(move |tx| {
-                let repository = target.resolve(tx)?;
-                let row = UploadRow { repository: repository.uid, ..row.clone() };
-                uploads::insert(tx, &row)?;
-                Ok::<_, CoreError>(row)
-            })
-            .await?;
+        let inserted = self.move_session(target.is_new(), move |tx| {
+            let repository = target.resolve(tx)?;
+            let row = UploadRow { repository: repository.uid, ..row.clone() };
+            reservations::take(tx, reserved.file_id)?;
+            uploads::insert(tx, &row)?;
+            Ok(row)
+        });
+        let row = self.or_return(inserted.await, Some(reserved))?;
         let lease = Lease::taken(self, &row.uid, row.lease);
         let uid = row.uid.clone();
         let result = self.complete(Held { lease, upload, row }, None, body, expected).await;
@@ -263,14 +274,13 @@ impl Registry {
         if let Some(range) = range {
             range.check(offset)?;
         }
-        let domain = blob_domain(&row.domain);
-        // Without saved state there is nothing to continue: a new object, registered with the lease.
-        let fresh = match &row.sealed_state {
-            None => Some(self.inner.content.begin(&domain, uid.as_str(), row.algorithm).await?),
-            Some(_) => None,
+        // Without saved state there is nothing to continue: a new object, which becomes the session's with the lease.
+        let (reserved, fresh) = match &row.sealed_state {
+            None => self.begin_object(&row).await.map(|(reserved, upload)| (Some(reserved), Some(upload)))?,
+            Some(_) => (None, None),
         };
-        let number = self.take_lease(&row, fresh.as_ref().map(|upload| *upload.file_id().as_bytes())).await?;
-        let lease = Lease::taken(self, uid, number);
+        let taken = self.take_lease(&row, reserved.map(|reserved| reserved.file_id)).await;
+        let lease = Lease::taken(self, uid, self.or_return(taken, reserved)?);
         let upload = match fresh {
             Some(upload) => Ok(upload),
             None => self.resume(&row).await,
@@ -282,6 +292,31 @@ impl Registry {
                 Err(error)
             }
         }
+    }
+
+    /// Begins an upload to an object that is registered and not taken yet.
+    async fn begin_object(&self, row: &UploadRow) -> Result<(Reserved, Upload), CoreError> {
+        let reserved = self.reserve_object().await?;
+        let (domain, uid) = (blob_domain(&row.domain), row.uid.as_str());
+        let begun = self.inner.content.begin_reserved(&domain, reserved.file_id, uid, row.algorithm).await;
+        let upload = begun.inspect_err(|_| self.return_object(reserved))?;
+        Ok((reserved, upload))
+    }
+
+    /// What came of taking an object, which is returned when its taker was refused. After any other error it may be
+    /// taken all the same.
+    fn or_return<T>(&self, taken: Result<T, CoreError>, reserved: Option<Reserved>) -> Result<T, CoreError> {
+        let refused = matches!(
+            taken,
+            Err(CoreError::UploadBusy
+                | CoreError::UploadNotFound
+                | CoreError::RepositoryNotFound
+                | CoreError::RepositoryExists)
+        );
+        if let Some(reserved) = reserved.filter(|_| refused) {
+            self.return_object(reserved);
+        }
+        taken
     }
 
     /// Opens a held upload where its saved state left it.
@@ -310,24 +345,27 @@ impl Registry {
         Ok(content.resume(&domain, &state, row.uid.as_str(), &sealed_lease, offset).await)
     }
 
-    async fn take_lease(&self, row: &UploadRow, file_id: Option<[u8; 16]>) -> Result<i64, CoreError> {
+    /// Takes the lease, and with it the object `fresh` in the place of the one that the session had.
+    async fn take_lease(&self, row: &UploadRow, fresh: Option<FileId>) -> Result<i64, CoreError> {
         let now_ms = self.now_ms();
         let expires_at_ms = now_ms + self.inner.config.lease_ms;
-        let row = row.clone();
-        self.inner
-            .metadata
-            .write(move |tx| {
-                let Some(lease) = uploads::take_lease(tx, &row, file_id.as_ref(), now_ms, expires_at_ms)?
-                else {
-                    let gone = uploads::by_uid(tx, &row.uid)?.is_none();
-                    return Err(if gone { CoreError::UploadNotFound } else { CoreError::UploadBusy });
-                };
-                if let (Some(replaced), Some(_)) = (&row.file_id, file_id) {
-                    garbage::condemn(tx, replaced, now_ms)?;
-                }
-                Ok(lease)
-            })
-            .await
+        let (row, file_id) = (row.clone(), fresh.map(|fresh| *fresh.as_bytes()));
+        let replaced = row.file_id.filter(|_| fresh.is_some());
+        // The collector deletes what is condemned, so that must not be forgotten.
+        self.move_session(replaced.is_some(), move |tx| {
+            let Some(lease) = uploads::take_lease(tx, &row, file_id.as_ref(), now_ms, expires_at_ms)? else {
+                let gone = uploads::by_uid(tx, &row.uid)?.is_none();
+                return Err(if gone { CoreError::UploadNotFound } else { CoreError::UploadBusy });
+            };
+            if let Some(fresh) = fresh {
+                reservations::take(tx, fresh)?;
+            }
+            if let Some(replaced) = &replaced {
+                garbage::condemn(tx, replaced, now_ms)?;
+            }
+            Ok(lease)
+        })
+        .await
     }
 
     async fn complete(

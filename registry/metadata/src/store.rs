@@ -55,6 +55,19 @@ impl Metadata {
         self.database.write(closure).await
     }
 
+    /// The same for what need not outlive a power cut: visible at once, and durable with the next durable transaction.
+    ///
+    /// # Errors
+    /// The closure's own, or the database's.
+    pub async fn write_unsynced<T, E, F>(&self, closure: F) -> Result<T, E>
+    where
+        F: FnMut(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.database.write_unsynced(closure).await
+    }
+
     /// A consistent read that may walk up to a page of rows.
     ///
     /// # Errors

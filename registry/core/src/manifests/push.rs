@@ -8,8 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use registry_blob::BlobError;
 use registry_metadata::{
-    Content as Named, ContentKind, KeyRow, Manifest, ReferrerKey, Repository, Tx, blobs, manifests,
-    referrers, reservations,
+    Content as Named, ContentKind, KeyRow, Manifest, ReferrerKey, Repository, Tx, blobs, manifests, referrers,
 };
 use registry_runtime::Sealer;
 use registry_types::{Algorithm, Digest, Reference, Tag};
@@ -23,6 +22,7 @@ use crate::quotas::{self, NearlyFull};
 use crate::referrers::sealed_annotations;
 use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
+use crate::reservations;
 use crate::tags::{may_move, move_tag};
 
 /// How often a push looks again after another push of the same manifest replaced its object.
@@ -194,11 +194,11 @@ impl Registry {
         {
             return Ok(Stored::Verified(key.file_id));
         }
-        let file_id = self.reserve_object().await?;
+        let file_id = self.reserve_object().await?.file_id;
         let stored = async {
             let content = &self.inner.content;
             let mut upload =
-                content.begin_reserved(&blob_domain(domain), file_id, digest.algorithm()).await?;
+                content.begin_reserved(&blob_domain(domain), file_id, "", digest.algorithm()).await?;
             upload.write(bytes.clone()).await?;
             upload.finish(digest).await
         };
@@ -254,11 +254,7 @@ impl Commit {
         let repository = self.target.resolve(tx)?;
         let image_size = check_contents(tx, &repository, &self.parsed.contents, self.require_contents)?;
         if let Stored::New(content) = &self.stored {
-            if !reservations::take(tx, content.file_id().as_bytes())? {
-                return Err(CoreError::unavailable(
-                    "the push of a manifest took longer than its reservation",
-                ));
-            }
+            reservations::take(tx, content.file_id())?;
             content.commit(tx, self.now_ms)?;
         }
         let created = self.insert(tx, &repository, image_size)?;

@@ -54,6 +54,8 @@ pub(crate) enum Fault {
     ShortWrite,
     /// From one call on every call fails.
     Dead,
+    /// One sync fails.
+    SyncError,
 }
 
 /// A folder is a disk of its own where it is a replica's; everything else is one.
@@ -81,6 +83,7 @@ impl Fault {
                 matches!(call, Call::Create | Call::Write | Call::Resize | Call::Rename)
             }
             Self::ShortWrite => call == Call::Write,
+            Self::SyncError => call == Call::Sync,
         }
     }
 
@@ -150,6 +153,8 @@ struct State {
     files: Vec<Content>,
     /// Which file an inode is, for a number may be given anew.
     inodes: HashMap<u64, usize>,
+    /// How often each place was synced.
+    syncs: HashMap<PathBuf, usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -220,7 +225,9 @@ pub(crate) fn asked(call: Call, place: &Place<'_>) -> Verdict {
 pub(crate) fn finished(call: Call, place: &Place<'_>) {
     if let (Call::Sync, Place::File(file)) = (call, place) {
         on_disk(place, |disk, path| {
-            disk.state.lock().keep(*file, path).expect("a disk under test can be read")
+            let mut state = disk.state.lock();
+            *state.syncs.entry(path.to_owned()).or_default() += 1;
+            state.keep(*file, path).expect("a disk under test can be read");
         });
     }
 }
@@ -343,9 +350,25 @@ impl State {
 /// What a folder holds.
 type Tree = BTreeMap<OsString, Node>;
 
+#[derive(Clone)]
 enum Node {
     Folder(Tree),
     File(Vec<u8>),
+}
+
+/// What a disk held at some moment.
+pub(crate) struct Picture(Tree);
+
+impl Picture {
+    /// A disk on which the files whose names begin so are as they were in `older`, and everything else is as it is here.
+    pub(crate) fn with(&self, older: &Self, files: &str) -> Disk {
+        let is_older = |name: &OsString| name.as_bytes().starts_with(files.as_bytes());
+        let mut tree = self.0.clone();
+        tree.retain(|name, _| !is_older(name));
+        let of_older = older.0.iter().filter(|(name, _)| is_older(name));
+        tree.extend(of_older.map(|(name, node)| (name.clone(), node.clone())));
+        Disk::holding(&tree)
+    }
 }
 
 /// What a folder holds, durable or not.
@@ -405,6 +428,17 @@ impl Disk {
     /// How many calls the fault could have struck and has let go.
     pub(crate) fn passed(&self) -> usize {
         self.watched.state.lock().plan.map_or(0, |plan| plan.passed)
+    }
+
+    /// How often a file was synced, by its name.
+    pub(crate) fn syncs(&self, name: &str) -> usize {
+        let syncs = &self.watched.state.lock().syncs;
+        syncs.get(&self.root().join(name)).copied().unwrap_or_default()
+    }
+
+    /// Everything that is written at this moment, synced or not.
+    pub(crate) fn picture(&self) -> Picture {
+        Picture(written(self.root()).expect("the folder can be read"))
     }
 
     /// Whether the program on it is there no more.

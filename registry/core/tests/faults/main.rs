@@ -3,7 +3,8 @@
 //! A binary of its own, because it stands between the program and the C library (`calls`): content store, key files and
 //! SQLite write to a disk that knows what was synced and fails when told to (`disk`). Each fault strikes at the first
 //! call that it can strike, then at the second, and so on until the change gets by without it. `replicas` does the same
-//! to a server that keeps content and database on three replicas.
+//! to a server that keeps content and database on three replicas. `sessions` are the uploads under way, which wait for no
+//! sync: what becomes of them in a power cut.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -14,6 +15,7 @@ mod calls;
 mod disk;
 mod operations;
 mod replicas;
+mod sessions;
 mod world;
 
 use std::sync::Arc;
