@@ -24,9 +24,6 @@ pub(crate) fn note_digest(tx: &Tx<'_>, digest: &Digest, now_ms: i64) -> Result<(
 }
 
 /// Notes what a manifest names that is about to be let go of: its links, and digests that have no link.
-///
-/// Naming the position, here and below, makes SQLite search by the primary key: it would rather walk an index that
-/// covers the query, through everything that the repository's manifests name.
 pub(crate) fn note_contents(
     tx: &Tx<'_>,
     repository: &RepositoryUid,
@@ -35,12 +32,12 @@ pub(crate) fn note_contents(
 ) -> Result<(), Error> {
     tx.execute(
         "UPDATE blob_links SET is_candidate = 1 WHERE repository_uid = $1 AND digest IN \
-         (SELECT digest FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2 AND position >= 0)",
+         (SELECT digest FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2)",
         params![repository.as_str(), manifest.as_str()],
     )?;
     tx.execute(
         "INSERT INTO unnamed_digests (digest, noted_at) SELECT DISTINCT c.digest, CAST($3 AS BIGINT) \
-         FROM manifest_contents c WHERE c.repository_uid = $1 AND c.manifest = $2 AND c.position >= 0 \
+         FROM manifest_contents c WHERE c.repository_uid = $1 AND c.manifest = $2 \
          AND NOT EXISTS (SELECT 1 FROM blob_links l WHERE l.repository_uid = $1 AND l.digest = c.digest) \
          ON CONFLICT (digest) DO UPDATE SET noted_at = excluded.noted_at",
         params![repository.as_str(), manifest.as_str(), now_ms],
@@ -56,7 +53,7 @@ pub(crate) fn forget_contents(
 ) -> Result<(), Error> {
     tx.execute(
         "UPDATE blob_links SET is_candidate = 0 WHERE repository_uid = $1 AND is_candidate = 1 AND digest IN \
-         (SELECT digest FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2 AND position >= 0)",
+         (SELECT digest FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2)",
         params![repository.as_str(), manifest.as_str()],
     )?;
     Ok(())

@@ -50,30 +50,20 @@ pub struct Epoch {
     pub rewrapped_after: Option<Place>,
 }
 
-/// A place in the order of key rows, which is by age and digest: where rows of one age lie beside each other, a walk
-/// touches each page of the table once.
+/// A place in the order of a domain's key rows, which is that of their digests: the rows lie in it, so that a walk
+/// touches each page once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    created_at_ms: i64,
-    digest: String,
-}
+pub struct Place(String);
 
 impl Place {
     /// Before every row.
     pub fn start() -> Self {
-        Self { created_at_ms: i64::MIN, digest: String::new() }
+        Self(String::new())
     }
 
-    fn to_text(&self) -> String {
-        format!("{} {}", self.created_at_ms, self.digest)
-    }
-
-    /// The start for what an earlier release noted, which went by digests.
+    /// The start for all but a digest: releases that went by the age of rows noted that before it.
     fn parse(text: &str) -> Self {
-        let place = text.split_once(' ').and_then(|(created_at, digest)| {
-            Some(Self { created_at_ms: created_at.parse().ok()?, digest: digest.to_owned() })
-        });
-        place.unwrap_or_else(Self::start)
+        text.parse().map_or_else(|_| Self::start(), |digest: Digest| Self(digest.to_string()))
     }
 }
 
@@ -82,12 +72,11 @@ impl Place {
 pub struct PlacedKey {
     pub digest: Digest,
     pub key: KeyRow,
-    created_at_ms: i64,
 }
 
 impl PlacedKey {
     pub fn place(&self) -> Place {
-        Place { created_at_ms: self.created_at_ms, digest: self.digest.to_string() }
+        Place(self.digest.to_string())
     }
 }
 
@@ -157,7 +146,7 @@ pub fn set_state(
 pub fn set_rewrapped(tx: &Tx<'_>, domain: &Domain, epoch: u32, after: Option<&Place>) -> Result<(), Error> {
     tx.execute(
         "UPDATE key_secrets SET rewrapped_after = $3 WHERE domain = $1 AND epoch = $2",
-        params![domain.as_str(), i64::from(epoch), after.map(Place::to_text)],
+        params![domain.as_str(), i64::from(epoch), after.map(|after| after.0.as_str())],
     )?;
     Ok(())
 }
@@ -165,35 +154,24 @@ pub fn set_rewrapped(tx: &Tx<'_>, domain: &Domain, epoch: u32, after: Option<&Pl
 /// Up to `limit` key rows of a domain, after `after`.
 pub fn keys_after(tx: &Tx<'_>, domain: &Domain, after: &Place, limit: u32) -> Result<Vec<PlacedKey>, Error> {
     let rows = tx.query(
-        "SELECT file_id, dek_id, total_len, object_len, footer_sha256, epoch, wrap_nonce, wrapped, digest, \
-         created_at FROM blob_keys WHERE domain = $1 AND (created_at, digest) > ($2, $3) \
-         ORDER BY created_at, digest LIMIT $4",
-        params![domain.as_str(), after.created_at_ms, after.digest.as_str(), i64::from(limit)],
+        "SELECT file_id, dek_id, total_len, object_len, footer_sha256, epoch, wrap_nonce, wrapped, digest \
+         FROM blob_keys WHERE domain = $1 AND digest > $2 ORDER BY digest LIMIT $3",
+        params![domain.as_str(), after.0.as_str(), i64::from(limit)],
     )?;
-    rows.iter()
-        .map(|row| {
-            Ok(PlacedKey {
-                digest: parse(row, 8, TABLE)?,
-                key: key_from_row(row)?,
-                created_at_ms: row.get(9)?,
-            })
-        })
-        .collect()
+    rows.iter().map(|row| Ok(PlacedKey { digest: parse(row, 8, TABLE)?, key: key_from_row(row)? })).collect()
 }
 
 /// Puts a key wrapped anew in the place of the same key; nothing where the blob has another by now.
 pub fn rewrap(tx: &Tx<'_>, domain: &Domain, old: &PlacedKey, new: &KeyRow) -> Result<(), Error> {
     tx.execute(
-        // The digest stands for a range, so that the row is found by its age, beside those that went before it. A data
-        // key has an id of its own, so no other object's key is taken for it.
-        "UPDATE blob_keys SET epoch = $1, wrap_nonce = $2, wrapped = $3 WHERE domain = $4 AND created_at = $5 \
-         AND digest >= $6 AND digest <= $6 AND dek_id = $7 AND epoch = $8",
+        // A data key has an id of its own, so no other object's key is taken for it.
+        "UPDATE blob_keys SET epoch = $1, wrap_nonce = $2, wrapped = $3 \
+         WHERE domain = $4 AND digest = $5 AND dek_id = $6 AND epoch = $7",
         params![
             i64::from(new.epoch),
             new.wrap_nonce.to_vec(),
             new.wrapped.to_vec(),
             domain.as_str(),
-            old.created_at_ms,
             old.digest.as_str(),
             old.key.dek_id.to_vec(),
             i64::from(old.key.epoch)
@@ -261,4 +239,18 @@ fn from_row(row: &Row) -> Result<Epoch, Error> {
         changed_at_ms: row.get(4)?,
         rewrapped_after: row.get::<Option<String>>(5)?.as_deref().map(Place::parse),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+
+    #[test]
+    fn a_walk_that_went_by_age_starts_over() {
+        let digest = format!("sha256:{}", "a7".repeat(32));
+        assert_eq!(Place::parse(&digest), Place(digest.clone()));
+        for noted in ["", "1764000000000 ", "-9223372036854775808 ", &format!("1764000000000 {digest}")] {
+            assert_eq!(Place::parse(noted), Place::start(), "{noted:?}");
+        }
+    }
 }

@@ -171,7 +171,9 @@ pub fn delete(
         )?;
     }
     tx.execute(
-        "DELETE FROM tags WHERE repository_uid = $1 AND digest = $2",
+        // Asked for first, or SQLite would go through all tags of the repository, which lie in the order of their names.
+        "DELETE FROM tags WHERE repository_uid = $1 AND tag IN \
+         (SELECT tag FROM tags WHERE repository_uid = $1 AND digest = $2)",
         params![repository.as_str(), digest],
     )?;
     if let Some(subject) = &manifest.subject {

@@ -34,6 +34,11 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { version: 9, name: "encryption types", sql: include_str!("../migrations/0009.sql") },
     Migration { version: 10, name: "keys by age", sql: include_str!("../migrations/0010.sql") },
     Migration { version: 11, name: "reserved objects", sql: include_str!("../migrations/0011.sql") },
+    Migration {
+        version: 12,
+        name: "rows in the tree of their key",
+        sql: include_str!("../migrations/0012.sql"),
+    },
 ];
 
 /// What restores leave behind; a namespace of its own.

@@ -116,9 +116,11 @@ pub fn note_checked(
 /// The size that a manifest of the repository states for content it names; `None` when none names it.
 pub fn stated_size(tx: &Tx<'_>, repository: &RepositoryUid, content: &Digest) -> Result<Option<u64>, Error> {
     let row = tx.query_optional(
+        // Naming the kind makes SQLite search by the digest: by the primary key it would go through everything that the
+        // repository's manifests name.
         "SELECT c.size FROM manifest_contents c \
          JOIN manifests m ON m.repository_uid = c.repository_uid AND m.digest = c.manifest \
-         WHERE c.repository_uid = $1 AND c.digest = $2 LIMIT 1",
+         WHERE c.repository_uid = $1 AND c.digest = $2 AND c.kind >= '' LIMIT 1",
         params![repository.as_str(), content.as_str()],
     )?;
     row.map(|row| length(&row, 0, "manifest_contents")).transpose()

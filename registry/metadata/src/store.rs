@@ -7,7 +7,7 @@ use registry_sql::{Database, Error, Tx};
 
 use crate::migrations::{MIGRATIONS, RECOVERY};
 
-const REGISTRY: &str = "registry";
+pub(crate) const REGISTRY: &str = "registry";
 const RECOVERY_TABLES: &str = "recovery";
 
 /// Transactions over the registry's tables.

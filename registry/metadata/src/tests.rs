@@ -2,6 +2,7 @@
 
 mod candidates;
 mod content;
+mod migrations;
 mod quotas;
 mod repositories;
 mod reservations;

@@ -13,7 +13,8 @@ use crate::session::{Access, Session};
 use crate::sqlite::folder;
 use crate::{Error, Tx, params};
 
-/// One step of a schema, portable SQL, several statements allowed. Never edited once released.
+/// One step of a schema, portable SQL, several statements allowed; `WITHOUT ROWID` after a table counts on SQLite.
+/// Never edited once released.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
     /// 1, 2, 3 … within the namespace.

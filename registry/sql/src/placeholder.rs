@@ -1,9 +1,9 @@
 //! What differs in the text of our SQL from engine to engine.
 //!
 //! SQLite reads `$1` as a name and numbers names by first use, so `VALUES ($2, $1)` would bind the wrong way
-//! round: `$1` becomes `?1`. PostgreSQL has another name for blobs, and orders text by the rules of a language
-//! unless it is told to order by bytes, as SQLite does. Invariant: text between quotes and comments is left as
-//! it is.
+//! round: `$1` becomes `?1`. PostgreSQL has another name for blobs, orders text by the rules of a language unless
+//! it is told to order by bytes, as SQLite does, and knows no tables `WITHOUT ROWID`. Invariant: text between
+//! quotes and comments is left as it is.
 
 /// The same statement with `?n` for `$n`.
 pub(crate) fn to_sqlite(sql: &str) -> String {
@@ -20,13 +20,15 @@ pub(crate) fn to_sqlite(sql: &str) -> String {
     rewritten
 }
 
-/// The same migration with PostgreSQL's types of columns.
+/// The same migration with PostgreSQL's types of columns, and without the words `WITHOUT ROWID`, which a migration says
+/// after a table and nowhere else.
 pub(crate) fn to_postgres(sql: &str) -> String {
     let mut rewritten = String::with_capacity(sql.len());
     for piece in pieces(sql) {
         match piece {
             Piece::Word("BLOB") => rewritten.push_str("BYTEA"),
             Piece::Word("TEXT") => rewritten.push_str("TEXT COLLATE \"C\""),
+            Piece::Word("WITHOUT" | "ROWID") => {}
             Piece::Word(word) | Piece::Kept(word) => rewritten.push_str(word),
             Piece::Placeholder(number) => {
                 rewritten.push('$');
@@ -102,6 +104,16 @@ mod tests {
             to_postgres(migration),
             "CREATE TABLE t (a TEXT COLLATE \"C\" NOT NULL, blob_id BYTEA, -- a BLOB\n \
              b TEXT COLLATE \"C\" DEFAULT 'TEXT', n BIGINT)"
+        );
+    }
+
+    #[test]
+    fn tables_without_row_numbers_are_sqlites_alone() {
+        let migration = "CREATE TABLE t (a BIGINT PRIMARY KEY) WITHOUT ROWID; -- WITHOUT ROWID\nDROP TABLE u";
+        assert_eq!(to_sqlite(migration), migration);
+        assert_eq!(
+            to_postgres(migration),
+            "CREATE TABLE t (a BIGINT PRIMARY KEY)  ; -- WITHOUT ROWID\nDROP TABLE u"
         );
     }
 }

@@ -66,6 +66,9 @@ impl Session {
             Access::Write => {
                 connection.query_row("PRAGMA wal_autocheckpoint = 0", [], |_| Ok(()))?;
                 connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
+                // KiB, four times SQLite's own: a push changes pages all over the trees of digests, and of those that
+                // are not kept the writer reads about six back from the log and the file for each manifest.
+                connection.execute_batch("PRAGMA cache_size = -8192")?;
             }
         }
         Ok(Session { connection, rewritten: RefCell::default(), recording: None, watcher: None })
