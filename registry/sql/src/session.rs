@@ -1,7 +1,7 @@
 //! One connection to SQLite, set up as every connection must be, with its prepared statements.
 //!
-//! Invariant: full durability (`synchronous=FULL`), nothing deleted stays readable in the file
-//! (`secure_delete`), and no temporary file ever holds data in clear (`temp_store=MEMORY`).
+//! Invariant: full durability (`synchronous=FULL`) unless the writer asks for less, nothing deleted stays readable in
+//! the file (`secure_delete`), and no temporary file ever holds data in clear (`temp_store=MEMORY`).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
