@@ -66,9 +66,6 @@ impl Session {
             Access::Write => {
                 connection.query_row("PRAGMA wal_autocheckpoint = 0", [], |_| Ok(()))?;
                 connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
-                // KiB, four times SQLite's own: a push changes pages all over the trees of digests, and with 20,000
-                // manifests the writer reads 13 of them back from the log and the file for each, rather than 21.
-                connection.execute_batch("PRAGMA cache_size = -8192")?;
             }
         }
         Ok(Session { connection, rewritten: RefCell::default(), recording: None, watcher: None })

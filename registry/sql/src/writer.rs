@@ -1,11 +1,9 @@
 //! The one thread that writes: it runs many closures in one transaction and makes them durable together.
 //!
-//! A sync of the disk costs a millisecond or more, so callers that wait at the same time share one. Each
-//! closure has a savepoint of its own. Invariant: no caller hears of success before the commit that holds its
-//! changes has returned, and when a group falls apart each of its closures runs again alone, once.
-//!
-//! A group of nothing but closures that may wait for their sync is committed without one: it is in the log, where
-//! every reader and every later process finds it, and the next sync of the log takes it along.
+//! A sync of the disk costs a millisecond or more, so callers that wait at the same time share one. A group runs without
+//! savepoints, which copy every page that is changed; when one of its closures refuses, all of it is rolled back and runs
+//! again with one for each. Invariant: no caller hears of success before the commit that holds its changes has returned,
+//! and when a group falls apart each of its closures runs again alone, once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -106,6 +104,17 @@ where
     }
 }
 
+/// What a transaction is made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// The first closure, and those that queue up meanwhile.
+    Open,
+    /// The closures that there are, each in a savepoint of its own: a refusal undoes one and not all.
+    Savepoints,
+    /// One closure.
+    Alone,
+}
+
 struct Writer {
     session: Session,
     /// How the session commits at present.
@@ -195,9 +204,13 @@ impl Writer {
             return first.refuse(error);
         }
         let before = self.session.connection().total_changes();
-        let (group, outcome) = self.transaction(first, true);
+        let mut group = vec![first];
+        let mut outcome = self.transaction(&mut group, Group::Open);
+        if matches!(outcome, Ok(false)) && group.len() > 1 {
+            outcome = self.transaction(&mut group, Group::Savepoints);
+        }
         match outcome {
-            Ok(()) => {
+            Ok(_) => {
                 let changed = self.session.connection().total_changes() - before;
                 self.since_checkpoint += group.len().max((changed / ROWS_OF_CLOSURE) as usize);
                 for job in group {
@@ -231,46 +244,42 @@ impl Writer {
         if let Err(error) = self.ready() {
             return job.refuse(error);
         }
-        let (group, outcome) = self.transaction(job, false);
+        let mut group = vec![job];
+        let outcome = self.transaction(&mut group, Group::Alone);
         for job in group {
             match &outcome {
-                Ok(()) => job.acknowledge(),
+                Ok(_) => job.acknowledge(),
                 Err(error) => job.refuse(error.clone()),
             }
         }
     }
 
-    /// Runs `first`, and with `more` those that queue up meanwhile, in one transaction. After an error nothing
-    /// of it is stored. How it is committed is settled before it begins: one that needs no sync takes no closure that
-    /// needs one, which comes next then.
-    fn transaction(&mut self, first: Box<dyn Job>, more: bool) -> (Vec<Box<dyn Job>>, Result<(), Error>) {
-        let began = Instant::now();
+    /// Runs a group in one transaction. False when a closure refused, and after an error: then nothing of it is stored.
+    /// How it is committed is settled before it begins: one that needs no sync takes no closure that needs one, which
+    /// comes next then.
+    fn transaction(&mut self, group: &mut Vec<Box<dyn Job>>, kind: Group) -> Result<bool, Error> {
         self.session.forget();
-        let commit = first.commit();
-        let mut group = vec![first];
+        // None of the others asks for more than the first, or the whole is synced in any case.
+        let commit = group[0].commit();
         let begun = self.will_commit(commit).and_then(|()| self.session.control("BEGIN IMMEDIATE"));
         let outcome = begun.and_then(|()| {
-            loop {
-                let job = group.last_mut().expect("the group is never empty");
-                self.savepoint(job.as_mut())?;
-                if !more || group.len() >= GROUP_CLOSURES || began.elapsed() >= GROUP_TIME {
-                    break;
+            let agreed = match kind {
+                Group::Savepoints => {
+                    group.iter_mut().try_for_each(|job| self.savepoint(job.as_mut(), true))?;
+                    true
                 }
-                match self.queue.try_recv() {
-                    Ok(Message::Write(job)) if commit == Commit::Durable || job.commit() == commit => {
-                        group.push(job);
-                    }
-                    Ok(other) => {
-                        self.put_back = Some(other);
-                        break;
-                    }
-                    Err(_) => break,
-                }
+                Group::Open => self.gather(group, commit)?,
+                Group::Alone => self.run_job(group[0].as_mut())?,
+            };
+            if !agreed {
+                self.session.control("ROLLBACK")?;
+                return Ok(false);
             }
             match &self.log {
-                None => self.session.control("COMMIT"),
-                Some(log) => log.commit(&self.session),
+                None => self.session.control("COMMIT")?,
+                Some(log) => log.commit(&self.session)?,
             }
+            Ok(true)
         });
         if let Err(error) = &outcome {
             // Fails when the engine has rolled back already, which is as well.
@@ -279,7 +288,31 @@ impl Writer {
                 self.give_up();
             }
         }
-        (group, outcome)
+        outcome
+    }
+
+    /// Runs the one closure of a group, and adds and runs those that queue up meanwhile. False as soon as one refuses.
+    fn gather(&mut self, group: &mut Vec<Box<dyn Job>>, commit: Commit) -> Result<bool, Error> {
+        let began = Instant::now();
+        loop {
+            let job = group.last_mut().expect("the group is never empty");
+            if !self.run_job(job.as_mut())? {
+                return Ok(false);
+            }
+            if group.len() >= GROUP_CLOSURES || began.elapsed() >= GROUP_TIME {
+                return Ok(true);
+            }
+            match self.queue.try_recv() {
+                Ok(Message::Write(job)) if commit == Commit::Durable || job.commit() == commit => {
+                    group.push(job)
+                }
+                Ok(other) => {
+                    self.put_back = Some(other);
+                    return Ok(true);
+                }
+                Err(_) => return Ok(true),
+            }
+        }
     }
 
     /// Has the transactions to come committed so. Outside of a transaction only.
@@ -296,23 +329,30 @@ impl Writer {
         Ok(())
     }
 
-    /// Runs one closure in a savepoint of its own. An error means that the whole transaction is gone.
-    fn savepoint(&self, job: &mut dyn Job) -> Result<(), Error> {
+    /// Runs one closure; false when it refused, and what it did is to be undone. An error means that the whole transaction
+    /// is gone.
+    fn run_job(&self, job: &mut dyn Job) -> Result<bool, Error> {
         if self.rerun.toss() {
-            self.savepoint_once(job, false)?;
+            self.savepoint(job, false)?;
         }
-        self.savepoint_once(job, true)
+        self.run_once(job)
     }
 
-    fn savepoint_once(&self, job: &mut dyn Job, keep: bool) -> Result<(), Error> {
-        self.session.control("SAVEPOINT closure")?;
-        let mark = self.session.mark();
+    fn run_once(&self, job: &mut dyn Job) -> Result<bool, Error> {
         let mut tx = Tx::new(&self.session);
         let ok = job.run(&mut tx);
         // SQLITE_FULL, IOERR and NOMEM may roll back everything, savepoints and all.
         if self.session.connection().is_autocommit() {
             return Err(tx.failure().unwrap_or(Error::Spoiled));
         }
+        Ok(ok)
+    }
+
+    /// The same in a savepoint of its own, which undoes what a closure did that refused, or that is not to be kept.
+    fn savepoint(&self, job: &mut dyn Job, keep: bool) -> Result<(), Error> {
+        self.session.control("SAVEPOINT closure")?;
+        let mark = self.session.mark();
+        let ok = if keep { self.run_job(job)? } else { self.run_once(job)? };
         if !(ok && keep) {
             self.session.control("ROLLBACK TO closure")?;
             self.session.rewind(mark);
