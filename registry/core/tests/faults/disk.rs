@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -314,6 +314,20 @@ impl State {
         Ok(())
     }
 
+    /// Keeps everything below a folder.
+    fn keep_all(&mut self, folder: &Path) -> io::Result<()> {
+        self.keep_names(folder)?;
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                self.keep_all(&path)?;
+            } else {
+                self.keep(std::fs::File::open(&path)?.as_fd(), &path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What is durable below a folder.
     fn durable(&self, folder: &Path) -> Tree {
         let names = self.names.get(folder).into_iter().flatten().map(|(name, entry)| match entry {
@@ -439,6 +453,13 @@ impl Disk {
     /// Everything that is written at this moment, synced or not.
     pub(crate) fn picture(&self) -> Picture {
         Picture(written(self.root()).expect("the folder can be read"))
+    }
+
+    /// Puts everything that is written at this moment on the disk, unasked.
+    pub(crate) fn write_out(&self) {
+        INSIDE.set(true);
+        self.watched.state.lock().keep_all(self.root()).expect("the folder can be read");
+        INSIDE.set(false);
     }
 
     /// Whether the program on it is there no more.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use registry_core::{Body, CoreError, NewRepository, NewUpload, UploadUid};
+use registry_core::{Body, BodyError, CoreError, NewRepository, NewUpload, UploadUid};
 use registry_runtime::Clock;
 use registry_types::Algorithm;
 
@@ -135,6 +135,29 @@ async fn an_upload_whose_bytes_are_gone_with_the_power_is_begun_anew() {
     let status = world.registry.upload_status(&world.repository, &upload, ALICE).await.unwrap();
     assert_eq!(status.offset, offset, "a durable change takes along what was committed before it");
     assert!(!starts_on(world.disk.after(Fault::PowerCut), world.clock.clone(), &upload, "cut").await);
+}
+
+/// The disk wrote out what a request had written that broke off, and the next request wrote over it.
+#[tokio::test]
+async fn what_a_request_that_broke_off_wrote_does_not_come_back_with_the_power() {
+    for first in [0, PIECES[0]] {
+        let world = World::new(Shape::One).await;
+        let content = content();
+        let upload = begin(&world).await;
+        if first > 0 {
+            append(&world, &upload, body(&content[..first])).await;
+        }
+        // More than is gathered before the disk has it.
+        let much = body(&content.repeat(8)).chain(stream::once(async { Err(BodyError) }));
+        let much = Box::pin(much);
+        let broken = world.registry.append_upload(&world.repository, &upload, ALICE, None, much).await;
+        assert!(matches!(broken, Err(CoreError::BodyInterrupted)));
+        world.disk.write_out();
+        append(&world, &upload, body(&content[first..PIECES[1]])).await;
+        durable(&world).await.unwrap();
+        let told = format!("cut after {first}");
+        assert!(!starts_on(world.disk.after(Fault::PowerCut), world.clock.clone(), &upload, &told).await);
+    }
 }
 
 /// The disk has written out what it pleased: the objects are of one moment, the database is of one before.

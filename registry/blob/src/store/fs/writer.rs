@@ -118,10 +118,9 @@ impl FsWriter {
         let file = File::options().write(true).open(root.object(file_id));
         let file = file.map_err(|error| root.explain(error))?;
         lock(&file)?;
-        if file.metadata()?.len() < len {
+        if !cut_off(&file, len)? {
             return Err(StoreError::Short);
         }
-        file.set_len(len)?;
         Ok(Self { root, file_id, state: State::Idle(Tail::new(file, len)) })
     }
 
@@ -153,10 +152,21 @@ fn make(root: &Root, file_id: FileId, exclusive: bool) -> Result<Tail, StoreErro
     options.write(true).create(true).create_new(exclusive).truncate(false).mode(0o600);
     let file = options.open(root.object(file_id)).map_err(|error| root.explain(error))?;
     lock(&file)?;
-    if !exclusive {
-        file.set_len(0)?;
-    }
+    cut_off(&file, 0)?;
     Ok(Tail::new(file, 0))
+}
+
+/// Cuts off what an attempt that was given up wrote after the first `len` bytes; false where there are fewer.
+///
+/// Durably: the disk may hold those bytes already. After a power cut they would lie there again, in the place of what the
+/// next attempt wrote and at least as long, and nothing but their seals would tell.
+fn cut_off(file: &File, len: u64) -> io::Result<bool> {
+    let held = file.metadata()?.len();
+    if held > len {
+        file.set_len(len)?;
+        file.sync_all()?;
+    }
+    Ok(held >= len)
 }
 
 fn lock(file: &File) -> Result<(), StoreError> {
