@@ -69,8 +69,8 @@ impl ContentStore {
         self.inner.keys.activate(domain, epoch).await
     }
 
-    /// Begins an upload: draws its file id and data key. Nothing is written before bytes come, so that
-    /// the caller can register the upload first: `suspend` it at once and insert its row.
+    /// Begins an upload to an object of its own that nobody registered: it is for whoever keeps no metadata, as tests
+    /// and benchmarks do. Draws file id and data key; nothing is written before bytes come.
     pub async fn begin(
         &self,
         domain: &Domain,

@@ -1,6 +1,7 @@
 //! Objects registered before anybody needs them, so that a small one costs no transaction of its own for it.
 //!
-//! There are as many rows as servers keep at hand; one that is not taken by its end is garbage.
+//! There are as many rows as servers keep at hand, and those of servers that were killed; one that is not taken by its
+//! end is garbage.
 
 use registry_sql::{Tx, params};
 
@@ -16,7 +17,7 @@ pub fn insert(tx: &Tx<'_>, file_id: &[u8; 16], expires_at_ms: i64) -> Result<(),
     Ok(())
 }
 
-/// Ends a reservation, because a key takes the object. False when it was over.
+/// Ends a reservation, because a key or an upload takes the object. False when it was over.
 pub fn take(tx: &Tx<'_>, file_id: &[u8; 16]) -> Result<bool, Error> {
     let taken = tx.execute("DELETE FROM reserved_objects WHERE file_id = $1", params![file_id.to_vec()])?;
     Ok(taken == 1)

@@ -4,6 +4,9 @@
 //! savepoints, which copy every page that is changed; when one of its closures refuses, all of it is rolled back and runs
 //! again with one for each. Invariant: no caller hears of success before the commit that holds its changes has returned,
 //! and when a group falls apart each of its closures runs again alone, once.
+//!
+//! A group of nothing but closures that may wait for their sync is committed without one: it is in the log, where every
+//! reader and every later process finds it, and the next sync of the log takes it along.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
