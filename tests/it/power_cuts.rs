@@ -20,13 +20,13 @@ fn nothing_acknowledged_is_lost_in_fifty_power_cuts() {
 #[test]
 #[ignore = "long: a thousand power cuts"]
 fn nothing_acknowledged_is_lost_in_a_thousand_power_cuts_on_ext4() {
-    power_cuts("ext4", 1024, 1000);
+    power_cuts("ext4", 4096, 1000);
 }
 
 #[test]
 #[ignore = "long: a thousand power cuts"]
 fn nothing_acknowledged_is_lost_in_a_thousand_power_cuts_on_xfs() {
-    power_cuts("xfs", 1024, 1000);
+    power_cuts("xfs", 4096, 1000);
 }
 
 fn power_cuts(filesystem: &str, mebibytes: u64, cuts: u64) {
