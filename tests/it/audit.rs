@@ -224,7 +224,7 @@ impl Drop for Full<'_> {
 
 #[test]
 fn while_the_log_cannot_be_written_changes_are_refused_and_reads_go_on() {
-    let server = Server::start();
+    let mut server = Server::start();
     let http = server.http();
     http.push_blob("team/app", b"content");
     let blob = format!("/v2/team/app/blobs/sha256:{}", sha256(b"content"));
@@ -242,4 +242,12 @@ fn while_the_log_cannot_be_written_changes_are_refused_and_reads_go_on() {
     });
     eventually("every line is in the log again", || log(&server).contains("team/other").then_some(()));
     verify(&server).unwrap();
+    // A stop waits for no disk.
+    let full = Full::over(&path);
+    eventually("a change is refused again", || (post("team/app") == 503).then_some(()));
+    server.stop();
+    drop(full);
+    server.start_again();
+    let printed = verify(&server).unwrap();
+    assert!(printed.contains("nothing was changed"), "{printed}");
 }

@@ -176,6 +176,7 @@ impl Identity {
     /// Writes what is left of the audit log and ends the refreshing. Afterwards nothing is decided any more.
     pub async fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
+        self.inner.audit.stop_taking();
         if let Err(error) = self.write_uses().await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

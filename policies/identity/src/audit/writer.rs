@@ -125,6 +125,9 @@ impl Writer {
         while !self.write(state) {
             // The keeper has other things to do, and will ask again.
             tend = None;
+            if state.closed.load(Ordering::Acquire) {
+                return Next::GoOn;
+            }
             pause(RETRY_AFTER);
             if self.is_moved_away()
                 && let Ok(file) = open(&self.path)
