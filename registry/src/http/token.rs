@@ -18,7 +18,7 @@ use axum::response::Response;
 use axum::routing::any;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use policies_identity::{
@@ -249,6 +249,7 @@ impl Refused {
         match self.status {
             StatusCode::UNAUTHORIZED => drop(add(WWW_AUTHENTICATE, "Basic realm=\"berth\"")),
             StatusCode::SERVICE_UNAVAILABLE => drop(add(RETRY_AFTER, "1")),
+            StatusCode::METHOD_NOT_ALLOWED => drop(add(ALLOW, "GET, POST")),
             _ => {}
         }
         response

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use registry_core::CoreError;
 use registry_types::{Digest, ParseNameError, ParseReferenceError, Reference, Tag};
 use serde_json::{Value, json};
+
+use super::plain;
 
 /// An answer that is no success.
 #[derive(Debug)]
@@ -54,12 +56,20 @@ impl OciError {
         self.status
     }
 
+    #[cfg(test)]
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value)
+    }
+
     pub(super) fn no_such_path() -> Self {
         Self::new(StatusCode::NOT_FOUND, "UNSUPPORTED", "the registry has no such path")
     }
 
-    pub(super) fn method() -> Self {
+    /// RFC 9110 15.5.6: the answer names the methods that the path does know.
+    pub(super) fn method<'a>(known: impl Iterator<Item = &'a Method>) -> Self {
+        let known: Vec<&str> = known.map(Method::as_str).collect();
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "the path does not know this method")
+            .with_header(header::ALLOW, plain(&known.join(", ")))
     }
 
     pub(super) fn name(error: ParseNameError) -> Self {
@@ -236,7 +246,7 @@ impl IntoResponse for OciError {
 mod tests {
     use std::time::Duration;
 
-    use http::{StatusCode, header};
+    use http::{Method, StatusCode, header};
     use registry_core::{Bound, CoreError, Source};
     use registry_types::{Algorithm, Digest, ParseNameError};
 
@@ -299,7 +309,7 @@ mod tests {
         ];
         let of_requests = [
             OciError::no_such_path(),
-            OciError::method(),
+            OciError::method([Method::GET].iter()),
             OciError::name(ParseNameError::Format),
             OciError::digest("sha256:x").unwrap_err(),
             OciError::digest_missing(),

@@ -127,7 +127,7 @@ fn segments(rest: &str) -> Result<Vec<String>, OciError> {
 
 fn on(method: &Method, known: &[(Method, Route)]) -> Result<Route, OciError> {
     let found = known.iter().find(|(own, _)| own == method);
-    found.map(|(_, route)| route.clone()).ok_or_else(OciError::method)
+    found.map(|(_, route)| route.clone()).ok_or_else(|| OciError::method(known.iter().map(|(own, _)| own)))
 }
 
 fn below(
@@ -138,13 +138,14 @@ fn below(
 ) -> Result<Route, OciError> {
     let name: RepositoryName = name.join("/").parse().map_err(OciError::name)?;
     let found = known.iter().find(|(own, _)| own == method);
-    let operation = found.map(|(_, operation)| *operation).ok_or_else(OciError::method)?;
+    let refused = || OciError::method(known.iter().map(|(own, _)| own));
+    let operation = found.map(|(_, operation)| *operation).ok_or_else(refused)?;
     Ok(Route::In { operation, name, target })
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{Method, StatusCode};
+    use http::{Method, StatusCode, header};
 
     use super::{Route, Target};
     use crate::http::oci::operation::Operation;
@@ -230,10 +231,19 @@ mod tests {
     }
 
     #[test]
-    fn unknown_methods_are_refused() {
-        for path in ["/v2/", "/v2/_catalog", "/v2/a/tags/list", "/v2/a/manifests/x", "/v2/a/blobs/uploads/"] {
+    fn unknown_methods_are_refused_by_naming_the_known_ones() {
+        for (path, known) in [
+            ("/v2/", "GET, HEAD"),
+            ("/v2/_catalog", "GET, HEAD"),
+            ("/v2/a/tags/list", "GET, HEAD"),
+            ("/v2/a/manifests/x", "GET, HEAD, PUT, DELETE"),
+            ("/v2/a/blobs/uploads/", "POST"),
+            ("/v2/a/blobs/uploads/u", "GET, HEAD, PATCH, PUT, DELETE"),
+            (&format!("/v2/a/blobs/{ZEROS}"), "GET, HEAD, DELETE"),
+        ] {
             let refused = Route::parse(&Method::OPTIONS, path).unwrap_err();
             assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+            assert_eq!(refused.header(&header::ALLOW).unwrap(), known, "{path}");
         }
     }
 }

@@ -4,7 +4,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use policies_identity::{AuthenticationError, Caller};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -157,8 +157,11 @@ async fn strange_requests_are_refused() {
     assert_eq!(post(&fixture, &long).await.0, StatusCode::BAD_REQUEST);
     let json = http::Request::post("/token").header("content-type", "application/json");
     assert_eq!(read(send(&fixture, json, "{}").await).await.0, StatusCode::BAD_REQUEST);
-    let put = http::Request::put("/token");
-    assert_eq!(read(send(&fixture, put, "").await).await.0, StatusCode::METHOD_NOT_ALLOWED);
+    for method in [Method::PUT, Method::HEAD] {
+        let answer = send(&fixture, http::Request::builder().method(method).uri("/token"), "").await;
+        assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(answer.headers()["allow"], "GET, POST");
+    }
     let many: Vec<String> = (0..65).map(|n| format!("scope=repository:r{n}:pull")).collect();
     assert_eq!(get(&fixture, &many.join("&"), None).await.0, StatusCode::BAD_REQUEST);
 }
