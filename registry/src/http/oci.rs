@@ -25,13 +25,15 @@ mod uploads;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use policies_identity::{Identity, RequestContext};
 use registry_core::Registry;
@@ -133,7 +135,20 @@ async fn handle(
     response.headers_mut().insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
     // What somebody pushed is what its type says, and to no browser a page.
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if head { response.map(|_| Body::empty()) } else { response }
+    if head { head_of(response) } else { response }
+}
+
+/// What HEAD answers where GET would answer this. A length that is told is that of the body which GET would send
+/// (RFC 9110 8.6), so a refusal tells none: it may name the action, and thus not be worded as GET's.
+fn head_of(mut response: Response) -> Response {
+    if !response.status().is_success() {
+        let of_unknown_length = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
+        return response.map(|_| of_unknown_length);
+    }
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+    }
+    response.map(|_| Body::empty())
 }
 
 impl Service {

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -166,7 +166,11 @@ impl hyper::service::Service<Request<Incoming>> for Front {
         // A router is always ready, and cheap to clone: it is a counted reference.
         let answer = self.router.clone().call(request.map(Body::new));
         Box::pin(async move {
-            let answer = answer.await?;
+            let mut answer = answer.await?;
+            // Whose answer has no body says nothing of its length (RFC 9110 8.6); a router says 0 of everything.
+            if matches!(answer.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+                answer.headers_mut().remove(header::CONTENT_LENGTH);
+            }
             let pulse = work.map(Work::answer);
             Ok(answer.map(|body| Moving::new(body, pulse)))
         })

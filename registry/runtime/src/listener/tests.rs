@@ -67,6 +67,22 @@ async fn http2_is_spoken_on_the_same_port() {
 }
 
 #[tokio::test]
+async fn an_answer_that_has_no_body_tells_no_length() {
+    let router = Router::new()
+        .route("/none", get(|| async { StatusCode::NO_CONTENT }))
+        .route("/same", get(|| async { StatusCode::NOT_MODIFIED }))
+        .route("/empty", get(|| async { StatusCode::OK }));
+    let served = serve_with(router, Limits::default()).await;
+    for (path, tells) in [("/none", false), ("/same", false), ("/empty", true)] {
+        for method in ["GET", "HEAD"] {
+            let request = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            let answer = send(served.address, &request).await;
+            assert_eq!(answer.contains("content-length: 0"), tells, "{method} {path}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn too_large_heads_are_answered_431() {
     let served = serve_with(hello(), Limits::default()).await;
     for headers in [

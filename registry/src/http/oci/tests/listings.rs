@@ -26,6 +26,30 @@ async fn all(world: &World, first: &str, member: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn head_tells_the_length_of_what_get_answers_and_of_a_refusal_none() {
+    let world = World::new().await;
+    let digest = world.push_image("app", "v1", b"layer").await;
+    for path in [
+        "/v2/",
+        "/v2/_catalog",
+        "/v2/app/tags/list",
+        "/v2/app/manifests/v1",
+        &format!("/v2/app/referrers/{digest}"),
+        &format!("/v2/app/blobs/{}", sha256(b"layer")),
+    ] {
+        let (get, head) = (world.get(path).await, world.head(path).await);
+        assert_eq!((get.status, head.status), (StatusCode::OK, StatusCode::OK), "{path}");
+        assert_eq!(head.header("content-length"), get.body.len().to_string(), "{path}");
+        assert!(head.body.is_empty() && !get.body.is_empty(), "{path}");
+    }
+    for path in ["/v2/nowhere", "/v2/app/manifests/v2", &format!("/v2/app/blobs/{}", sha256(b"absent"))] {
+        let head = world.head(path).await;
+        assert_eq!((head.status, head.header("content-length")), (StatusCode::NOT_FOUND, ""), "{path}");
+        assert!(head.body.is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn tags_come_in_byte_order_and_in_pages() {
     let world = World::new().await;
     let manifest = world.image("app", b"layer").await;
