@@ -1,4 +1,4 @@
-//! A copy of a SQLite database as of one moment, page by page, while others read and write it.
+//! A SQLite database that somebody else writes: a copy of it as of one moment, page by page, and a look into it.
 //!
 //! Pages are copied as they are, so that even the hidden row numbers are the same: statements that are
 //! replayed on the copy find what they found on the original. Invariant: the copy is one committed state.
@@ -10,12 +10,24 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::Error;
 use crate::session::{Access, Session};
 use crate::sqlite::create;
+use crate::{Error, Tx};
 
 /// Pages between two reports of progress: 4 MiB.
 const PAGES: i32 = 1024;
+
+/// Reads from the database at `path` before anybody has it open for writing. Blocks.
+///
+/// # Errors
+/// When it cannot be opened, or what `body` says.
+pub fn peek_sqlite<T, E: From<Error>>(
+    path: &Path,
+    body: impl FnOnce(&mut Tx<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let session = Session::open(path, Access::Read)?;
+    body(&mut Tx::new(&session))
+}
 
 /// Copies the database at `source` to `target`, a file of mode 0600 in an existing folder, which must not be
 /// there. `progress` is told how many bytes are done, and of how many. Not synced. Blocks.

@@ -227,6 +227,19 @@ impl Database {
         }
     }
 
+    /// Has the change log of a SQLite kept so from now on, whether there was one or not, without a restart. The replicas
+    /// that hold every change go on; the others get a copy of the database. Returns when it has begun: how it stands
+    /// is [`Database::change_log`]. A PostgreSQL has none, and nothing is done.
+    ///
+    /// # Errors
+    /// When it could not be begun: it is to be tried again.
+    pub async fn follow_change_log(&self, config: ChangeLogConfig) -> Result<(), Error> {
+        match &self.shared.engine {
+            Engine::Sqlite(sqlite) => sqlite.follow_change_log(config).await,
+            Engine::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Has every replica that keeps the change log take a new copy of the database, behind which everything older is
     /// removed there. Gives the names of the replicas that have not; none where there is no change log.
     pub async fn renew_change_log(&self) -> Vec<String> {

@@ -28,7 +28,7 @@ pub use changes::{
     restore_sqlite,
 };
 pub use companion::{Companion, accompanied};
-pub use copy::{check_sqlite, copy_sqlite};
+pub use copy::{check_sqlite, copy_sqlite, peek_sqlite};
 pub use database::Database;
 pub use error::{ConstraintKind, Error};
 pub use migrate::Migration;

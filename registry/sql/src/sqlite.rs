@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use crate::changes::{ChangeLog, ChangeLogConfig, ChangeLogStatus};
+use crate::changes::{ChangeLogConfig, ChangeLogStatus};
 use crate::database::blocking;
 use crate::readers::Readers;
 use crate::rerun::Rerun;
-use crate::writer::{self, Closure, Commit, Message};
+use crate::writer::{self, Closure, Commit, KeptLog, Message};
 use crate::{Error, Tx, migrate};
 
 /// Scans at once; more would only fight for the page cache.
@@ -22,7 +22,7 @@ const SCANS: usize = 8;
 pub(crate) struct Sqlite {
     path: PathBuf,
     pub(crate) writer: mpsc::Sender<Message>,
-    log: Option<Arc<ChangeLog>>,
+    log: KeptLog,
     readers: Arc<Readers>,
     scans: Arc<Semaphore>,
     pub(crate) broken: Arc<AtomicBool>,
@@ -72,8 +72,6 @@ impl Sqlite {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        // What the replicas were told the file must not forget: it would be taken for an older copy.
-        let commit = if self.log.is_some() { Commit::Durable } else { commit };
         let (reply, result) = oneshot::channel();
         let job = Box::new(Closure { commit, body, result: None, reply });
         if self.writer.send(Message::Write(job)).await.is_err() {
@@ -104,12 +102,20 @@ impl Sqlite {
 
     /// How the change log stands; `None` where there is none.
     pub(crate) fn change_log(&self) -> Option<ChangeLogStatus> {
-        self.log.as_ref().map(|log| log.status())
+        self.log.read().as_ref().map(|log| log.status())
+    }
+
+    pub(crate) async fn follow_change_log(&self, config: ChangeLogConfig) -> Result<(), Error> {
+        let (done, begun) = oneshot::channel();
+        if self.writer.send(Message::Follow(Box::new(config), done)).await.is_err() {
+            return Err(Error::Closed);
+        }
+        begun.await.unwrap_or(Err(Error::Closed))
     }
 
     /// Has every replica take a new copy of the database. Gives those that have not.
     pub(crate) async fn renew_change_log(&self) -> Vec<String> {
-        let Some(log) = self.log.clone() else { return Vec::new() };
+        let Some(log) = self.log.read().clone() else { return Vec::new() };
         let renewed = tokio::task::spawn_blocking(move || log.renew()).await;
         // None may be taken for all where it ended by a panic.
         renewed.unwrap_or_else(|_| vec!["the change log".to_owned()])

@@ -9,11 +9,12 @@
 //! reader and every later process finds it, and the next sync of the log takes it along.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::changes::{self, ChangeLog, ChangeLogConfig};
@@ -54,6 +55,8 @@ pub(crate) trait Job: Send {
 
 pub(crate) enum Message {
     Write(Box<dyn Job>),
+    /// Has the change log kept so from now on.
+    Follow(Box<ChangeLogConfig>, oneshot::Sender<Result<(), Error>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -118,7 +121,11 @@ enum Group {
     Alone,
 }
 
+/// The change log that is kept at present, where there is one.
+pub(crate) type KeptLog = Arc<RwLock<Option<Arc<ChangeLog>>>>;
+
 struct Writer {
+    path: PathBuf,
     session: Session,
     /// How the session commits at present.
     commits: Commit,
@@ -126,8 +133,8 @@ struct Writer {
     /// Taken from the queue while a group was filled, and not part of it.
     put_back: Option<Message>,
     rerun: Arc<Rerun>,
-    /// The change log on the replicas, where there is one.
-    log: Option<Arc<ChangeLog>>,
+    /// The change log on the replicas. Only the writer changes which.
+    log: KeptLog,
     /// Set when a sync failed; nothing is written any more.
     broken: Arc<AtomicBool>,
     since_checkpoint: usize,
@@ -140,7 +147,7 @@ pub(crate) fn start(
     rerun: Arc<Rerun>,
     broken: Arc<AtomicBool>,
     log: Option<ChangeLogConfig>,
-) -> Result<(mpsc::Sender<Message>, Option<Arc<ChangeLog>>), Error> {
+) -> Result<(mpsc::Sender<Message>, KeptLog), Error> {
     let mut session = Session::open(path, Access::Write)?;
     session.watch(&rerun);
     let log = match log {
@@ -154,10 +161,13 @@ pub(crate) fn start(
         }
     };
     let (sender, queue) = mpsc::channel(QUEUE);
-    let kept = log.clone();
+    let log = Arc::new(RwLock::new(log));
+    let kept = Arc::clone(&log);
     // As every session is opened.
     let commits = Commit::Durable;
-    let writer = Writer { session, commits, queue, put_back: None, rerun, log, broken, since_checkpoint: 0 };
+    let path = path.to_owned();
+    let writer =
+        Writer { path, session, commits, queue, put_back: None, rerun, log, broken, since_checkpoint: 0 };
     std::thread::Builder::new()
         .name("sql-writer".into())
         .spawn(move || writer.run())
@@ -172,6 +182,7 @@ impl Writer {
         let closing = loop {
             match self.put_back.take().or_else(|| self.queue.blocking_recv()) {
                 Some(Message::Write(job)) => self.write(job),
+                Some(Message::Follow(config, done)) => drop(done.send(self.follow(*config))),
                 Some(Message::Close(done)) => break Some(done),
                 None => break None,
             }
@@ -181,6 +192,7 @@ impl Writer {
         while let Some(message) = self.queue.blocking_recv() {
             match message {
                 Message::Write(job) => job.refuse(Error::Closed),
+                Message::Follow(_, done) => drop(done.send(Err(Error::Closed))),
                 Message::Close(done) => {
                     let _ = done.send(());
                 }
@@ -189,8 +201,9 @@ impl Writer {
         if !self.broken.load(Ordering::Relaxed) {
             self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)");
         }
+        let log = self.log();
         drop(self.session);
-        if let Some(log) = &self.log {
+        if let Some(log) = log {
             log.close();
         }
         if let Some(done) = closing {
@@ -263,7 +276,9 @@ impl Writer {
     fn transaction(&mut self, group: &mut Vec<Box<dyn Job>>, kind: Group) -> Result<bool, Error> {
         self.session.forget();
         // None of the others asks for more than the first, or the whole is synced in any case.
-        let commit = group[0].commit();
+        let log = self.log();
+        // What the replicas were told the file must not forget: it would be taken for an older copy.
+        let commit = if log.is_some() { Commit::Durable } else { group[0].commit() };
         let begun = self.will_commit(commit).and_then(|()| self.session.control("BEGIN IMMEDIATE"));
         let outcome = begun.and_then(|()| {
             let agreed = match kind {
@@ -278,7 +293,7 @@ impl Writer {
                 self.session.control("ROLLBACK")?;
                 return Ok(false);
             }
-            match &self.log {
+            match &log {
                 None => self.session.control("COMMIT")?,
                 Some(log) => log.commit(&self.session)?,
             }
@@ -365,7 +380,24 @@ impl Writer {
 
     /// Whether the replicas can take a group, where they keep the change log.
     fn ready(&self) -> Result<(), Error> {
-        self.log.as_ref().map_or(Ok(()), |log| log.ready())
+        self.log().map_or(Ok(()), |log| log.ready())
+    }
+
+    fn log(&self) -> Option<Arc<ChangeLog>> {
+        self.log.read().clone()
+    }
+
+    /// Ends the change log and begins it anew, as the next start would, on the replicas of `config`. After an error
+    /// nothing is carried to those that are behind until the next attempt.
+    fn follow(&mut self, config: ChangeLogConfig) -> Result<(), Error> {
+        match self.log() {
+            Some(log) => log.close(),
+            None => self.session.record(),
+        }
+        self.will_commit(Commit::Durable)?;
+        let log = ChangeLog::begin(&self.session, &self.path, config)?;
+        *self.log.write() = Some(Arc::new(log));
+        Ok(())
     }
 
     /// Moves what the log holds into the database file. What cannot be moved now stays in the log.

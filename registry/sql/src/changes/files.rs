@@ -5,7 +5,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::record::Preface;
@@ -13,6 +13,8 @@ use super::{FrameSeal, LogFile, LogSeal};
 
 /// The folder of the log in a replica's root.
 pub const LOG_FOLDER: &str = "database";
+/// What a snapshot is called before it is whole; behind it comes the writer's term.
+const UNFINISHED: &str = "unfinished-";
 /// More than any group or piece of a snapshot has.
 const LONGEST_FRAME: u32 = 1 << 30;
 /// Bytes of the database in one frame of a snapshot.
@@ -81,6 +83,7 @@ pub(super) fn list(root: &Path, kind: LogFile) -> io::Result<Vec<(Position, Path
 /// Removes files that newer ones stand for: logs that begin before `log`, snapshots before `snapshot`, and
 /// what was never finished.
 pub(super) fn remove_older(root: &Path, log: Position, snapshot: Position) -> io::Result<()> {
+    remove_all(&folder(root), UNFINISHED)?;
     for (kind, keep) in [(LogFile::Changes, log), (LogFile::Snapshot, snapshot)] {
         for (_, path) in list(root, kind)?.into_iter().filter(|(at, _)| *at < keep) {
             std::fs::remove_file(path)?;
@@ -89,8 +92,20 @@ pub(super) fn remove_older(root: &Path, log: Position, snapshot: Position) -> io
     Ok(())
 }
 
+/// Removes the files of a folder whose names begin so.
+pub(super) fn remove_all(folder: &Path, beginning: &str) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(beginning.as_bytes()) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// A file that is being written, frame by frame.
 pub(super) struct FrameWriter {
+    path: PathBuf,
     file: File,
     frames: Box<dyn FrameSeal>,
     pub(super) len: u64,
@@ -107,7 +122,7 @@ impl FrameWriter {
         // A file that an earlier attempt left there was never counted on: its term was not begun.
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let (head, frames) = seal.begin(kind);
-        let mut writer = FrameWriter { file, frames, len: head.len() as u64 };
+        let mut writer = FrameWriter { path: path.to_owned(), file, frames, len: head.len() as u64 };
         writer.file.write_all(&head)?;
         let preface = Preface { at: (at.term, at.sequence), ..preface.clone() };
         writer.write(&preface.encode(), false)?;
@@ -145,21 +160,37 @@ impl FrameWriter {
         Ok(())
     }
 
+    /// Makes what was written durable, under its name.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        self.check_name()
+    }
+
+    /// Whether the name still stands for the file: what is written to one that was removed, or lies below another
+    /// disk by now, nobody ever reads.
+    pub(super) fn check_name(&self) -> io::Result<()> {
+        let (named, ours) = (std::fs::metadata(&self.path), self.file.metadata()?);
+        match named {
+            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+            Ok(_) => Err(io::Error::other(format!("{} is another file by now", self.path.display()))),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))),
+        }
     }
 }
 
-/// Writes a copy of the database as a snapshot: whole and durable, or not there.
+/// Writes a copy of the database as a snapshot: whole and durable, or not there. `term` is the writer's, of whom there
+/// may be an earlier one that hangs still.
 pub(super) fn write_snapshot(
     root: &Path,
     at: Position,
     database: &Path,
+    term: u64,
     seal: &dyn LogSeal,
     preface: &Preface,
 ) -> io::Result<()> {
     let folder = folder(root);
-    let (unfinished, path) = (folder.join("unfinished-snapshot"), folder.join(name(LogFile::Snapshot, at)));
+    let unfinished = folder.join(format!("{UNFINISHED}{term}"));
+    let path = folder.join(name(LogFile::Snapshot, at));
     let mut writer = FrameWriter::create(&unfinished, LogFile::Snapshot, at, seal, preface)?;
     let mut source = File::open(database)?;
     let mut left = source.metadata()?.len();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::files::{Position, remove_older, write_snapshot};
+use super::files::{Position, remove_all, remove_older, write_snapshot};
 use super::replica::Queue;
 use super::standing::{Shared, Standing};
 use crate::session::{Access, Session};
@@ -71,13 +71,15 @@ impl Keeper {
         let replica = &self.shared.config.replicas[self.index];
         let wish = self.shared.wish(self.index);
         let log = self.shared.begin(self.index, &self.queue)?;
-        let copy = Copy::make(&self.database, &replica.name).map_err(|error| error.to_string())?;
+        let term = self.shared.term();
+        let copy = Copy::make(&self.database, &replica.name, term).map_err(|error| error.to_string())?;
         let shown = |error: std::io::Error| format!("{}: {error}", replica.root.display());
         (replica.check)()?;
         write_snapshot(
             &replica.root,
             copy.at,
             &copy.path,
+            term,
             self.shared.config.seal.as_ref(),
             &self.shared.preface(self.index),
         )
@@ -108,9 +110,13 @@ pub(super) struct Copy {
 }
 
 impl Copy {
-    pub(super) fn make(database: &Path, name: &str) -> Result<Copy, Error> {
-        let path = database.with_extension(format!("copy-for-{name}"));
-        drop(std::fs::remove_file(&path));
+    /// `term` is the caller's, of whom there may be an earlier one that hangs still.
+    pub(super) fn make(database: &Path, name: &str, term: u64) -> Result<Copy, Error> {
+        let earlier = database.with_extension(format!("copy-for-{name}."));
+        if let (Some(folder), Some(earlier)) = (earlier.parent(), earlier.file_name()) {
+            drop(remove_all(folder, &earlier.to_string_lossy()));
+        }
+        let path = database.with_extension(format!("copy-for-{name}.{term}"));
         let mut copy = Copy { path, at: Position { term: 0, sequence: 0 } };
         copy_sqlite(database, &copy.path, &mut |_, _| {})?;
         let session = Session::open(&copy.path, Access::Read)?;

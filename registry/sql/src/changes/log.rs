@@ -68,9 +68,20 @@ pub(crate) fn note_unlogged(session: &Session) -> Result<(), Error> {
 }
 
 impl ChangeLog {
-    /// Looks where the replicas stand, goes on with those that hold everything and brings the others up to
-    /// date. Returns once the quorum is reached. Blocks.
+    /// As [`ChangeLog::begin`]; returns once the quorum is reached.
     pub(crate) fn open(
+        session: &Session,
+        database: &Path,
+        config: ChangeLogConfig,
+    ) -> Result<ChangeLog, Error> {
+        let log = ChangeLog::begin(session, database, config)?;
+        log.shared.wait_for_quorum(START)?;
+        Ok(log)
+    }
+
+    /// Looks where the replicas stand, goes on with those that hold everything and has the others brought up to
+    /// date, all under a new term. Blocks.
+    pub(crate) fn begin(
         session: &Session,
         database: &Path,
         config: ChangeLogConfig,
@@ -107,9 +118,7 @@ impl ChangeLog {
             started.map_err(|error| Error::Open(Arc::new(error)))?;
             queues.push(queue);
         }
-        let log = ChangeLog { shared, queues };
-        log.shared.wait_for_quorum(START)?;
-        Ok(log)
+        Ok(ChangeLog { shared, queues })
     }
 
     /// Whether a group can be taken: enough replicas are in sync. Waits a while for them.

@@ -100,7 +100,7 @@ impl Worker {
         let len = log.len;
         // What is on its way elsewhere need not outlive this machine.
         let is_remote = self.shared.config.replicas[self.index].remote.is_some();
-        match written.and_then(|()| if is_remote { Ok(()) } else { log.sync() }) {
+        match written.and_then(|()| if is_remote { log.check_name() } else { log.sync() }) {
             Ok(()) => self.shared.update(self.index, |replica| {
                 let held = if is_remote { &mut replica.staged } else { &mut replica.confirmed };
                 *held = last.max(*held);

@@ -148,9 +148,10 @@ impl Shipper {
         (replica.check)()?;
         std::fs::create_dir_all(&replica.root).map_err(shown)?;
         let log = self.shared.begin(self.index, &self.queue)?;
-        let copy = Copy::make(&self.database, &replica.name).map_err(|error| error.to_string())?;
+        let term = self.shared.term();
+        let copy = Copy::make(&self.database, &replica.name, term).map_err(|error| error.to_string())?;
         let (seal, preface) = (self.shared.config.seal.as_ref(), self.shared.preface(self.index));
-        write_snapshot(&replica.root, copy.at, &copy.path, seal, &preface).map_err(shown)?;
+        write_snapshot(&replica.root, copy.at, &copy.path, term, seal, &preface).map_err(shown)?;
         let snapshot = name(LogFile::Snapshot, copy.at);
         let path = files::folder(&replica.root).join(&snapshot);
         let put = self.remote.put(&snapshot, &path);

@@ -203,6 +203,11 @@ impl Shared {
         }
     }
 
+    /// The term that everything is written under.
+    pub(super) fn term(&self) -> u64 {
+        self.numbers.lock().term
+    }
+
     pub(super) fn close(&self) {
         self.closing.store(true, std::sync::atomic::Ordering::Release);
         self.changed.notify_all();
