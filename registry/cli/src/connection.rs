@@ -1,5 +1,7 @@
 //! Where the server is and who calls it, from flags, the environment or the data directory.
 
+mod profiles;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -8,6 +10,7 @@ use registry_aws::{Client, Credentials};
 use registry_runtime::tls::{Certificate, Connector, Trust};
 use serde_json::Value;
 
+use self::profiles::{Profiles, default_key, key_in};
 use crate::trust::Places;
 
 /// How results are printed.
@@ -41,9 +44,16 @@ pub struct Connection {
     #[arg(long, env = "AWS_ACCESS_KEY_ID", value_name = "ID")]
     access_key_id: Option<String>,
 
-    /// Profile of AWS_SHARED_CREDENTIALS_FILE, or else of ~/.aws/credentials, to sign with [default: default]
-    #[arg(long, env = "AWS_PROFILE", value_name = "NAME")]
+    /// Profile of ~/.aws/credentials or ~/.aws/config to sign with, whatever other keys there are; AWS_PROFILE counts
+    /// where --endpoint or AWS_ENDPOINT_URL names the server, and for that of the data directory its own key
+    #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+
+    #[arg(long, env = "AWS_PROFILE", hide = true)]
+    environment_profile: Option<String>,
+
+    #[arg(long, env = "AWS_CONFIG_FILE", hide = true)]
+    shared_config_file: Option<PathBuf>,
 
     #[arg(long, env = "AWS_SHARED_CREDENTIALS_FILE", hide = true)]
     shared_credentials_file: Option<PathBuf>,
@@ -78,6 +88,7 @@ impl Connection {
             None => read_endpoint(&data)?,
         };
         let credentials = match (&self.access_key_id, &self.secret_access_key) {
+            _ if self.profile.is_some() => self.stored_credentials(&data)?,
             (Some(id), Some(secret)) => credentials(id, secret, self.session_token.clone()),
             (Some(_), None) => bail!("an access key id without its secret: set AWS_SECRET_ACCESS_KEY too"),
             _ => self.stored_credentials(&data)?,
@@ -92,21 +103,28 @@ impl Connection {
         Ok(Api { client, endpoint })
     }
 
-    /// The key of a file. The server of the data directory has its own there; for one that was named, what AWS's
-    /// tools were told counts before that.
+    /// The key of a file. A profile that was named is the one; else the server of the data directory has its own
+    /// there, and for one that was named, what AWS's tools were told counts before that.
     fn stored_credentials(&self, data: &Path) -> Result<Credentials> {
+        let home = registry_runtime::home_dir();
+        let place = |told: &Option<PathBuf>, default: &str| {
+            told.clone().or_else(|| Some(home.as_ref()?.join(default)))
+        };
+        let shared = place(&self.shared_credentials_file, ".aws/credentials");
+        let of_environment = self.environment_profile.as_ref();
+        let of_environment = of_environment.filter(|name| !name.is_empty() && self.endpoint.is_some());
+        if let Some(name) = self.profile.as_ref().or(of_environment) {
+            let config = place(&self.shared_config_file, ".aws/config");
+            let (credentials, config) = shared.zip(config).context("there is no home directory: set HOME")?;
+            return Profiles { credentials, config }.key_of(name);
+        }
         let own = data.join("credentials");
         if self.endpoint.is_none() {
             return read_credentials(&own);
         }
-        let shared = self.shared_credentials_file.clone();
-        let shared = shared.or_else(|| Some(registry_runtime::home_dir()?.join(".aws/credentials")));
-        let profile = self.profile.as_deref().filter(|profile| !profile.is_empty());
-        let is_told = self.shared_credentials_file.is_some() || profile.is_some();
-        let told = shared.as_deref();
-        let told = told.and_then(|file| read_profile(file, profile.unwrap_or("default")).transpose());
+        let told = shared.and_then(|file| default_key(&file).transpose());
         match (told, read_credentials(&own)) {
-            (Some(told), _) if is_told => told,
+            (Some(told), _) if self.shared_credentials_file.is_some() => told,
             (_, Ok(own)) => Ok(own),
             (Some(told), Err(_)) => told,
             (None, Err(error)) => Err(error),
@@ -154,34 +172,6 @@ pub(crate) fn read_credentials(path: &Path) -> Result<Credentials> {
         .with_context(|| format!("{} holds no aws_access_key_id and aws_secret_access_key", path.display()))
 }
 
-/// Reads the access key of one profile out of such a file; `None` when the file or the profile is not there.
-fn read_profile(path: &Path, profile: &str) -> Result<Option<Credentials>> {
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        read => read.with_context(|| format!("{} cannot be read", path.display()))?,
-    };
-    let section =
-        |line: &str| line.trim().strip_prefix('[')?.strip_suffix(']').map(|name| name.trim() == profile);
-    let mut lines = text.lines();
-    if !lines.by_ref().any(|line| section(line) == Some(true)) {
-        return Ok(None);
-    }
-    key_in(lines.take_while(|line| section(line).is_none())).map(Some).with_context(|| {
-        format!("profile {profile} of {} has no aws_access_key_id and aws_secret_access_key", path.display())
-    })
-}
-
-fn key_in<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Credentials> {
-    let pairs: Vec<(&str, &str)> = lines
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.trim(), value.trim()))
-        .collect();
-    let field =
-        |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    let (id, secret) = (field("aws_access_key_id")?, field("aws_secret_access_key")?);
-    Some(credentials(&id, &secret, field("aws_session_token")))
-}
-
 /// A signed connection to one server.
 pub struct Api {
     client: Client,
@@ -222,7 +212,7 @@ impl Api {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use super::{Connection, Output};
 
@@ -233,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_servers_own_or_what_awss_tools_were_told_for_the_server_that_is_named() {
+    fn the_key_is_of_the_profile_that_is_named_or_the_servers_own_or_what_awss_tools_were_told() {
         let folder = tempfile::tempdir().unwrap();
         let (own, shared) = (folder.path().join("credentials"), folder.path().join("shared"));
         write(&own, "OWN", "");
@@ -242,35 +232,61 @@ mod tests {
             "SHARED",
             "[ work ]\naws_secret_access_key=t\naws_access_key_id=WORK\n[empty]\nregion=x\n",
         );
-        let id = |endpoint: Option<&str>, profile: Option<&str>, file: Option<&PathBuf>| {
-            let connection = Connection {
+        let connection =
+            |endpoint: Option<&str>, profile: Option<&str>, of_environment: Option<&str>| Connection {
                 endpoint: endpoint.map(str::to_owned),
-                data: None,
+                data: Some(folder.path().to_owned()),
                 ca_file: None,
                 access_key_id: None,
                 profile: profile.map(str::to_owned),
-                shared_credentials_file: file.cloned(),
+                environment_profile: of_environment.map(str::to_owned),
+                shared_config_file: Some(folder.path().join("config")),
+                shared_credentials_file: Some(shared.clone()),
                 secret_access_key: None,
                 session_token: None,
                 region: "us-east-1".to_owned(),
                 output: Output::Text,
             };
-            connection.stored_credentials(folder.path()).map(|key| key.access_key_id.clone())
+        let id = |endpoint, profile, of_environment| {
+            let key = connection(endpoint, profile, of_environment).stored_credentials(folder.path());
+            key.map(|key| key.access_key_id.clone())
         };
         let server = Some("http://127.0.0.1:5000");
-        for (endpoint, profile, file, expected) in [
-            (None, Some("work"), Some(&shared), "OWN"),
-            (server, None, Some(&shared), "SHARED"),
-            (server, Some("work"), Some(&shared), "WORK"),
-            (server, Some("none"), Some(&shared), "OWN"),
+        for (endpoint, profile, of_environment, expected) in [
+            (None, None, None, "OWN"),
+            (None, Some("work"), None, "WORK"),
+            (None, Some("work"), Some("none"), "WORK"),
+            // Of a server that nobody named, the profile that is there for the sake of others says nothing.
+            (None, None, Some("work"), "OWN"),
+            (None, None, Some("none"), "OWN"),
+            (server, None, None, "SHARED"),
+            (server, None, Some(""), "SHARED"),
+            (server, None, Some("work"), "WORK"),
+            (server, Some("work"), Some("none"), "WORK"),
         ] {
-            assert_eq!(id(endpoint, profile, file).unwrap(), expected, "{profile:?}");
+            let found = id(endpoint, profile, of_environment).unwrap();
+            assert_eq!(found, expected, "{endpoint:?} {profile:?} {of_environment:?}");
         }
-        let problem = id(server, Some("empty"), Some(&shared)).unwrap_err().to_string();
+        for (endpoint, profile, of_environment) in [
+            (None, Some("none"), None),
+            (None, Some(""), None),
+            (server, Some("none"), Some("work")),
+            (server, None, Some("none")),
+        ] {
+            let problem = id(endpoint, profile, of_environment).unwrap_err().to_string();
+            assert!(problem.contains("could not be found") && problem.contains("AWS_PROFILE"), "{problem}");
+        }
+        let problem = id(server, Some("empty"), None).unwrap_err().to_string();
         assert!(problem.starts_with("profile empty of "), "{problem}");
         std::fs::remove_file(&own).unwrap();
-        assert_eq!(id(server, None, Some(&shared)).unwrap(), "SHARED");
-        let problem = id(server, Some("none"), Some(&shared)).unwrap_err().to_string();
+        assert_eq!(id(server, None, None).unwrap(), "SHARED");
+        let problem = id(None, None, Some("work")).unwrap_err().to_string();
         assert!(problem.contains("AWS_PROFILE"), "{problem}");
+        // A key of the environment does not take the place of a profile that is named.
+        let mut connection = connection(server, Some("none"), None);
+        connection.access_key_id = Some("KEY".to_owned());
+        connection.secret_access_key = Some("s".to_owned());
+        let problem = connection.client().err().expect("there is no such profile").to_string();
+        assert!(problem.starts_with("The config profile (none)"), "{problem}");
     }
 }
