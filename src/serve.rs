@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 
 use crate::arguments::ServeArguments;
 use crate::certificate;
-use crate::change_log;
+use crate::change_log::{self, ChangeLogs};
 use crate::checkpoints::Replicas;
 use crate::config::{Settings, private_dir};
 use crate::content;
@@ -94,7 +94,12 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     if first_start {
         policy_files(&settings)?;
     }
-    let log = change_log::config(&settings, keys.as_ref(), &sealer)?;
+    let logs = ChangeLogs::new(&settings, keys.as_ref(), &sealer)?;
+    let (mut kept, mut log) = (None, None);
+    if let Some(logs) = &logs {
+        kept = logs.at_start(storage.existing_file()).await?;
+        log = kept.as_ref().map(|kept| logs.config(kept)).transpose()?;
+    }
     let database = storage.open_logged(log).await?;
     let certificate = certificate::open(&settings, &database, &sealer, &clock).await?;
     let transport = certificate::transport(certificate.as_ref(), settings.config.plain_http)?;
@@ -279,6 +284,9 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     spawn_workers(&registry, Arc::clone(&access), &shutdown);
     spawn_lifecycle(Lifecycle::new(registry.clone(), identity.clone(), access), &shutdown);
     content::spawn_upkeep(&registry, &upkeep, &shutdown);
+    if let Some(logs) = logs {
+        logs.spawn(&database, kept, &shutdown);
+    }
     scheduler.start(&shutdown);
     scheduler.ensure_default_cluster().await.context("cannot make the cluster `default`")?;
 

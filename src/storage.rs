@@ -1,6 +1,6 @@
 //! The database of this server: a file of its own, or a PostgreSQL that several servers share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -32,6 +32,14 @@ impl Storage {
         let database = Database::open_postgres(url.expose()).await.context("cannot open the database")?;
         let is_first_start = database.is_new().await.context("cannot read the database")?;
         Ok(Storage { place: Place::Server(database), is_first_start })
+    }
+
+    /// The file of a database that was made before.
+    pub(crate) fn existing_file(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(path) if !self.is_first_start => Some(path),
+            _ => None,
+        }
     }
 
     /// Like [`Storage::find`], for commands that need an installation.

@@ -69,6 +69,46 @@ fn load(http: &test_support::Http, worker: usize, stop: &AtomicBool, told: &Mute
 }
 
 #[test]
+fn replicas_that_take_the_place_of_lost_ones_keep_the_changes_too() {
+    let disks = tempfile::tempdir().unwrap();
+    let first = roots(disks.path());
+    let mut server = Server::builder().config(&config(disks.path())).start();
+    let (id, secret) = (server.access_key_id().to_owned(), server.secret().to_owned());
+    let http = server.http();
+    http.push_blob("some/where", b"{}");
+    assert!(put(&http, "some/where", "before", &manifest("before")));
+    // Two disks are lost, one after the other, and replaced; the server runs on.
+    for (number, lost) in [(3, 1), (4, 2)] {
+        eventually_within(
+            Duration::from_secs(30),
+            "the disk is gone, whatever is being written there",
+            || std::fs::remove_dir_all(&first[lost]).ok(),
+        );
+        let new = disks.path().join(format!("disk{number}"));
+        run(server.berth(["store", "replica", "add"]).arg(new));
+        run(&mut server.berth(["store", "replica", "remove", &format!("replica{lost}"), "--force"]));
+        eventually_within(Duration::from_secs(60), "three replicas hold every change", || {
+            let log = &status(&server)["changeLog"];
+            (log["replicas"] == 3 && log["inSync"] == 3 && log["quorum"] == 2).then_some(())
+        });
+        assert!(put(&http, "some/where", &format!("after{lost}"), &manifest("after")));
+    }
+    server.kill();
+    // The database's disk, and the last one of the first replicas.
+    lose(&server, true);
+    std::fs::remove_dir_all(&first[0]).unwrap();
+    let mut restore = server.berth(["restore", "--json"]);
+    let printed = run(restore.arg("--from-replica").arg(disks.path().join("disk4")));
+    assert!(printed.contains("\"certain\": true"), "{printed}");
+    server.start_again();
+    let http = server.anonymous().basic(&id, &secret);
+    for (tag, note) in [("before", "before"), ("after1", "after"), ("after2", "after")] {
+        let got = http.get(&format!("/v2/some/where/manifests/{tag}"));
+        assert_eq!((got.status, got.body), (200, manifest(note)), "{tag}");
+    }
+}
+
+#[test]
 fn the_loss_of_the_databases_disk_loses_nothing_acknowledged() {
     let disks = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
