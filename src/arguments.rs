@@ -81,7 +81,7 @@ enum Command {
 enum Key {
     Export(recovery::Export),
     #[command(flatten)]
-    Served(registry_cli::Key),
+    Served(Box<registry_cli::Key>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,6 +97,11 @@ enum Admin {
     ///
     /// Needs the data directory and the key directory; a running server notices at once.
     Reset(ServeArguments),
+    /// Remove the policy of a repository that refuses everybody, and print it
+    ///
+    /// A policy with a Deny for every principal can be removed by nobody who is refused by it. Needs the data
+    /// directory; a running server notices at once.
+    Unlock(admin::Unlock),
 }
 
 #[derive(Debug, Subcommand)]
@@ -175,6 +180,7 @@ impl Arguments {
             Command::Up(arguments) => block_on(up::run(arguments)),
             Command::Agent(arguments) => block_on(agent::run(arguments)),
             Command::Admin(Admin::Reset(arguments)) => block_on(admin::reset(arguments)),
+            Command::Admin(Admin::Unlock(unlock)) => block_on(unlock.run()),
             Command::Audit(audit::Audit::Verify(verify)) => block_on(verify.run()),
             Command::Backup(backup) => block_on(backup.run()),
             Command::Restore(restore) => block_on(restore.run()),

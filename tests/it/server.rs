@@ -57,6 +57,34 @@ fn a_lost_administrator_is_reset_while_the_server_runs() {
 }
 
 #[test]
+fn a_policy_that_refuses_everybody_is_removed_on_the_servers_machine() {
+    let server = Server::start();
+    let ecr = |args: &[&str]| test_support::aws(&server, ["ecr"].iter().chain(args));
+    let everybody =
+        r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"ecr:*"}]}"#;
+    ecr(&["create-repository", "--repository-name", "app"]).unwrap();
+    let policy = ["--repository-name", "app", "--force", "--policy-text", everybody];
+    ecr(&[&["set-repository-policy"][..], &policy].concat()).unwrap();
+    let refused = ecr(&["delete-repository-policy", "--repository-name", "app"]).unwrap_err();
+    assert!(refused.contains("AccessDenied"), "{refused}");
+    let printed = run(&mut server.berth(["admin", "unlock", "app"]));
+    assert!(printed.contains("\"Deny\""), "{printed}");
+    test_support::eventually("the repository is open again", || {
+        ecr(&["describe-images", "--repository-name", "app"]).ok()
+    });
+    for (repository, told) in [("app", "has no policy"), ("absent", "policy of absent")] {
+        let refused = try_run(&mut server.berth(["admin", "unlock", repository])).unwrap_err();
+        assert!(refused.contains(told), "{refused}");
+    }
+    // The registry's own, too.
+    ecr(&["put-registry-policy", "--policy-text", r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Principal":"*","Action":"ecr:*","Resource":"*"}]}"#]).unwrap();
+    run(&mut server.berth(["admin", "unlock"]));
+    test_support::eventually("the registry has no policy", || {
+        ecr(&["delete-registry-policy"]).err().filter(|error| error.contains("RegistryPolicyNotFound"))
+    });
+}
+
+#[test]
 fn output_that_nobody_reads_ends_a_command_without_a_word() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("questions"), "{}\n").unwrap();

@@ -62,9 +62,9 @@ pub use registry_metadata::{
     TagMutability, UploadUid,
 };
 pub use repositories::{NewRepository, PushTarget};
-pub use settings::RegistryPolicy;
+pub use settings::{RegistryPolicy, remove_policy};
 pub use upkeep::{
-    Finding, FindingKind, Places, Purged, ReplicaError, ReplicaState, ReplicaStatus, Scrub, ScrubState,
-    StoreStatus, Tally, Upkeep, UpkeepConfig, initialize_replicas, open_replicas,
+    Finding, FindingKind, Places, Purged, ReplicaError, ReplicaState, ReplicaStatus, ReplicaWatch, Scrub,
+    ScrubState, StoreStatus, Tally, Upkeep, UpkeepConfig, initialize_replicas, open_replicas,
 };
 pub use uploads::{FinishedUpload, NewUpload, UploadStatus};

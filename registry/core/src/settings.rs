@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use registry_metadata::{Tx, settings};
+use registry_metadata::{Metadata, Tx, repositories, settings};
+use registry_types::RepositoryName;
 
 use crate::error::CoreError;
 use crate::registry::Registry;
@@ -16,6 +17,32 @@ const DISABLED: &str = "disabled";
 pub struct RegistryPolicy {
     pub text: Arc<str>,
     pub version: i64,
+}
+
+/// Removes the policy of a repository, or that of the registry, whoever it refuses. Gives its text; `None` where there
+/// was none.
+///
+/// # Errors
+/// `RepositoryNotFound`.
+pub async fn remove_policy(
+    metadata: &Metadata,
+    repository: Option<&RepositoryName>,
+) -> Result<Option<Arc<str>>, CoreError> {
+    let repository = repository.cloned();
+    metadata
+        .write(move |tx| {
+            let Some(name) = &repository else {
+                let before = settings::get(tx, POLICY)?;
+                settings::delete(tx, POLICY)?;
+                return Ok(before.map(|(text, _)| text));
+            };
+            let repository = repositories::by_name(tx, name)?.ok_or(CoreError::RepositoryNotFound)?;
+            if repository.policy.is_some() {
+                repositories::set_policy(tx, &repository.uid, None)?;
+            }
+            Ok(repository.policy.map(|policy| policy.text))
+        })
+        .await
 }
 
 impl Registry {
