@@ -1,11 +1,12 @@
 //! What the operator should look at, for `/readyz` and the log: keys that nobody has a copy of, a restore that
-//! waits to be adopted, replicas that do not keep up with the database.
+//! waits to be adopted, replicas that cannot be used or do not keep up with the database.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use registry_core::Registry;
+use registry_core::{Registry, ReplicaWatch};
 use registry_runtime::{LocalKeys, Shutdown, worker};
 use registry_sql::Database;
 
@@ -13,6 +14,8 @@ use crate::config::Settings;
 use crate::dispatch::Ready;
 
 const LOOK: Duration = Duration::from_secs(1);
+/// How often every replica is asked whether it is there.
+const LOOK_AT_REPLICAS: Duration = Duration::from_secs(5);
 
 /// Adds everything to what `/readyz` reports; what stands at the start is logged once.
 pub(crate) fn report(
@@ -29,6 +32,13 @@ pub(crate) fn report(
     ready.report(move || unexported(&folder));
     let database = database.clone();
     ready.report(move || behind(&database));
+    let watch = ReplicaWatch::new(registry.clone());
+    let looking = watch.clone();
+    worker::spawn("look_at_replicas", LOOK_AT_REPLICAS, shutdown, move || {
+        looking.look();
+        std::future::ready(Ok::<_, Infallible>(()))
+    });
+    ready.report(move || away(&watch));
     let waiting: Arc<Mutex<Option<String>>> = Arc::default();
     let (registry, shared) = (registry.clone(), Arc::clone(&waiting));
     worker::spawn("look_for_adoption", LOOK, shutdown, move || {
@@ -62,6 +72,13 @@ fn unexported(folder: &std::path::Path) -> Option<String> {
         )),
         Err(error) => Some(format!("the key directory cannot be read: {error}")),
     }
+}
+
+/// Replicas of the content that cannot be used.
+fn away(watch: &ReplicaWatch) -> Option<String> {
+    let away = watch.problems();
+    let away: Vec<String> = away.iter().map(|(id, problem)| format!("{id} ({problem})")).collect();
+    (!away.is_empty()).then(|| format!("replicas of the content cannot be used: {}", away.join(", ")))
 }
 
 /// Replicas that do not hold every change of the database.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
@@ -16,6 +17,8 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use crate::config::Settings;
 
 const SCHEME: &str = "s3://";
+/// What a disk may take to tell where its symbolic links lead.
+const FOLLOW: Duration = Duration::from_secs(2);
 
 /// An entry of `replicas`: a location, or a table with a bucket's own service.
 #[derive(Clone, Debug)]
@@ -229,6 +232,14 @@ fn normal_url(location: &str) -> Result<String, String> {
     Ok(if prefix.is_empty() { format!("{SCHEME}{bucket}") } else { format!("{SCHEME}{bucket}/{prefix}") })
 }
 
+/// A path with symbolic links followed, in as much of it as is there.
+fn follow(path: &Path) -> Option<String> {
+    let mut above = path.ancestors();
+    let (above, real) = above.find_map(|above| Some((above, above.canonicalize().ok()?)))?;
+    let real = real.join(path.strip_prefix(above).ok()?);
+    real.to_str().map(str::to_owned)
+}
+
 /// Runs what asks a disk where it may block.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -251,6 +262,18 @@ impl Places for ReplicaPlaces {
             .to_str()
             .map(str::to_owned)
             .ok_or_else(|| format!("{location} is no text"))
+    }
+
+    async fn real(&self, location: &str) -> String {
+        if split_url(location).is_some() {
+            return location.to_owned();
+        }
+        let path = PathBuf::from(location);
+        let followed = tokio::task::spawn_blocking(move || follow(&path));
+        match tokio::time::timeout(FOLLOW, followed).await {
+            Ok(Ok(Some(real))) => real,
+            _ => location.to_owned(),
+        }
     }
 
     fn cluster(&self) -> &str {
@@ -305,7 +328,20 @@ impl Places for ReplicaPlaces {
 
 #[cfg(test)]
 mod tests {
-    use super::{normal_url, split_url};
+    use std::path::Path;
+
+    use super::{follow, normal_url, split_url};
+
+    #[test]
+    fn links_are_followed_in_what_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("disk")).unwrap();
+        std::os::unix::fs::symlink(root.join("disk"), root.join("link")).unwrap();
+        let followed = follow(&root.join("link/not/there")).unwrap();
+        assert_eq!(Path::new(&followed), root.join("disk/not/there"));
+        assert_eq!(Path::new(&follow(&root.join("link")).unwrap()), root.join("disk"));
+    }
 
     #[test]
     fn urls_are_written_in_one_way() {

@@ -201,6 +201,10 @@ fn the_status_tells_what_is_stored_and_what_is_wrong() {
         text.contains("2 of 3 usable").then_some(text)
     });
     assert!(text.starts_with("berth ") && text.contains("problem    replica1: "), "{text}");
+    eventually("so is whoever asks whether the server is ready", || {
+        let text = String::from_utf8(server.anonymous().get("/readyz").body).unwrap();
+        text.contains("cannot be used: replica1 (").then_some(())
+    });
     let samples = scrape(&server.http());
     assert_eq!(samples["berth_replica_up{replica=\"replica1\"}"], 0.0, "{samples:#?}");
     let refused = try_run(

@@ -70,9 +70,14 @@ pub enum QuorumError {
     Replicas,
     #[error("two replicas have one name")]
     SameName,
-    #[error("with two replicas the write quorum must be stated")]
+    #[error(
+        "with two replicas the write quorum must be stated: set write_quorum = 2 (both hold what is acknowledged) or \
+         write_quorum = 1 (one may be away)"
+    )]
     Unstated,
-    #[error("the write quorum must be at least {least} and at most the number of replicas")]
+    #[error(
+        "the write quorum must be at least {least} and at most the number of replicas: change write_quorum"
+    )]
     Quorum { least: usize },
 }
 

@@ -9,7 +9,9 @@ mod repairs;
 mod replicas;
 mod scrub;
 mod status;
+mod watch;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,6 +25,7 @@ pub use registry_metadata::replicas::ReplicaState;
 pub use registry_metadata::scrubs::{Finding, FindingKind, Scrub, ScrubState, Tally};
 pub use replicas::{ReplicaError, initialize_replicas, open_replicas};
 pub use status::{ReplicaStatus, StoreStatus};
+pub use watch::ReplicaWatch;
 
 /// Where replicas can lie. Connected by whoever knows the configuration.
 #[async_trait]
@@ -32,6 +35,11 @@ pub trait Places: Send + Sync {
     /// # Errors
     /// Says what is wrong with it.
     fn resolve(&self, location: &str) -> Result<String, String>;
+
+    /// The location with symbolic links followed as far as it is there; as it is where that cannot be told.
+    async fn real(&self, location: &str) -> String {
+        location.to_owned()
+    }
 
     /// The id of this installation, as markers carry it.
     fn cluster(&self) -> &str;
@@ -84,12 +92,14 @@ pub struct Upkeep {
     scrub_pace: Arc<Pace>,
     /// The replicas that the content store works with.
     loaded: Arc<Mutex<Vec<replicas::Loaded>>>,
+    /// Copies that were made and not told of yet.
+    made: Arc<Mutex<HashMap<String, repairs::Made>>>,
 }
 
 impl Upkeep {
     pub fn new(registry: Registry, places: Arc<dyn Places>, config: UpkeepConfig) -> Self {
         let scrub_pace = Arc::new(Pace::new(config.scrub_rate));
-        Self { registry, places, config, scrub_pace, loaded: Arc::default() }
+        Self { registry, places, config, scrub_pace, loaded: Arc::default(), made: Arc::default() }
     }
 
     /// Ids and locations of the replicas that are in use.
@@ -100,5 +110,13 @@ impl Upkeep {
     /// Where the replicas lie.
     pub fn places(&self) -> &Arc<dyn Places> {
         &self.places
+    }
+}
+
+/// A store's error with what the system said of it.
+fn told(error: &StoreError) -> String {
+    match error {
+        StoreError::Io(system) => format!("{error}: {system}"),
+        other => other.to_string(),
     }
 }

@@ -18,6 +18,9 @@ pub enum ReplicaState {
     Draining,
     /// Not used any more.
     Removed,
+    /// An id that was given to a place which is being made a replica. It may lie in a marker already, so that no
+    /// other place gets it.
+    Reserved,
 }
 
 impl ReplicaState {
@@ -26,19 +29,23 @@ impl ReplicaState {
             Self::Active => "active",
             Self::Draining => "draining",
             Self::Removed => "removed",
+            Self::Reserved => "reserved",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Active, Self::Draining, Self::Removed].into_iter().find(|state| state.as_str() == text)
+        let all = [Self::Active, Self::Draining, Self::Removed, Self::Reserved];
+        all.into_iter().find(|state| state.as_str() == text)
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaRow {
     pub id: String,
-    /// A path or URL; `None` once it is removed.
+    /// A path or URL; `None` once it is removed, and before it is one.
     pub location: Option<String>,
+    /// Where one that was removed lay, unless another replica lies there since.
+    pub left: Option<String>,
     pub state: ReplicaState,
     /// A replica that was added gets its repairs in the order of file ids; `None` when all are queued.
     pub backfill_after: Option<Vec<u8>>,
@@ -59,6 +66,7 @@ pub fn active_ids(tx: &Tx<'_>) -> Result<Vec<String>, Error> {
 
 /// A new replica. With `backfill`, repairs for everything that is stored are queued bit by bit.
 pub fn insert(tx: &Tx<'_>, id: &str, location: &str, backfill: bool, now_ms: i64) -> Result<(), Error> {
+    forget_who_left(tx, location)?;
     tx.execute(
         "INSERT INTO replicas (id, number, location, state, backfill_after, added_at, changed_at) \
          SELECT $1, COALESCE(MAX(number), -1) + 1, $2, 'active', $3, $4, $4 FROM replicas",
@@ -67,20 +75,37 @@ pub fn insert(tx: &Tx<'_>, id: &str, location: &str, backfill: bool, now_ms: i64
     Ok(())
 }
 
-/// Moves a replica to another state; a removed one loses its location.
+/// Gives an id to a place that is being made a replica.
+pub fn reserve(tx: &Tx<'_>, id: &str, now_ms: i64) -> Result<(), Error> {
+    tx.execute(
+        "INSERT INTO replicas (id, number, state, added_at, changed_at) \
+         SELECT $1, COALESCE(MAX(number), -1) + 1, 'reserved', $2, $2 FROM replicas",
+        params![id, now_ms],
+    )?;
+    Ok(())
+}
+
+/// Takes an id back that no marker names.
+pub fn release(tx: &Tx<'_>, id: &str) -> Result<(), Error> {
+    tx.execute("DELETE FROM replicas WHERE id = $1 AND state = 'reserved'", params![id])?;
+    Ok(())
+}
+
+/// Moves a replica to another state. Of a removed one it stays known where it lay.
 pub fn set_state(tx: &Tx<'_>, id: &str, state: ReplicaState, now_ms: i64) -> Result<(), Error> {
     tx.execute(
         "UPDATE replicas SET state = $2, changed_at = $3 WHERE id = $1",
         params![id, state.as_str(), now_ms],
     )?;
     if state == ReplicaState::Removed {
-        tx.execute("UPDATE replicas SET location = NULL, backfill_after = NULL WHERE id = $1", params![id])?;
+        tx.execute("UPDATE replicas SET backfill_after = NULL WHERE id = $1", params![id])?;
     }
     Ok(())
 }
 
 /// Puts a replica into use (again) at a location, to be filled.
 pub fn revive(tx: &Tx<'_>, id: &str, location: &str, now_ms: i64) -> Result<(), Error> {
+    forget_who_left(tx, location)?;
     tx.execute(
         "UPDATE replicas SET state = 'active', location = $2, backfill_after = $3, changed_at = $4 WHERE id = $1",
         params![id, location, Vec::<u8>::new(), now_ms],
@@ -90,9 +115,19 @@ pub fn revive(tx: &Tx<'_>, id: &str, location: &str, now_ms: i64) -> Result<(), 
 
 /// The same replica lies elsewhere now.
 pub fn relocate(tx: &Tx<'_>, id: &str, location: &str, now_ms: i64) -> Result<(), Error> {
+    forget_who_left(tx, location)?;
     tx.execute(
         "UPDATE replicas SET location = $2, changed_at = $3 WHERE id = $1",
         params![id, location, now_ms],
+    )?;
+    Ok(())
+}
+
+/// A place that gets a replica is no removed one's any more.
+fn forget_who_left(tx: &Tx<'_>, location: &str) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE replicas SET location = NULL WHERE location = $1 AND state = 'removed'",
+        params![location],
     )?;
     Ok(())
 }
@@ -108,9 +143,15 @@ pub fn set_backfill(tx: &Tx<'_>, id: &str, after: Option<&[u8]>) -> Result<(), E
 
 fn from_row(row: &Row) -> Result<ReplicaRow, Error> {
     let state = ReplicaState::parse(&row.get::<String>(2)?).ok_or(Error::Corrupt { table: TABLE })?;
+    let location: Option<String> = row.get(1)?;
+    let (location, left) = match state {
+        ReplicaState::Removed => (None, location),
+        _ => (location, None),
+    };
     Ok(ReplicaRow {
         id: row.get(0)?,
-        location: row.get(1)?,
+        location,
+        left,
         state,
         backfill_after: row.get(3)?,
         added_at_ms: row.get(4)?,

@@ -191,13 +191,14 @@ pub fn put_finding(tx: &Tx<'_>, finding: &Finding) -> Result<(), Error> {
     Ok(())
 }
 
-/// Notes that the copy is good again.
-pub fn repaired(tx: &Tx<'_>, file_id: &[u8; 16], replica: &str, now_ms: i64) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE findings SET repaired_at = $3 WHERE file_id = $1 AND replica = $2 AND kind <> 'unknown'",
+/// Notes that the copy is good again. False when nothing was known to be wrong with it.
+pub fn repaired(tx: &Tx<'_>, file_id: &[u8; 16], replica: &str, now_ms: i64) -> Result<bool, Error> {
+    let settled = tx.execute(
+        "UPDATE findings SET repaired_at = $3 \
+         WHERE file_id = $1 AND replica = $2 AND kind <> 'unknown' AND repaired_at IS NULL",
         params![file_id.to_vec(), replica, now_ms],
     )?;
-    Ok(())
+    Ok(settled > 0)
 }
 
 pub fn delete_finding(tx: &Tx<'_>, file_id: &[u8; 16], replica: &str) -> Result<(), Error> {

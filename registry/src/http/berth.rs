@@ -217,12 +217,10 @@ impl BerthStore {
             Ok(epochs) => Ok(json!({ "domain": domain, "destroyedEpochs": epochs })),
             Err(ShredError::Core(error)) => Err(core(&error)),
             Err(error @ ShredError::Unknown(_)) => Err(AwsError::invalid_parameter(sentence(&error))),
-            Err(
-                error @ (ShredError::NothingOld
-                | ShredError::StillWrapped(_)
-                | ShredError::NotAdopted
-                | ShredError::OldCopies(_)),
-            ) => Err(refused(sentence(&error))),
+            Err(error @ (ShredError::NothingOld | ShredError::StillWrapped(_) | ShredError::NotAdopted)) => {
+                Err(refused(sentence(&error)))
+            }
+            Err(error @ ShredError::OldCopies(_)) => Err(refused(of_a_name(&error))),
         }
     }
 }
@@ -251,26 +249,58 @@ pub(super) fn core(error: &CoreError) -> AwsError {
 fn of_replica(error: &ReplicaError) -> AwsError {
     match error {
         ReplicaError::Core(error) => core(error),
-        ReplicaError::Store { source, .. } => {
-            AwsError::invalid_parameter(format!("{}: {source}.", sentence(error).trim_end_matches('.')))
+        ReplicaError::Store { source, .. } => AwsError::invalid_parameter(format!("{error}: {source}.")),
+        ReplicaError::Location(_) | ReplicaError::OtherInstallation { .. } => {
+            AwsError::invalid_parameter(of_a_name(error))
         }
-        ReplicaError::Location(_)
-        | ReplicaError::OtherInstallation { .. }
-        | ReplicaError::Unknown(_)
-        | ReplicaError::Quorum(_) => AwsError::invalid_parameter(sentence(error)),
-        ReplicaError::InUse { .. }
-        | ReplicaError::Twice { .. }
-        | ReplicaError::State { .. }
-        | ReplicaError::LastCopies { .. } => refused(sentence(error)),
+        ReplicaError::Unknown(_) | ReplicaError::Quorum { .. } => {
+            AwsError::invalid_parameter(sentence(error))
+        }
+        ReplicaError::Same { .. } | ReplicaError::Inside { .. } => {
+            AwsError::invalid_parameter(of_a_name(error))
+        }
+        ReplicaError::InUse { .. } | ReplicaError::Twice { .. } => refused(of_a_name(error)),
+        ReplicaError::State { .. } | ReplicaError::LastCopies { .. } | ReplicaError::Meanwhile => {
+            refused(sentence(error))
+        }
     }
 }
 
-/// An error's text with a full stop, and with a capital unless it begins with a name that somebody gave.
+/// An error's text with a capital and a full stop.
 fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let word = text.split(' ').next().unwrap_or_default().len();
-    if text[..word].bytes().all(|byte| byte.is_ascii_lowercase()) {
-        text[..1.min(word)].make_ascii_uppercase();
+    let mut text = of_a_name(error);
+    text[..1].make_ascii_uppercase();
+    text
+}
+
+/// The text of an error that begins with a name that somebody gave, which stays as it is; with a full stop.
+fn of_a_name(error: &dyn std::error::Error) -> String {
+    format!("{error}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_core::{CreateKeyError, ReplicaError};
+
+    use super::{of_replica, sentence};
+
+    #[test]
+    fn a_sentence_begins_with_a_capital_unless_with_a_name_that_somebody_gave() {
+        let location = || "rel".to_owned();
+        for (error, expected) in [
+            (ReplicaError::Location("rel is no place".to_owned()), "rel is no place."),
+            (
+                ReplicaError::OtherInstallation { location: location() },
+                "rel belongs to another installation.",
+            ),
+            (
+                ReplicaError::InUse { location: location(), id: "replica0".to_owned() },
+                "rel is replica replica0 already.",
+            ),
+            (ReplicaError::Unknown("rel".to_owned()), "There is no replica rel."),
+        ] {
+            assert_eq!(of_replica(&error).message, expected);
+        }
+        assert_eq!(sentence(&CreateKeyError::Exists), "There is a key of this name already.");
     }
-    text + "."
 }

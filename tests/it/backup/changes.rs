@@ -101,6 +101,7 @@ fn replicas_that_take_the_place_of_lost_ones_keep_the_changes_too() {
     let printed = run(restore.arg("--from-replica").arg(disks.path().join("disk4")));
     assert!(printed.contains("\"certain\": true"), "{printed}");
     server.start_again();
+    assert!(!first[1].exists() && !first[2].exists(), "who was removed stays out");
     let http = server.anonymous().basic(&id, &secret);
     for (tag, note) in [("before", "before"), ("after1", "after"), ("after2", "after")] {
         let got = http.get(&format!("/v2/some/where/manifests/{tag}"));

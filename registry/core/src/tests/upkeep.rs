@@ -333,7 +333,7 @@ async fn wiped_replica_is_offline_until_it_is_added_again_and_then_full() {
     // The operator takes the lost one out and puts the empty disk in.
     let refused = house.upkeep.remove_replica("replica2", false).await;
     assert!(
-        matches!(refused, Err(ReplicaError::Quorum(_))),
+        matches!(refused, Err(ReplicaError::Quorum { .. })),
         "two replicas need a stated quorum: {refused:?}"
     );
     house.upkeep.drain_replica("replica1").await.unwrap_err();
@@ -359,12 +359,12 @@ async fn replicas_come_and_go_while_serving() {
     let path = |number| root(house.folder.path(), number);
     let (two, three) = (path(1), path(2));
     let alone = house.upkeep.add_replicas(std::slice::from_ref(&two)).await;
-    assert!(matches!(alone, Err(ReplicaError::Quorum(_))), "{alone:?}");
+    assert!(matches!(alone, Err(ReplicaError::Quorum { .. })), "{alone:?}");
     assert_eq!(house.upkeep.add_replicas(&[two.clone(), three]).await.unwrap(), ["replica1", "replica2"]);
     let again = house.upkeep.add_replicas(&[two]).await;
     assert!(matches!(again, Err(ReplicaError::InUse { .. })));
     let early = house.upkeep.remove_replica("replica0", false).await;
-    assert!(matches!(early, Err(ReplicaError::Quorum(_) | ReplicaError::LastCopies { .. })), "{early:?}");
+    assert!(matches!(early, Err(ReplicaError::Quorum { .. } | ReplicaError::LastCopies { .. })), "{early:?}");
     let during = house.push(5000).await;
     house.repair().await;
     assert!(house.objects(0) == house.objects(1) && house.objects(1) == house.objects(2));
@@ -398,6 +398,51 @@ async fn replicas_come_and_go_while_serving() {
     assert_eq!(moved, ["replica3"]);
     house.push(10).await;
     assert_eq!(house.objects(6).len(), 703);
+}
+
+#[tokio::test]
+async fn places_become_replicas_all_at_once_or_not_at_all() {
+    let house = House::new(1, None).await;
+    let path = |number| root(house.folder.path(), number);
+    let in_use = || async {
+        let status = house.upkeep.status().await.unwrap();
+        status.replicas.into_iter().map(|one| one.location).collect::<Vec<_>>()
+    };
+    std::fs::write(path(8), b"no folder").unwrap();
+    let impossible = house.upkeep.add_replicas(&[path(1), format!("{}/below", path(8))]).await;
+    assert!(matches!(impossible, Err(ReplicaError::Store { .. })), "{impossible:?}");
+    let same = house.upkeep.add_replicas(&[path(1), path(1)]).await;
+    assert!(matches!(same, Err(ReplicaError::Same { .. })), "{same:?}");
+    for inside in [[path(1), format!("{}/sub", path(1))], [path(1), format!("{}/objects", path(0))]] {
+        let refused = house.upkeep.add_replicas(&inside).await;
+        assert!(matches!(refused, Err(ReplicaError::Inside { .. })), "{refused:?}");
+    }
+    assert_eq!(in_use().await, [path(0)]);
+    // The next start finds the one that there was.
+    let (_, upkeep) = open(house.folder.path(), &[path(0)], None, &house.clock).await.unwrap();
+    assert_eq!(upkeep.status().await.unwrap().replicas.len(), 1);
+    // A place whose making broke off is as good as any other.
+    let added = house.upkeep.add_replicas(&[path(1), path(2)]).await.unwrap();
+    assert!(added.len() == 2 && added[0] != added[1], "{added:?}");
+    assert_eq!(in_use().await, [path(0), path(1), path(2)]);
+    // An empty disk in the place of a lost one is that replica again.
+    std::fs::remove_dir_all(house.root(1)).unwrap();
+    assert_eq!(house.upkeep.add_replicas(&[path(1)]).await.unwrap(), added[..1]);
+    assert!(house.upkeep.status().await.unwrap().replicas.iter().all(|one| one.problem.is_none()));
+}
+
+#[tokio::test]
+async fn a_replica_that_was_removed_stays_out_though_the_configuration_names_it() {
+    let house = House::new(3, Some(2)).await;
+    let locations: Vec<String> = (0..3).map(|number| root(house.folder.path(), number)).collect();
+    std::fs::remove_dir_all(house.root(1)).unwrap();
+    house.upkeep.remove_replica("replica1", false).await.unwrap();
+    let (_, upkeep) = open(house.folder.path(), &locations, Some(2), &house.clock).await.unwrap();
+    assert_eq!(upkeep.status().await.unwrap().replicas.len(), 2);
+    assert!(!house.root(1).exists(), "nothing is made where no disk is mounted");
+    upkeep.add_replicas(&locations[1..2]).await.unwrap();
+    let (_, upkeep) = open(house.folder.path(), &locations, Some(2), &house.clock).await.unwrap();
+    assert_eq!(upkeep.status().await.unwrap().replicas.len(), 3);
 }
 
 #[tokio::test]

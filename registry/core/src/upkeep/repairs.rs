@@ -1,7 +1,7 @@
 //! The worker of the repair queue, and what reads found bad.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use registry_blob::{BlobError, BlobStore, FileId, Pace, Repaired, ReplicaId};
@@ -26,6 +26,15 @@ const FIRST_PAUSE_MS: i64 = 5_000;
 const LONGEST_PAUSE_MS: i64 = 600_000;
 /// What a replica may take to say that it is there.
 const PROBE: Duration = Duration::from_secs(5);
+/// How often the log tells of copies that are being made.
+const TELL_EACH: Duration = Duration::from_secs(60);
+
+/// Copies that were made since the log told of them.
+pub(super) struct Made {
+    copies: u64,
+    bytes: u64,
+    since: Instant,
+}
 
 impl Upkeep {
     /// One round: notes what reads found bad, queues what new replicas lack, and works on what is due. True
@@ -66,6 +75,7 @@ impl Upkeep {
                 done?;
             }
         }
+        self.tell_made(more);
         Ok(more)
     }
 
@@ -111,29 +121,26 @@ impl Upkeep {
         match result {
             Ok(repaired) => {
                 let activity = self.registry.activity();
-                if let Repaired::Rewritten { bytes } = repaired {
-                    activity.repairs_rewritten.add(1);
-                    tracing::info!(
-                        object.file_id = %file_id(&repair),
-                        object.size_bytes = bytes,
-                        replica.id = %repair.replica,
-                        "a copy was repaired"
-                    );
-                } else {
-                    activity.repairs_unneeded.add(1);
+                match repaired {
+                    Repaired::Rewritten { .. } => activity.repairs_rewritten.add(1),
+                    _ => activity.repairs_unneeded.add(1),
                 }
-                metadata
+                let (file_id, replica) = (repair.file_id, repair.replica.clone());
+                let was_bad = metadata
                     .write(move |tx| {
                         repairs::done(tx, &repair.file_id, &repair.replica)?;
-                        scrubs::repaired(tx, &repair.file_id, &repair.replica, now_ms)?;
-                        Ok::<_, CoreError>(())
+                        Ok::<_, CoreError>(scrubs::repaired(tx, &repair.file_id, &repair.replica, now_ms)?)
                     })
-                    .await
+                    .await?;
+                if let Repaired::Rewritten { bytes } = repaired {
+                    self.note_copy(FileId::from_bytes(file_id), replica, bytes, was_bad);
+                }
+                Ok(())
             }
             Err(error) => {
                 self.registry.activity().repairs_failed.add(1);
                 tracing::warn!(
-                    object.file_id = %file_id(&repair),
+                    object.file_id = %FileId::from_bytes(repair.file_id),
                     replica.id = %repair.replica,
                     repair.attempts = repair.attempts + 1,
                     error = %error,
@@ -147,6 +154,46 @@ impl Upkeep {
                     .await
             }
         }
+    }
+
+    /// One that was known to be bad or lost is told by itself. What a replica never had, because it is new or was
+    /// away, may be a million copies, and is told in sum.
+    fn note_copy(&self, file_id: FileId, replica: String, bytes: u64, was_bad: bool) {
+        if was_bad {
+            tracing::info!(
+                object.file_id = %file_id,
+                object.size_bytes = bytes,
+                replica.id = %replica,
+                "a copy was repaired"
+            );
+            return;
+        }
+        tracing::debug!(
+            object.file_id = %file_id,
+            object.size_bytes = bytes,
+            replica.id = %replica,
+            "a copy was made"
+        );
+        let mut made = self.made.lock();
+        let made = made.entry(replica).or_insert_with(|| Made { copies: 0, bytes: 0, since: Instant::now() });
+        made.copies += 1;
+        made.bytes += bytes;
+    }
+
+    /// Tells of the copies that were made: each minute, and when there is nothing more to do.
+    fn tell_made(&self, more: bool) {
+        self.made.lock().retain(|replica, made| {
+            let waits = more && made.since.elapsed() < TELL_EACH;
+            if !waits {
+                tracing::info!(
+                    replica.id = %replica,
+                    copies = made.copies,
+                    copies.size_bytes = made.bytes,
+                    "copies that a replica lacked were made"
+                );
+            }
+            waits
+        });
     }
 
     async fn mend(&self, repair: &Repair, key: &KeyRow) -> Result<Repaired, BlobError> {
@@ -186,8 +233,4 @@ impl Upkeep {
         }
         Ok(())
     }
-}
-
-fn file_id(repair: &Repair) -> FileId {
-    FileId::from_bytes(repair.file_id)
 }

@@ -2,12 +2,18 @@
 //!
 //! The rows say which there are; every server follows them within a second. A location in the configuration
 //! that no row knows is added at start, as by the command; nothing is ever removed but by the command.
+//!
+//! Invariant: several places become replicas all at once or not at all. An id that a marker may carry is in a row
+//! before, so that a place whose taking in broke off can be taken in later.
 
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use registry_blob::{BlobStore, QuorumError, ReplicaId, Replicated, StoreError};
 use registry_metadata::replicas::{self, ReplicaRow, ReplicaState};
-use registry_metadata::{Metadata, blobs, garbage, repairs};
+use registry_metadata::{Error, Metadata, blobs, garbage, repairs};
 use thiserror::Error;
 
 use super::{Places, Upkeep};
@@ -36,6 +42,13 @@ pub enum ReplicaError {
     /// A copied root, or a disk that is mounted twice.
     #[error("{location} carries the marker of replica {id}, which still answers at {other}")]
     Twice { location: String, id: String, other: String },
+    #[error("{location} and {other} are one place: two copies there would be lost together")]
+    Same { location: String, other: String },
+    #[error("{inner} lies inside {outer}: two copies there would be lost together")]
+    Inside { inner: String, outer: String },
+    /// Somebody else changed the replicas at the same moment.
+    #[error("the replicas were changed meanwhile: try again")]
+    Meanwhile,
     #[error("there is no replica {0}")]
     Unknown(String),
     #[error("replica {id} is {state}", state = state.as_str())]
@@ -43,10 +56,36 @@ pub enum ReplicaError {
     /// The other replicas do not hold everything yet.
     #[error("the other replicas do not hold everything yet: {owed} repairs or a backfill are open")]
     LastCopies { owed: u64 },
-    #[error(transparent)]
-    Quorum(#[from] QuorumError),
+    #[error("{count}: {why}{instead}")]
+    Quorum { count: Counted, why: QuorumError, instead: &'static str },
     #[error(transparent)]
     Core(#[from] CoreError),
+}
+
+/// The replicas that do not go together with the write quorum.
+#[derive(Debug)]
+pub enum Counted {
+    Configured(usize),
+    /// After some were added.
+    With(usize),
+    /// After one left.
+    Left(usize),
+    /// As the rows say.
+    InUse(Vec<String>),
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count: &usize| if *count == 1 { "" } else { "s" };
+        match self {
+            Self::Configured(count) => {
+                write!(f, "the configuration names {count} replica{}", plural(count))
+            }
+            Self::With(count) => write!(f, "{count} replica{} would be in use", plural(count)),
+            Self::Left(count) => write!(f, "{count} replica{} would be left", plural(count)),
+            Self::InUse(which) => write!(f, "the replicas in use are {}", which.join(", ")),
+        }
+    }
 }
 
 /// A replica that the content store works with.
@@ -73,14 +112,17 @@ impl Loaded {
 /// one later finds these too, or knows that they are lost.
 ///
 /// # Errors
-/// When replicas and write quorum do not go together, and nothing is made then; when a location cannot be used.
+/// When replicas and write quorum do not go together, or one place lies in another, and nothing is made then; when
+/// a location cannot be used.
 pub async fn initialize_replicas(
     places: &dyn Places,
     wanted: &[String],
     write_quorum: Option<usize>,
 ) -> Result<(), ReplicaError> {
     let wanted = resolve(places, wanted)?;
-    check_quorum(wanted.len(), write_quorum)?;
+    check_configured(wanted.len(), write_quorum)?;
+    let known: Vec<Whose> = wanted.iter().map(|location| Whose { location, id: None }).collect();
+    keep_apart(places, &known).await?;
     for (number, location) in wanted.into_iter().enumerate() {
         let initialized = places.initialize(&location, &numbered(number)).await;
         initialized.map_err(|source| ReplicaError::Store { location, source })?;
@@ -103,7 +145,7 @@ pub async fn open_replicas(
     let wanted = resolve(places, wanted)?;
     let mut rows = read_rows(metadata).await?;
     if rows.is_empty() {
-        check_quorum(wanted.len(), write_quorum)?;
+        check_configured(wanted.len(), write_quorum)?;
         let first = wanted.clone();
         metadata
             .write(move |tx| {
@@ -115,30 +157,47 @@ pub async fn open_replicas(
             .await?;
         rows = read_rows(metadata).await?;
     }
+    let mut new = Vec::new();
     for location in &wanted {
         if rows.iter().any(|row| row.location.as_ref() == Some(location)) {
             continue;
         }
-        let failed = |source| ReplicaError::Store { location: location.clone(), source };
-        let marker = places.marker(location).await.map_err(failed)?;
-        let removed = |row: &&ReplicaRow| {
-            row.state == ReplicaState::Removed && marker.as_ref().is_some_and(|found| found.replica == row.id)
+        // First by where it lay: the disk may be gone, and a folder in its place would fill another.
+        let removed = match rows.iter().find(|row| row.left.as_ref() == Some(location)) {
+            Some(row) => Some(row),
+            None => {
+                let failed = |source| ReplicaError::Store { location: location.clone(), source };
+                let marker = places.marker(location).await.map_err(failed)?;
+                marker.and_then(|marker| {
+                    rows.iter().find(|row| row.state == ReplicaState::Removed && row.id == marker.replica)
+                })
+            }
         };
-        if let Some(row) = rows.iter().find(removed) {
+        if let Some(row) = removed {
             tracing::warn!(
                 replica.id = %row.id,
                 replica.location = %location,
-                "the configuration names a replica that was removed; `berth store replica add` takes it back"
+                "the configuration names a replica that was removed: it stays out until `berth store replica add`"
             );
             continue;
         }
-        let active = rows.iter().filter(|row| row.state == ReplicaState::Active).count();
-        check_quorum(active + 1, write_quorum)?;
-        let id = admit(metadata, places, &rows, location, now_ms).await?;
-        tracing::info!(replica.id = %id, replica.location = %location, "a replica was added");
+        new.push(location.clone());
+    }
+    if !new.is_empty() {
+        let ids = take_in(metadata, places, &new, write_quorum, now_ms).await?;
+        for (id, location) in ids.iter().zip(&new) {
+            tracing::info!(replica.id = %id, replica.location = %location, "a replica was added");
+        }
         rows = read_rows(metadata).await?;
     }
-    for row in &rows {
+    warn_of_rows(places, &rows, &wanted).await;
+    let loaded: Vec<Loaded> = rows.iter().filter_map(Loaded::of).collect();
+    build(places, &loaded, write_quorum, None)
+}
+
+/// Tells of replicas in use that nobody would set up today.
+async fn warn_of_rows(places: &dyn Places, rows: &[ReplicaRow], wanted: &[String]) {
+    for row in rows {
         if let Some(location) = &row.location
             && !wanted.contains(location)
         {
@@ -149,8 +208,10 @@ pub async fn open_replicas(
             );
         }
     }
-    let loaded: Vec<Loaded> = rows.iter().filter_map(Loaded::of).collect();
-    build(places, &loaded, write_quorum, None)
+    let known: Vec<Whose> = rows.iter().filter_map(Whose::of).collect();
+    if let Err(error) = keep_apart(places, &known).await {
+        tracing::warn!(error = %error, "replicas are not independent of each other");
+    }
 }
 
 fn resolve(places: &dyn Places, wanted: &[String]) -> Result<Vec<String>, ReplicaError> {
@@ -162,61 +223,232 @@ fn numbered(number: usize) -> ReplicaId {
     ReplicaId::new(&format!("replica{number}"))
 }
 
-/// Makes a location a replica's: a new one's, or that of one that carries our marker. Gives its id.
-async fn admit(
+/// A place and the replica that lies there, if it is one.
+struct Whose<'a> {
+    location: &'a str,
+    id: Option<&'a str>,
+}
+
+impl<'a> Whose<'a> {
+    fn of(row: &'a ReplicaRow) -> Option<Self> {
+        Some(Self { location: row.location.as_deref()?, id: Some(&row.id) })
+    }
+
+    fn is_same_replica(&self, other: &Self) -> bool {
+        self.id.is_some() && self.id == other.id
+    }
+}
+
+/// Refuses places that are one, and folders inside of others: with one disk all of them would be gone. Buckets are
+/// told apart by their names, which may be of several services.
+async fn keep_apart(places: &dyn Places, known: &[Whose<'_>]) -> Result<(), ReplicaError> {
+    let real = join_all(known.iter().map(|one| places.real(one.location))).await;
+    for (at, one) in known.iter().enumerate() {
+        for (before, other) in known[..at].iter().enumerate() {
+            if one.is_same_replica(other) {
+                continue;
+            }
+            let (here, there) = (Path::new(&real[at]), Path::new(&real[before]));
+            let inside = |inner: &Whose<'_>, outer: &Whose<'_>| {
+                let (inner, outer) = (inner.location.to_owned(), outer.location.to_owned());
+                Err(ReplicaError::Inside { inner, outer })
+            };
+            if here == there {
+                let (location, other) = (one.location.to_owned(), other.location.to_owned());
+                return Err(ReplicaError::Same { location, other });
+            }
+            if here.is_absolute() && here.starts_with(there) {
+                return inside(one, other);
+            }
+            if there.is_absolute() && there.starts_with(here) {
+                return inside(other, one);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A place that is to be a replica.
+#[derive(Clone)]
+struct Planned {
+    location: String,
+    id: String,
+    /// The state of the row of that id; without a row, the marker names a replica that the database forgot.
+    state: Option<ReplicaState>,
+    /// The place is empty and gets a marker with an id that no other has.
+    is_new: bool,
+}
+
+impl Planned {
+    fn adds_one(&self) -> bool {
+        !matches!(self.state, Some(ReplicaState::Active | ReplicaState::Draining))
+    }
+}
+
+/// Makes places replicas: new ones, or those that carry our marker. Gives their ids.
+///
+/// # Errors
+/// None of them is one then.
+async fn take_in(
     metadata: &Metadata,
     places: &dyn Places,
-    rows: &[ReplicaRow],
-    location: &str,
+    locations: &[String],
+    write_quorum: Option<usize>,
     now_ms: i64,
-) -> Result<String, ReplicaError> {
-    let failed = |source| ReplicaError::Store { location: location.to_owned(), source };
-    let marker = places.marker(location).await.map_err(failed)?;
-    if marker.as_ref().is_some_and(|marker| marker.cluster != places.cluster()) {
-        return Err(ReplicaError::OtherInstallation { location: location.to_owned() });
+) -> Result<Vec<String>, ReplicaError> {
+    let rows = read_rows(metadata).await?;
+    let named: Vec<Whose> = locations.iter().map(|location| Whose { location, id: None }).collect();
+    keep_apart(places, &named).await?;
+    let mut planned = Vec::new();
+    for location in locations {
+        planned.push(plan(places, &rows, &planned, location).await?);
     }
-    let id = match &marker {
-        Some(marker) => marker.replica.clone(),
-        None => {
-            // Rows are never deleted, so that no id is given twice.
-            numbered(rows.len()).as_str().to_owned()
+    let in_use = rows.iter().filter_map(Whose::of);
+    let wanted = planned.iter().map(|one| Whose { location: &one.location, id: Some(&one.id) });
+    let known: Vec<Whose> = in_use.chain(wanted).collect();
+    // What lies as it does already is only warned of, at the start.
+    keep_apart(places, &known).await?;
+    check_with(&rows, &planned, write_quorum)?;
+
+    let reserved = planned.clone();
+    let reserving = metadata.write(move |tx| {
+        for one in reserved.iter().filter(|one| one.is_new) {
+            replicas::reserve(tx, &one.id, now_ms)?;
         }
+        Ok::<_, CoreError>(())
+    });
+    reserving.await?;
+    let taken = make(metadata, places, &planned, write_quorum, now_ms).await;
+    if taken.is_err() {
+        release(metadata, places, &planned).await;
+    }
+    taken?;
+    Ok(planned.into_iter().map(|one| one.id).collect())
+}
+
+/// Whose a place is, or is to be.
+async fn plan(
+    places: &dyn Places,
+    rows: &[ReplicaRow],
+    planned: &[Planned],
+    location: &str,
+) -> Result<Planned, ReplicaError> {
+    let location = location.to_owned();
+    let failed = |source| ReplicaError::Store { location: location.clone(), source };
+    let marker = places.marker(&location).await.map_err(failed)?;
+    if marker.as_ref().is_some_and(|marker| marker.cluster != places.cluster()) {
+        return Err(ReplicaError::OtherInstallation { location });
+    }
+    if let Some(row) = rows.iter().find(|row| row.location.as_ref() == Some(&location)) {
+        // An empty disk in the place of a lost one.
+        if marker.is_none() && row.state == ReplicaState::Active {
+            return Ok(Planned { location, id: row.id.clone(), state: Some(row.state), is_new: false });
+        }
+        return Err(ReplicaError::InUse { location, id: row.id.clone() });
+    }
+    let Some(marker) = marker else {
+        let taken = |id: &str| {
+            rows.iter().any(|row| row.id == id) || planned.iter().any(|one: &Planned| one.id == id)
+        };
+        let free = (rows.len()..).map(numbered).find(|id| !taken(id.as_str()));
+        let id = free.map(|id| id.as_str().to_owned()).unwrap_or_default();
+        return Ok(Planned { location, id, state: Some(ReplicaState::Reserved), is_new: true });
     };
-    let known = rows.iter().find(|row| row.id == id);
-    if let Some(row) = known
-        && row.state != ReplicaState::Removed
-        && let Some(other) = &row.location
-    {
+    let id = marker.replica;
+    if let Some(other) = planned.iter().find(|one| one.id == id) {
+        return Err(ReplicaError::Twice { location, id, other: other.location.clone() });
+    }
+    let row = rows.iter().find(|row| row.id == id);
+    if let Some(other) = row.and_then(|row| row.location.as_ref()) {
         let there = places.open(other, &ReplicaId::new(&id)).map_err(failed)?;
         if there.probe().await.is_ok() {
-            let (location, other) = (location.to_owned(), other.clone());
-            return Err(ReplicaError::Twice { location, id, other });
+            return Err(ReplicaError::Twice { location, id, other: other.clone() });
         }
     }
-    // Also where the marker lies already: it may have been cut short before its folders were there.
-    places.initialize(location, &ReplicaId::new(&id)).await.map_err(failed)?;
-    let state = known.map(|row| row.state);
-    let (of_row, location) = (id.clone(), location.to_owned());
-    metadata
-        .write(move |tx| {
-            match state {
-                None => replicas::insert(tx, &of_row, &location, true, now_ms)?,
-                Some(ReplicaState::Removed) => replicas::revive(tx, &of_row, &location, now_ms)?,
-                Some(_) => replicas::relocate(tx, &of_row, &location, now_ms)?,
+    Ok(Planned { location, id, state: row.map(|row| row.state), is_new: false })
+}
+
+/// Makes what was planned the roots of replicas, and then replicas.
+async fn make(
+    metadata: &Metadata,
+    places: &dyn Places,
+    planned: &[Planned],
+    write_quorum: Option<usize>,
+    now_ms: i64,
+) -> Result<(), ReplicaError> {
+    for one in planned {
+        // Also where the marker lies already: it may have been cut short before its folders were there.
+        let made = places.initialize(&one.location, &ReplicaId::new(&one.id)).await;
+        made.map_err(|source| ReplicaError::Store { location: one.location.clone(), source })?;
+    }
+    let planned = planned.to_vec();
+    let taken = metadata.write(move |tx| {
+        // The inner result is the answer; the outer one what undoes the transaction.
+        let rows = replicas::all(tx)?;
+        for one in &planned {
+            let is_as_planned = rows.iter().find(|row| row.id == one.id).map(|row| row.state) == one.state;
+            let at = |row: &ReplicaRow| row.location.as_ref() == Some(&one.location) && row.id != one.id;
+            if !is_as_planned || rows.iter().any(at) {
+                return Ok(Err(ReplicaError::Meanwhile));
             }
-            Ok::<_, CoreError>(())
-        })
-        .await?;
-    Ok(id)
+        }
+        if let Err(error) = check_with(&rows, &planned, write_quorum) {
+            return Ok(Err(error));
+        }
+        for one in &planned {
+            let lies_there =
+                |row: &ReplicaRow| row.id == one.id && row.location.as_ref() == Some(&one.location);
+            match one.state {
+                None => replicas::insert(tx, &one.id, &one.location, true, now_ms)?,
+                Some(ReplicaState::Active | ReplicaState::Draining) if !rows.iter().any(lies_there) => {
+                    replicas::relocate(tx, &one.id, &one.location, now_ms)?;
+                }
+                Some(_) => replicas::revive(tx, &one.id, &one.location, now_ms)?,
+            }
+        }
+        Ok::<_, CoreError>(Ok(()))
+    });
+    taken.await?
+}
+
+/// Takes the ids back that no marker carries. What cannot be told, or not be written, stays reserved: ids are many.
+async fn release(metadata: &Metadata, places: &dyn Places, planned: &[Planned]) {
+    for one in planned.iter().filter(|one| one.is_new) {
+        match places.marker(&one.location).await {
+            Ok(marker) if marker.as_ref().is_none_or(|found| found.replica != one.id) => {}
+            _ => continue,
+        }
+        let id = one.id.clone();
+        let released = metadata.write(move |tx| replicas::release(tx, &id));
+        if let Err(error) = released.await {
+            tracing::debug!(replica.id = %one.id, error = %error, "an id stays reserved");
+        }
+    }
+}
+
+fn check_configured(count: usize, write_quorum: Option<usize>) -> Result<(), ReplicaError> {
+    let checked = Replicated::quorum_of(count, write_quorum).map(drop);
+    checked.map_err(|why| ReplicaError::Quorum { count: Counted::Configured(count), why, instead: "" })
+}
+
+/// Whether the replicas can be written with that quorum when what is planned has come to them.
+fn check_with(
+    rows: &[ReplicaRow],
+    planned: &[Planned],
+    write_quorum: Option<usize>,
+) -> Result<(), ReplicaError> {
+    let active = rows.iter().filter(|row| row.state == ReplicaState::Active).count();
+    let count = active + planned.iter().filter(|one| one.adds_one()).count();
+    let Err(why) = Replicated::quorum_of(count, write_quorum) else { return Ok(()) };
+    let instead = match why {
+        QuorumError::Unstated => ", or add two places at once",
+        _ => ", or remove another replica first",
+    };
+    Err(ReplicaError::Quorum { count: Counted::With(count), why, instead })
 }
 
 async fn read_rows(metadata: &Metadata) -> Result<Vec<ReplicaRow>, CoreError> {
     metadata.read(|tx| Ok(replicas::all(tx)?)).await
-}
-
-/// Whether so many replicas can be written with that quorum.
-fn check_quorum(active: usize, write_quorum: Option<usize>) -> Result<(), QuorumError> {
-    Replicated::quorum_of(active, write_quorum).map(drop)
 }
 
 /// The set of the loaded replicas; stores that `current` has open for the same id are used again.
@@ -244,32 +476,25 @@ fn build(
             _ => written.push((id, store)),
         }
     }
-    Ok(Replicated::new(written, write_quorum)?.with_drained(drained)?)
+    let set = Replicated::new(written, write_quorum).and_then(|set| set.with_drained(drained));
+    set.map_err(|why| {
+        let written = loaded.iter().filter(|one| one.state != ReplicaState::Draining);
+        let names = written.map(|one| format!("{} ({})", one.id, one.location)).collect();
+        ReplicaError::Quorum { count: Counted::InUse(names), why, instead: "" }
+    })
 }
 
 impl Upkeep {
-    /// Adds replicas: an empty place, a removed replica that comes back, or one that has moved. They are
-    /// written from now on, and filled in the background. Gives their ids.
+    /// Adds replicas: an empty place, also in the place of a lost one, a removed replica that comes back, or one
+    /// that has moved. They are written from now on, and filled in the background. Gives their ids.
     ///
     /// # Errors
-    /// Nothing changes for the locations after the one that cannot be used.
+    /// Nothing is added then.
     pub async fn add_replicas(&self, wanted: &[String]) -> Result<Vec<String>, ReplicaError> {
-        let metadata = &self.registry.inner.metadata;
-        let mut rows = read_rows(metadata).await?;
-        let locations = resolve(self.places.as_ref(), wanted)?;
-        for location in &locations {
-            if let Some(row) = rows.iter().find(|row| row.location.as_ref() == Some(location)) {
-                return Err(ReplicaError::InUse { location: location.clone(), id: row.id.clone() });
-            }
-        }
-        let active = rows.iter().filter(|row| row.state == ReplicaState::Active).count();
-        check_quorum(active + locations.len(), self.config.write_quorum)?;
-        let mut ids = Vec::new();
-        for location in locations {
-            let now_ms = self.registry.now_ms();
-            ids.push(admit(metadata, self.places.as_ref(), &rows, &location, now_ms).await?);
-            rows = read_rows(metadata).await?;
-        }
+        let places = self.places.as_ref();
+        let locations = resolve(places, wanted)?;
+        let (metadata, now_ms) = (&self.registry.inner.metadata, self.registry.now_ms());
+        let ids = take_in(metadata, places, &locations, self.config.write_quorum, now_ms).await?;
         self.sync_replicas().await?;
         Ok(ids)
     }
@@ -297,7 +522,8 @@ impl Upkeep {
         let changed = self.registry.inner.metadata.write(move |tx| {
             // The inner result is the answer; the outer one what undoes the transaction.
             let rows = replicas::all(tx)?;
-            let Some(row) = rows.iter().find(|row| row.id == id) else {
+            let is_meant = |row: &&ReplicaRow| row.id == id && row.state != ReplicaState::Reserved;
+            let Some(row) = rows.iter().find(is_meant) else {
                 return Ok(Err(ReplicaError::Unknown(id.clone())));
             };
             if row.state == ReplicaState::Removed || row.state == to {
@@ -305,8 +531,10 @@ impl Upkeep {
             }
             let stays = |row: &&ReplicaRow| row.state == ReplicaState::Active && row.id != id;
             let others: Vec<&ReplicaRow> = rows.iter().filter(stays).collect();
-            if let Err(error) = check_quorum(others.len(), write_quorum) {
-                return Ok(Err(error.into()));
+            if let Err(why) = Replicated::quorum_of(others.len(), write_quorum) {
+                let count = Counted::Left(others.len());
+                let instead = ", or add another replica first";
+                return Ok(Err(ReplicaError::Quorum { count, why, instead }));
             }
             if to == ReplicaState::Removed && !force {
                 let mut owed = 0;
@@ -356,7 +584,7 @@ impl Upkeep {
             if row.state == ReplicaState::Removed {
                 more |= metadata
                     .write(move |tx| {
-                        Ok::<_, registry_metadata::Error>(
+                        Ok::<_, Error>(
                             repairs::drop_of(tx, &id, BATCH)? + garbage::drop_removals(tx, &id, BATCH)?,
                         )
                     })

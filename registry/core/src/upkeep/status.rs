@@ -7,13 +7,15 @@ use registry_metadata::replicas::{self, ReplicaState};
 use registry_metadata::scrubs::{self, FindingKind, Scrub};
 use registry_metadata::{candidates, garbage, repairs};
 
-use super::Upkeep;
+use super::{Upkeep, told};
 use crate::error::CoreError;
 
 /// Counts go no further than this: a status costs the same whatever is stored.
 const MOST: u32 = 10_000;
 /// What a replica may take to say that it is there.
-const PROBE: Duration = Duration::from_secs(2);
+pub(super) const PROBE: Duration = Duration::from_secs(2);
+pub(super) const SILENT: &str = "it does not answer";
+pub(super) const LATE: &str = "it answered too late";
 
 #[derive(Clone, Debug)]
 pub struct StoreStatus {
@@ -81,9 +83,9 @@ impl Upkeep {
             let problem = match set.store(&id) {
                 None => Some("this server does not use it yet".to_owned()),
                 Some(store) => match tokio::time::timeout(PROBE, store.probe()).await {
-                    Err(_) => Some("it does not answer".to_owned()),
-                    Ok(Err(error)) => Some(error.to_string()),
-                    Ok(Ok(())) if set.is_suspect(&id) => Some("it answered too late".to_owned()),
+                    Err(_) => Some(SILENT.to_owned()),
+                    Ok(Err(error)) => Some(told(&error)),
+                    Ok(Ok(())) if set.is_suspect(&id) => Some(LATE.to_owned()),
                     Ok(Ok(())) => None,
                 },
             };
