@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::finding::{Finding, Findings};
 use crate::json::{self, Node, Value};
+use crate::pattern::ActionPattern;
 use crate::statement::Statement;
 use crate::statement::read::{Grammar, read_statement};
 use index::ActionIndex;
@@ -138,6 +139,13 @@ impl Policy {
     /// What is questionable about a policy that is nevertheless in use.
     pub fn warnings(&self) -> &[Finding] {
         &self.warnings
+    }
+
+    /// The services whose actions it names, in lower case. `*` names none, and what a NotAction leaves out counts
+    /// for nothing here.
+    pub fn services(&self) -> impl Iterator<Item = &str> {
+        let named = self.statements.iter().filter(|statement| !statement.actions_are_negated());
+        named.flat_map(|statement| statement.actions()).filter_map(ActionPattern::service)
     }
 
     /// Characters without white space, as the quotas of IAM count.

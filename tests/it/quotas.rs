@@ -47,7 +47,8 @@ fn what_would_exceed_a_quota_is_denied_and_leaves_nothing() {
     assert_eq!(http.delete(&format!("/v2/team/app/blobs/sha256:{}", sha256(&[1; 6000]))).status, 202);
     assert_eq!(quota(&server, "team")["bytes"], 0);
     assert_eq!(upload(&http, "team/other", &[3; 6000]).status, 201);
-    run(&mut server.berth(["quota", "remove", "team"]));
+    let removed = run(&mut server.berth(["quota", "remove", "team", "--output", "json"]));
+    assert_eq!(serde_json::from_str::<Value>(&removed).unwrap(), json!({ "prefix": "team" }));
     assert_eq!(upload(&http, "team/app", &[1; 6000]).status, 201);
     assert!(try_run(&mut server.berth(["quota", "remove", "team"])).unwrap_err().contains("no quota"));
 }

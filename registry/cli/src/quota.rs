@@ -99,7 +99,11 @@ impl List {
 impl Remove {
     async fn run(self) -> Result<()> {
         let input = json!({ "prefix": self.prefix });
-        self.connection.client()?.berth("DeleteQuota", &input).await?;
+        let answer = self.connection.client()?.berth("DeleteQuota", &input).await?;
+        match self.connection.output {
+            Output::Json => println!("{answer:#}"),
+            Output::Text => println!("{} is bound no more", named(&answer["prefix"])),
+        }
         Ok(())
     }
 }
@@ -111,10 +115,8 @@ fn show(connection: &Connection, answer: &Value, quotas: &[Value]) {
             table::print(
                 &["PREFIX", "BYTES", "OF", "IMAGES", "OF"],
                 quotas.iter().map(|quota| {
-                    let prefix =
-                        quota["prefix"].as_str().filter(|prefix| !prefix.is_empty()).unwrap_or("(all)");
                     vec![
-                        prefix.to_owned(),
+                        named(&quota["prefix"]).to_owned(),
                         text(&quota["bytes"]),
                         text(&quota["maxBytes"]),
                         text(&quota["images"]),
@@ -124,6 +126,11 @@ fn show(connection: &Connection, answer: &Value, quotas: &[Value]) {
             );
         }
     }
+}
+
+/// A prefix as people read it.
+fn named(prefix: &Value) -> &str {
+    prefix.as_str().filter(|prefix| !prefix.is_empty()).unwrap_or("(all)")
 }
 
 /// A size such as `500MiB`; a bare number counts bytes.

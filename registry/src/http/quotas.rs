@@ -71,7 +71,7 @@ impl BerthQuotas {
     async fn delete_quota(&self, input: Value) -> Result<Value, AwsError> {
         let request: DeleteQuota = read(input)?;
         if self.registry.delete_quota(prefix(&request.prefix)?).await.map_err(|error| core(&error))? {
-            return Ok(json!({}));
+            return Ok(json!({ "prefix": request.prefix }));
         }
         let message = format!("There is no quota of the prefix '{}'.", request.prefix);
         Err(AwsError::client("QuotaNotFoundException", message))

@@ -16,6 +16,9 @@ use super::{Ecr, input};
 /// ECR's limit, in characters.
 const MAX_POLICY_CHARS: usize = 10_240;
 
+/// The one service whose actions are done to repositories.
+const SERVICE: &str = "ecr";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SetRepositoryPolicyRequest {
@@ -36,6 +39,10 @@ impl Ecr {
         let request: SetRepositoryPolicyRequest = input::parse(input)?;
         let text = request.policy_text.ok_or_else(|| invalid("policyText", "must not be null"))?;
         let policy = parse_policy(&text, PolicyKind::RepositoryPolicy)?;
+        // A document that is in force already stays so; what could never count for a repository is not stored anew.
+        if policy.services().any(|service| service != SERVICE) {
+            return Err(invalid("PolicyText", "Invalid repository policy provided"));
+        }
         let action = Operation::SetRepositoryPolicy.action();
         let check = self.access.check(action, &repository.name, Some(&repository));
         let check = check.with_resource_policy(Some(Arc::new(policy)));

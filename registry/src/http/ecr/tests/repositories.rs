@@ -144,6 +144,21 @@ async fn policies_are_checked_stored_and_removed() {
     assert_eq!(refused.name, "InvalidParameterException");
     assert!(refused.message.contains("line 2"), "{}", refused.message);
 
+    let of_actions = |actions: &str| {
+        let text = POLICY.replace("\"ecr:BatchGetImage\"", actions);
+        assert_ne!(text, POLICY);
+        json!({ "repositoryName": "app", "policyText": text })
+    };
+    for foreign in ["\"s3:GetObject\"", "[\"ecr:BatchGetImage\", \"ecr-public:*\"]"] {
+        let refused = fixture.refused("SetRepositoryPolicy", of_actions(foreign)).await;
+        assert_eq!(refused.name, "InvalidParameterException");
+        let expected = "Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository policy provided'";
+        assert_eq!(refused.message, expected);
+    }
+    for own in ["\"*\"", "\"ECR:*\"", "[\"ecr:Batch*\"]"] {
+        fixture.call("SetRepositoryPolicy", of_actions(own)).await;
+    }
+
     let expected = json!({ "registryId": "000000000000", "repositoryName": "app", "policyText": POLICY });
     let set = json!({ "repositoryName": "app", "policyText": POLICY });
     assert_eq!(fixture.call("SetRepositoryPolicy", set).await, expected);
