@@ -8,7 +8,7 @@ use ::agent::AgentSettings;
 use anyhow::{Context, Result, bail};
 use policies_identity::BootstrapKey;
 use registry_runtime::SecretString;
-use registry_types::{AccountId, Region};
+use registry_types::{AccountId, Region, RepositoryName};
 use serde::Deserialize;
 
 use crate::arguments::ServeArguments;
@@ -180,6 +180,9 @@ impl Settings {
         let settings = Self { data, listen, metrics_listen, tls, account_id, region, config };
         settings.check_sharing()?;
         settings.check_hosts()?;
+        settings.check_mirrors()?;
+        settings.check_listening()?;
+        settings.bootstrap()?;
         Ok(settings)
     }
 
@@ -193,6 +196,29 @@ impl Settings {
                      speaks plain HTTP"
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// A prefix that no repository can have would fail each pull by its mirror.
+    fn check_mirrors(&self) -> Result<()> {
+        for (registry, prefix) in self.config.mirrors.iter().filter(|(_, prefix)| !prefix.is_empty()) {
+            let checked = prefix.parse::<RepositoryName>();
+            checked.with_context(|| {
+                format!("mirrors: '{prefix}', for {registry}, is no prefix of repositories")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_listening(&self) -> Result<()> {
+        let both =
+            self.metrics_listen.iter().find(|metrics| metrics.port() != 0 && self.listen.contains(metrics));
+        if let Some(both) = both {
+            bail!(
+                "metrics_listen: {both} is in listen too, where /metrics is served to whoever may read it: choose \
+                 another port, or leave metrics_listen out"
+            );
         }
         Ok(())
     }
@@ -273,7 +299,9 @@ impl Settings {
         match (&self.config.bootstrap_access_key_id, &self.config.bootstrap_secret_access_key) {
             (Some(access_key_id), Some(secret)) => {
                 let access_key_id = access_key_id.clone();
-                Ok(Some(BootstrapKey { access_key_id, secret_access_key: secret.clone() }))
+                let key = BootstrapKey { access_key_id, secret_access_key: secret.clone() };
+                key.check()?;
+                Ok(Some(key))
             }
             (None, None) => Ok(None),
             _ => bail!("BERTH_BOOTSTRAP_ACCESS_KEY_ID and BERTH_BOOTSTRAP_SECRET_ACCESS_KEY go together"),
@@ -301,7 +329,30 @@ pub(crate) fn private_dir(dir: &Path) -> Result<()> {
 mod tests {
     use std::path::Path;
 
-    use super::Config;
+    use super::{Config, Settings};
+    use crate::arguments::ServeArguments;
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_key_that_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("berth.toml");
+        for (text, told) in [
+            ("mirrors = { \"x.io\" = \"UPPER\" }", "mirrors: 'UPPER', for x.io, is no prefix"),
+            (
+                "listen = \"127.0.0.1:5009\"\nmetrics_listen = \"127.0.0.1:5009\"",
+                "metrics_listen: 127.0.0.1:5009 is in",
+            ),
+            (
+                "bootstrap_access_key_id = \"AKIAFOO\"\nbootstrap_secret_access_key = \"s\"",
+                "the bootstrap access key id must be 16 to 128",
+            ),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let arguments = ServeArguments { config: Some(path.clone()), ..ServeArguments::default() };
+            let error = format!("{:#}", Settings::load(&arguments).err().unwrap());
+            assert!(error.contains(told), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn every_example_loads() {

@@ -6,12 +6,13 @@
 mod passphrase;
 mod progress;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use async_trait::async_trait;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use policies_identity::Identity;
 use registry::backup::{NewBackup, Restore, RestoreChanges, SchemaCheck};
 use registry_metadata::Metadata;
@@ -164,14 +165,15 @@ impl Backup {
 /// Checks all of it before anything counts. Afterwards nothing is deleted and no key destroyed until
 /// `berth store adopt` has run.
 #[derive(Args, Debug)]
+#[command(group(ArgGroup::new("source").required(true)))]
 pub(crate) struct RestoreCommand {
     /// The backup
-    #[arg(long, value_name = "FILE", required_unless_present = "from_replica")]
+    #[arg(long, value_name = "FILE", group = "source")]
     from: Option<PathBuf>,
 
     /// A replica, where the database's disk is lost and the replicas are not: a folder, or s3://BUCKET/PREFIX. The
     /// other folders are found where they were; may be given several times
-    #[arg(long, value_name = "REPLICA", conflicts_with = "from")]
+    #[arg(long, value_name = "REPLICA", group = "source")]
     from_replica: Vec<String>,
 
     /// Take what there is, though replicas that may know more cannot be read
@@ -204,8 +206,11 @@ impl KeyArguments {
     /// The recovery key, if one was named.
     fn read(&self) -> Result<Option<RecoveryKey>> {
         let Some(path) = &self.recovery_key else { return Ok(None) };
-        let text = std::fs::read_to_string(path);
-        let text = zeroize::Zeroizing::new(text.with_context(|| format!("cannot read {}", path.display()))?);
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => anyhow!("{} is no recovery key of `berth key export`", path.display()),
+            _ => anyhow::Error::new(error).context(format!("cannot read {}", path.display())),
+        });
+        let text = zeroize::Zeroizing::new(text?);
         let read = match RecoveryKey::parse(&text, None) {
             Err(RecoveryError::PassphraseNeeded) => RecoveryKey::parse(&text, Some(&self.passphrase.ask()?)),
             read => read,

@@ -49,7 +49,7 @@ pub(crate) async fn run(
     now_ms: i64,
 ) -> Result<Bootstrap, IdentityError> {
     if let Some(key) = &config.bootstrap {
-        check(key)?;
+        key.check()?;
     }
     if let Some(account) = database.point(|tx| store::account::get(tx)).await? {
         credentials_file::settle(config, |key| is_of_account(&account, sealer, key))?;
@@ -112,21 +112,25 @@ fn is_of_account(account: &store::account::Account, sealer: &Sealer, key: &Acces
     mark(sealer, key).as_slice().ct_eq(&account.bootstrap_mark).into()
 }
 
-fn check(key: &BootstrapKey) -> Result<(), IdentityError> {
-    let id = key.access_key_id.as_bytes();
-    let id_is_good = (16..=128).contains(&id.len())
-        && id.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
-    if !id_is_good {
-        return Err(IdentityError::BootstrapKey(
-            "the bootstrap access key id must be 16 to 128 of A-Z and 0-9",
-        ));
+impl BootstrapKey {
+    /// # Errors
+    /// Says what is wrong with it, whether it is needed or not.
+    pub fn check(&self) -> Result<(), IdentityError> {
+        let id = self.access_key_id.as_bytes();
+        let id_is_good = (16..=128).contains(&id.len())
+            && id.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        if !id_is_good {
+            return Err(IdentityError::BootstrapKey(
+                "the bootstrap access key id must be 16 to 128 of A-Z and 0-9",
+            ));
+        }
+        if self.secret_access_key.expose().chars().count() < 32 {
+            return Err(IdentityError::BootstrapKey(
+                "the bootstrap secret access key must have 32 characters or more",
+            ));
+        }
+        Ok(())
     }
-    if key.secret_access_key.expose().chars().count() < 32 {
-        return Err(IdentityError::BootstrapKey(
-            "the bootstrap secret access key must have 32 characters or more",
-        ));
-    }
-    Ok(())
 }
 
 /// A keyed hash of a bootstrap key: tells a different one without keeping the secret in clear.

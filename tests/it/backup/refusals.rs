@@ -53,7 +53,7 @@ fn a_bad_backup_is_refused_in_one_sentence_and_changes_nothing() {
     let error = refused(&whole, &foreign);
     assert!(error.contains("belongs to installation"), "{error}");
     let error = refused(&whole, &backup);
-    assert!(error.contains("cannot read"), "{error}");
+    assert!(error.contains("is no recovery key"), "{error}");
     let mut mistyped = std::fs::read_to_string(&key).unwrap();
     let at = mistyped.rfind('=').unwrap() - 4;
     let wrong = if mistyped.as_bytes()[at] == b'0' { "1" } else { "0" };
