@@ -6,6 +6,7 @@ mod render;
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
 use registry_aws::AwsError;
+use registry_blob::StoreError;
 use registry_core::{CoreError, CreateKeyError, FindingKind, Registry, ReplicaError, ShredError, Upkeep};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -249,6 +250,9 @@ pub(super) fn core(error: &CoreError) -> AwsError {
 fn of_replica(error: &ReplicaError) -> AwsError {
     match error {
         ReplicaError::Core(error) => core(error),
+        ReplicaError::Store { source: StoreError::Io(system), .. } => {
+            AwsError::invalid_parameter(format!("{error}: {system}."))
+        }
         ReplicaError::Store { source, .. } => AwsError::invalid_parameter(format!("{error}: {source}.")),
         ReplicaError::Location(_) | ReplicaError::OtherInstallation { .. } => {
             AwsError::invalid_parameter(of_a_name(error))

@@ -122,7 +122,7 @@ pub async fn initialize_replicas(
     let wanted = resolve(places, wanted)?;
     check_configured(wanted.len(), write_quorum)?;
     let known: Vec<Whose> = wanted.iter().map(|location| Whose { location, id: None }).collect();
-    keep_apart(places, &known).await?;
+    keep_apart(places, 0, &known).await?;
     for (number, location) in wanted.into_iter().enumerate() {
         let initialized = places.initialize(&location, &numbered(number)).await;
         initialized.map_err(|source| ReplicaError::Store { location, source })?;
@@ -209,7 +209,7 @@ async fn warn_of_rows(places: &dyn Places, rows: &[ReplicaRow], wanted: &[String
         }
     }
     let known: Vec<Whose> = rows.iter().filter_map(Whose::of).collect();
-    if let Err(error) = keep_apart(places, &known).await {
+    if let Err(error) = keep_apart(places, 0, &known).await {
         tracing::warn!(error = %error, "replicas are not independent of each other");
     }
 }
@@ -241,9 +241,10 @@ impl<'a> Whose<'a> {
 
 /// Refuses places that are one, and folders inside of others: with one disk all of them would be gone. Buckets are
 /// told apart by their names, which may be of several services.
-async fn keep_apart(places: &dyn Places, known: &[Whose<'_>]) -> Result<(), ReplicaError> {
+/// The first `settled` of them are as they are: they are compared with the others alone.
+async fn keep_apart(places: &dyn Places, settled: usize, known: &[Whose<'_>]) -> Result<(), ReplicaError> {
     let real = join_all(known.iter().map(|one| places.real(one.location))).await;
-    for (at, one) in known.iter().enumerate() {
+    for (at, one) in known.iter().enumerate().skip(settled) {
         for (before, other) in known[..at].iter().enumerate() {
             if one.is_same_replica(other) {
                 continue;
@@ -298,7 +299,7 @@ async fn take_in(
 ) -> Result<Vec<String>, ReplicaError> {
     let rows = read_rows(metadata).await?;
     let named: Vec<Whose> = locations.iter().map(|location| Whose { location, id: None }).collect();
-    keep_apart(places, &named).await?;
+    keep_apart(places, 0, &named).await?;
     let mut planned = Vec::new();
     for location in locations {
         planned.push(plan(places, &rows, &planned, location).await?);
@@ -307,7 +308,7 @@ async fn take_in(
     let wanted = planned.iter().map(|one| Whose { location: &one.location, id: Some(&one.id) });
     let known: Vec<Whose> = in_use.chain(wanted).collect();
     // What lies as it does already is only warned of, at the start.
-    keep_apart(places, &known).await?;
+    keep_apart(places, known.len() - planned.len(), &known).await?;
     check_with(&rows, &planned, write_quorum)?;
 
     let reserved = planned.clone();
