@@ -7,7 +7,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use policies_identity::{AuditEvidence, AuditReport, audit_files, verify_audit_log};
-use registry_core::ReplicaState;
 use registry_sql::Database;
 
 use crate::arguments::ServeArguments;
@@ -89,8 +88,7 @@ async fn locations(settings: &Settings, database: Option<&Database>) -> Result<V
     let mut locations = settings.replica_locations();
     if let Some(database) = database {
         for row in database.read(|tx| registry_metadata::replicas::all(tx)).await? {
-            let in_use = row.location.filter(|_| row.state != ReplicaState::Removed);
-            locations.extend(in_use.filter(|location| !locations.contains(location)));
+            locations.extend(row.location.filter(|location| !locations.contains(location)));
         }
     }
     Ok(locations)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use registry_blob::{FsStore, Marker, S3Config, S3Folder, S3Store, StoreError};
-use registry_core::Places;
+use registry_core::{Places, numbered_replica};
 use registry_metadata::replicas::{self, ReplicaRow, ReplicaState};
 use registry_runtime::{KeyProvider, RecordSeal, Sealer, Shutdown, StreamKey, StreamKind, worker};
 use registry_sql::{
@@ -77,9 +77,10 @@ impl ChangeLogs {
             None => Vec::new(),
         };
         if replicas.is_empty() {
-            let numbered =
-                |(number, location): (usize, &String)| (format!("replica{number}"), location.clone());
-            replicas = self.configured.iter().enumerate().map(numbered).collect();
+            let first = self.configured.iter().enumerate();
+            let first = first
+                .map(|(number, location)| (numbered_replica(number).as_str().to_owned(), location.clone()));
+            replicas = first.collect();
         }
         for location in &self.configured {
             if replicas.iter().any(|(_, known)| known == location) {
@@ -99,12 +100,17 @@ impl ChangeLogs {
     /// Groups wait for the replicas here, where so many of all lie here as an object must lie on.
     fn keeping(&self, replicas: Vec<(String, String)>) -> Keeping {
         let all = replicas.len();
-        let here = replicas.iter().filter(|(_, location)| self.known.bucket(location).is_none()).count();
+        let here = replicas.iter().filter(|replica| self.is_here(replica)).count();
         let quorum = match self.write_quorum.unwrap_or(all / 2 + 1) {
             wanted if wanted <= here => wanted,
             _ => 0,
         };
         Keeping { replicas, quorum }
+    }
+
+    /// Whether a replica is a folder of this machine, and no bucket.
+    fn is_here(&self, (_, location): &(String, String)) -> bool {
+        self.known.bucket(location).is_none()
     }
 
     pub(crate) fn config(&self, keeping: &Keeping) -> Result<ChangeLogConfig> {
@@ -146,7 +152,7 @@ impl ChangeLogs {
             let all = status.iter().flat_map(|status| &status.replicas);
             all.filter(|one| one.name == id).any(|one| one.in_sync)
         };
-        let here = next.replicas.iter().filter(|(_, location)| self.known.bucket(location).is_none());
+        let here = next.replicas.iter().filter(|replica| self.is_here(replica));
         let holding = here.filter(|(id, _)| is_held(id)).count();
         let waited_for = status.as_ref().map_or(0, |status| status.quorum);
         next.quorum = next.quorum.min(waited_for.max(holding));

@@ -65,6 +65,7 @@ pub use repositories::{NewRepository, PushTarget};
 pub use settings::{RegistryPolicy, remove_policy};
 pub use upkeep::{
     Finding, FindingKind, Places, Purged, ReplicaError, ReplicaState, ReplicaStatus, ReplicaWatch, Scrub,
-    ScrubState, StoreStatus, Tally, Upkeep, UpkeepConfig, initialize_replicas, open_replicas,
+    ScrubState, StoreStatus, Tally, Upkeep, UpkeepConfig, initialize_replicas, numbered_replica,
+    open_replicas,
 };
 pub use uploads::{FinishedUpload, NewUpload, UploadStatus};

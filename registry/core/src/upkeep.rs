@@ -23,7 +23,7 @@ use crate::registry::Registry;
 pub use findings::Purged;
 pub use registry_metadata::replicas::ReplicaState;
 pub use registry_metadata::scrubs::{Finding, FindingKind, Scrub, ScrubState, Tally};
-pub use replicas::{ReplicaError, initialize_replicas, open_replicas};
+pub use replicas::{ReplicaError, initialize_replicas, numbered_replica, open_replicas};
 pub use status::{ReplicaStatus, StoreStatus};
 pub use watch::ReplicaWatch;
 

@@ -98,8 +98,7 @@ pub(super) struct Loaded {
 
 impl Loaded {
     fn of(row: &ReplicaRow) -> Option<Self> {
-        let location = row.location.clone().filter(|_| row.state != ReplicaState::Removed)?;
-        Some(Self { id: row.id.clone(), location, state: row.state })
+        Some(Self { id: row.id.clone(), location: row.location.clone()?, state: row.state })
     }
 
     /// Id and location.
@@ -124,7 +123,7 @@ pub async fn initialize_replicas(
     let known: Vec<Whose> = wanted.iter().map(|location| Whose { location, id: None }).collect();
     keep_apart(places, 0, &known).await?;
     for (number, location) in wanted.into_iter().enumerate() {
-        let initialized = places.initialize(&location, &numbered(number)).await;
+        let initialized = places.initialize(&location, &numbered_replica(number)).await;
         initialized.map_err(|source| ReplicaError::Store { location, source })?;
     }
     Ok(())
@@ -150,7 +149,7 @@ pub async fn open_replicas(
         metadata
             .write(move |tx| {
                 for (number, location) in first.iter().enumerate() {
-                    replicas::insert(tx, numbered(number).as_str(), location, false, now_ms)?;
+                    replicas::insert(tx, numbered_replica(number).as_str(), location, false, now_ms)?;
                 }
                 Ok::<_, CoreError>(())
             })
@@ -219,7 +218,7 @@ fn resolve(places: &dyn Places, wanted: &[String]) -> Result<Vec<String>, Replic
 }
 
 /// The id of the first replicas, by their place in the configuration.
-fn numbered(number: usize) -> ReplicaId {
+pub fn numbered_replica(number: usize) -> ReplicaId {
     ReplicaId::new(&format!("replica{number}"))
 }
 
@@ -240,8 +239,8 @@ impl<'a> Whose<'a> {
 }
 
 /// Refuses places that are one, and folders inside of others: with one disk all of them would be gone. Buckets are
-/// told apart by their names, which may be of several services.
-/// The first `settled` of them are as they are: they are compared with the others alone.
+/// told apart by their names, which may be of several services. The first `settled` of them are as they are: they are
+/// compared with the others alone.
 async fn keep_apart(places: &dyn Places, settled: usize, known: &[Whose<'_>]) -> Result<(), ReplicaError> {
     let real = join_all(known.iter().map(|one| places.real(one.location))).await;
     for (at, one) in known.iter().enumerate().skip(settled) {
@@ -351,8 +350,8 @@ async fn plan(
         let taken = |id: &str| {
             rows.iter().any(|row| row.id == id) || planned.iter().any(|one: &Planned| one.id == id)
         };
-        let free = (rows.len()..).map(numbered).find(|id| !taken(id.as_str()));
-        let id = free.map(|id| id.as_str().to_owned()).unwrap_or_default();
+        let free = (rows.len()..).map(numbered_replica).find(|id| !taken(id.as_str()));
+        let id = free.expect("numbers have no end").as_str().to_owned();
         return Ok(Planned { location, id, state: Some(ReplicaState::Reserved), is_new: true });
     };
     let id = marker.replica;

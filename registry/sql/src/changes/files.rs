@@ -3,7 +3,7 @@
 //! A frame is its sealed length be32 and its bytes. A log ends where its last whole frame ends: what a power
 //! cut left behind it was never acknowledged. Invariant: a file is begun once and never opened for writing again.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -103,10 +103,16 @@ pub(super) fn remove_all(folder: &Path, beginning: &str) -> io::Result<()> {
     Ok(())
 }
 
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
 /// A file that is being written, frame by frame.
 pub(super) struct FrameWriter {
     path: PathBuf,
     file: File,
+    /// Device and inode of the file.
+    identity: (u64, u64),
     frames: Box<dyn FrameSeal>,
     pub(super) len: u64,
 }
@@ -122,7 +128,8 @@ impl FrameWriter {
         // A file that an earlier attempt left there was never counted on: its term was not begun.
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let (head, frames) = seal.begin(kind);
-        let mut writer = FrameWriter { path: path.to_owned(), file, frames, len: head.len() as u64 };
+        let (path, identity) = (path.to_owned(), identity(&file.metadata()?));
+        let mut writer = FrameWriter { path, file, identity, frames, len: head.len() as u64 };
         writer.file.write_all(&head)?;
         let preface = Preface { at: (at.term, at.sequence), ..preface.clone() };
         writer.write(&preface.encode(), false)?;
@@ -169,9 +176,8 @@ impl FrameWriter {
     /// Whether the name still stands for the file: what is written to one that was removed, or lies below another
     /// disk by now, nobody ever reads.
     pub(super) fn check_name(&self) -> io::Result<()> {
-        let (named, ours) = (std::fs::metadata(&self.path), self.file.metadata()?);
-        match named {
-            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+        match std::fs::metadata(&self.path) {
+            Ok(named) if identity(&named) == self.identity => Ok(()),
             Ok(_) => Err(io::Error::other(format!("{} is another file by now", self.path.display()))),
             Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))),
         }

@@ -152,7 +152,9 @@ fn make(root: &Root, file_id: FileId, exclusive: bool) -> Result<Tail, StoreErro
     options.write(true).create(true).create_new(exclusive).truncate(false).mode(0o600);
     let file = options.open(root.object(file_id)).map_err(|error| root.explain(error))?;
     lock(&file)?;
-    cut_off(&file, 0)?;
+    if !exclusive {
+        cut_off(&file, 0)?;
+    }
     Ok(Tail::new(file, 0))
 }
 
