@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 
 use crate::changes::{Kind, Mark, Recording};
 use crate::rerun::Rerun;
+use crate::sqlite::folder;
 use crate::{Error, Row, Value, placeholder};
 
 /// How long a connection waits for another process that holds the lock.
@@ -66,6 +68,11 @@ impl Session {
             Access::Write => {
                 connection.query_row("PRAGMA wal_autocheckpoint = 0", [], |_| Ok(()))?;
                 connection.query_row("PRAGMA journal_size_limit = 67108864", [], |_| Ok(()))?;
+                // Makes the log, if there is none. SQLite syncs its name with what is first written to it, hides it
+                // when that fails, and would commit to a log that nobody finds after a power cut.
+                connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
+                let synced = File::open(folder(path)).and_then(|folder| folder.sync_all());
+                synced.map_err(|error| Error::Open(Arc::new(error)))?;
             }
         }
         Ok(Session { connection, rewritten: RefCell::default(), recording: None, watcher: None })
