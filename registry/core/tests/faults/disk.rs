@@ -135,8 +135,8 @@ struct Watched {
 #[derive(Clone, Copy)]
 struct Plan {
     fault: Fault,
-    /// Where alone, if it is not to be everywhere.
-    within: Option<Device>,
+    /// Where alone, if it is not to be everywhere. What goes on for good goes on in all of them.
+    within: &'static [Device],
     /// Calls that it could strike and lets go, and those that it has let go.
     good: usize,
     passed: usize,
@@ -240,15 +240,16 @@ impl State {
         let Some(plan) = &mut self.plan else { return Verdict::Go };
         let fault = plan.fault;
         if let Some(struck) = plan.struck {
+            let is_there = struck == device || plan.within.contains(&device);
             return match fault {
-                Fault::NoSpace | Fault::ShortWrite if struck == device && Fault::NoSpace.strikes(call) => {
+                Fault::NoSpace | Fault::ShortWrite if is_there && Fault::NoSpace.strikes(call) => {
                     Verdict::Fail(Errno::NOSPC)
                 }
-                Fault::Dead if struck == device => Verdict::Fail(Errno::IO),
+                Fault::Dead if is_there => Verdict::Fail(Errno::IO),
                 _ => Verdict::Go,
             };
         }
-        if !fault.strikes(call) || plan.within.is_some_and(|within| within != device) {
+        if !fault.strikes(call) || !(plan.within.is_empty() || plan.within.contains(&device)) {
             return Verdict::Go;
         }
         if plan.passed < plan.good {
@@ -429,8 +430,8 @@ impl Disk {
         &self.watched.root
     }
 
-    /// Lets the fault strike after `good` calls that it could strike, of one device or of all.
-    pub(crate) fn plan(&self, fault: Fault, within: Option<Device>, good: usize) {
+    /// Lets the fault strike after `good` calls that it could strike, of some devices or, where none is named, of all.
+    pub(crate) fn plan(&self, fault: Fault, within: &'static [Device], good: usize) {
         self.watched.state.lock().plan = Some(Plan { fault, within, good, passed: 0, struck: None });
     }
 

@@ -28,7 +28,7 @@ use crate::disk::{Disk, Fault};
 use crate::operations::{
     Collection, DeletedBlob, DeletedImage, DeletedTag, MovedTag, Pieces, PushedManifest, Rekey, Whole,
 };
-use crate::world::{Shape, World};
+use crate::world::{KEPT, Shape, World};
 
 /// Rounds between two times that the world is tidied.
 const TIDY_EACH: usize = 8;
@@ -78,7 +78,7 @@ async fn strike_once(
 ) -> (World, bool) {
     let told = format!("{fault:?} at point {point}");
     operation.prepare(&world, round).await;
-    world.disk.plan(fault, None, point);
+    world.disk.plan(fault, &[], point);
     let outcome = operation.run(&world, round).await;
     let has_struck = world.disk.calm().is_some();
     let mut acknowledged = is_acknowledged(outcome, has_struck, &told);
@@ -112,34 +112,51 @@ fn is_acknowledged(outcome: Result<(), CoreError>, may_fail: bool, told: &str) -
 }
 
 /// Whether a first start that was struck leaves something on which the next one cannot start.
-async fn strike_first_start(fault: Fault, point: usize) -> bool {
+async fn strike_first_start(shape: Shape, fault: Fault, point: usize) -> bool {
     let told = format!("{fault:?} at point {point}");
     let (disk, clock) = (Arc::new(Disk::new()), Clock::manual(1_000_000_000));
-    disk.plan(fault, None, point);
-    let started = World::open(Shape::One, Arc::clone(&disk), clock.clone()).await;
+    disk.plan(fault, &[], point);
+    let started = tokio::select! {
+        started = World::open(shape, Arc::clone(&disk), clock.clone()) => started.map(drop),
+        () = replicas::ended(&disk) => Ok(()),
+    };
     let has_struck = disk.calm().is_some();
-    assert!(started.is_ok() || has_struck, "{told}");
+    assert!(started.is_ok() || has_struck, "{told}: {started:?}");
     let crash = if fault == Fault::Kill { Fault::Kill } else { Fault::PowerCut };
     let after = Arc::new(disk.after(crash));
-    let world = World::open(Shape::One, after, clock)
-        .await
-        .unwrap_or_else(|error| panic!("{told}, again: {error:?}"));
-    world.push_image("first").await.unwrap();
-    world.tidy().await;
-    world.has_nothing_left_over().await;
+    let world =
+        World::open(shape, after, clock).await.unwrap_or_else(|error| panic!("{told}, again: {error:?}"));
+    world.push_image(KEPT).await.unwrap();
+    match shape {
+        Shape::One => {
+            world.tidy().await;
+            world.has_nothing_left_over().await;
+        }
+        Shape::Three => replicas::tidy(&world).await,
+    }
     has_struck
+}
+
+async fn strike_every_first_start(shape: Shape) {
+    for fault in Fault::ALL {
+        let mut points = 0;
+        while strike_first_start(shape, fault, points).await {
+            points += 1;
+        }
+        println!("{fault:?}: {points} points");
+    }
 }
 
 #[tokio::test]
 #[ignore = "long: every point of making a database"]
 async fn first_start() {
-    for fault in Fault::ALL {
-        let mut points = 0;
-        while strike_first_start(fault, points).await {
-            points += 1;
-        }
-        println!("{fault:?}: {points} points");
-    }
+    strike_every_first_start(Shape::One).await;
+}
+
+#[tokio::test]
+#[ignore = "long: every point of making a database and three replicas"]
+async fn first_start_on_replicas() {
+    strike_every_first_start(Shape::Three).await;
 }
 
 #[tokio::test]

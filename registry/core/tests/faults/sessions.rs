@@ -104,7 +104,7 @@ async fn a_push_waits_for_one_sync_of_the_log() {
 #[tokio::test]
 async fn a_sync_that_fails_fails_nobody_who_does_not_wait_for_it() {
     let world = World::new(Shape::One).await;
-    world.disk.plan(Fault::SyncError, None, 0);
+    world.disk.plan(Fault::SyncError, &[], 0);
     let upload = begin(&world).await;
     let offset = append(&world, &upload, body(&content()[..PIECES[0]])).await;
     assert!(world.is_healthy());

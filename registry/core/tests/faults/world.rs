@@ -30,7 +30,7 @@ pub(crate) const CLUSTER: &str = "faults";
 pub(crate) const DATABASE: &str = "berth.db";
 pub(crate) const REPLICAS: usize = 3;
 /// What was acknowledged long ago, and must be there whatever happens.
-const KEPT: &str = "kept";
+pub(crate) const KEPT: &str = "kept";
 
 /// How a server is set up.
 #[derive(Clone, Copy, PartialEq, Eq)]
