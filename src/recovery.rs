@@ -177,7 +177,7 @@ pub(crate) struct RestoreCommand {
     from_replica: Vec<String>,
 
     /// Take what there is, though replicas that may know more cannot be read
-    #[arg(long, requires = "from_replica")]
+    #[arg(long, conflicts_with = "from")]
     accept_older: bool,
 
     #[command(flatten)]

@@ -19,7 +19,7 @@ fn from(http: &Http, client: &str, path: &str) -> Response {
 
 #[test]
 fn an_address_that_asks_too_often_is_told_when_to_come_back() {
-    let server = behind_proxy("requests_per_address = 5\nrequests_per_principal = 0");
+    let server = behind_proxy("requests_per_address = 1\nrequests_per_principal = 0");
     let (http, first, other) = (server.http(), "198.51.100.1", "198.51.100.2");
     let refused =
         (0..200).find_map(|_| Some(from(&http, first, "/v2/")).filter(|answer| answer.status != 200));

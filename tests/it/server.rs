@@ -142,10 +142,16 @@ fn terminated_server_finishes_the_request_in_flight() {
     let mut stream = TcpStream::connect(server.authority()).unwrap();
     let digest = test_support::sha256(b"hello world");
     let header = format!(
-        "PUT {location}?digest=sha256:{digest} HTTP/1.1\r\nHost: berth\r\nAuthorization: {}\r\nContent-Length: 11\r\n\r\nhello",
+        "PUT {location}?digest=sha256:{digest} HTTP/1.1\r\nHost: berth\r\nAuthorization: {}\r\nContent-Length: 11\r\n\
+         Expect: 100-continue\r\n\r\n",
         authorization.authorization().unwrap()
     );
     stream.write_all(header.as_bytes()).unwrap();
+    // It says so once it reads the body.
+    let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    stream.read_exact(&mut go_on).unwrap();
+    assert!(go_on.starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&go_on));
+    stream.write_all(b"hello").unwrap();
     std::thread::spawn({
         let mut stream = stream.try_clone().unwrap();
         move || {
@@ -153,7 +159,6 @@ fn terminated_server_finishes_the_request_in_flight() {
             stream.write_all(b" world").unwrap();
         }
     });
-    std::thread::sleep(Duration::from_millis(100));
     assert!(server.stop().success());
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use registry_runtime::Shutdown;
@@ -65,7 +65,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return unauthorized();
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "this endpoint is for pulls");
+        let mut refused = refuse(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "this endpoint is for pulls");
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
     }
     let path = request.uri().path();
     if matches!(path, "/v2" | "/v2/") {
