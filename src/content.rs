@@ -56,7 +56,9 @@ pub(crate) async fn open(
         ..RegistryConfig::default()
     };
     let opened = Registry::open(metadata, content, Arc::clone(sealer), clock.clone(), config).await;
-    let registry = opened.context("cannot open the registry")?;
+    let registry = opened.with_context(|| {
+        format!("cannot open the registry, whose keys lie in key_dir {}", settings.key_dir().display())
+    })?;
     let config = UpkeepConfig {
         write_quorum,
         scrub_rate: settings.config.scrub_rate << 20,

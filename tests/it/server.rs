@@ -134,6 +134,23 @@ fn unknown_configuration_key_is_named_with_its_line() {
 }
 
 #[test]
+fn a_key_that_is_gone_is_missed_and_not_made_anew() {
+    let mut server = Server::start();
+    let digest = server.http().push_blob("app", b"content");
+    server.stop();
+    let key = server.data().join("keys/default-1.key");
+    let secret = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let refused = try_run(&mut server.berth(["serve", "--listen", "127.0.0.1:0"])).unwrap_err();
+    assert!(refused.contains("epoch 1 of key domain `default`") && refused.contains("key_dir"), "{refused}");
+    assert!(!key.exists(), "another would open nothing of what is stored");
+    std::fs::write(&key, secret).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    server.start_again();
+    assert_eq!(server.http().get(&format!("/v2/app/blobs/{digest}")).body, b"content");
+}
+
+#[test]
 fn terminated_server_finishes_the_request_in_flight() {
     let mut server = Server::start();
     let started = server.http().post("/v2/slow/blobs/uploads/", &[], b"");

@@ -142,6 +142,11 @@ impl ContentStore {
         self.inner.keys.follow(domain, epoch).await
     }
 
+    /// Whether the provider has the secret of an epoch, asked once.
+    pub async fn check_epoch(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
+        self.inner.keys.get(domain, epoch).await.map(drop)
+    }
+
     /// Destroys the secret of an epoch at the provider; what it wraps can be read no more.
     pub async fn destroy_epoch(&self, domain: &Domain, epoch: u32) -> Result<(), BlobError> {
         let destroyed = self.inner.keys.destroy(domain, epoch).await;

@@ -133,7 +133,7 @@ impl Registry {
     /// called every second. One domain's trouble keeps no other one back.
     ///
     /// # Errors
-    /// The database's, or when the secret of an active epoch is not in this server's key directory.
+    /// The database's, or when the secret of an epoch that is not destroyed is not in this server's key directory.
     pub async fn follow_keys(&self) -> Result<(), CoreError> {
         // First the active ones: while an old epoch goes, the new one is there to wrap under.
         let (active, old): (Vec<_>, Vec<_>) =
@@ -150,7 +150,7 @@ impl Registry {
         let domain = blob_domain(&epoch.domain);
         match epoch.state {
             EpochState::Active => Ok(self.inner.content.follow_epoch(&domain, epoch.epoch).await?),
-            EpochState::Retiring => Ok(()),
+            EpochState::Retiring => Ok(self.inner.content.check_epoch(&domain, epoch.epoch).await?),
             EpochState::Destroying => self.destroy(epoch).await,
             // Each server has a key directory of its own.
             EpochState::Destroyed => {

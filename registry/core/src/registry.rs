@@ -53,7 +53,7 @@ impl Registry {
     /// Opens the registry over its metadata and content; makes the default key domain ready.
     ///
     /// # Errors
-    /// When the provider of keys has no secret for the domain's epoch and cannot make one.
+    /// When the provider of keys has no secret for the domain's epoch, or cannot make the first one.
     pub async fn open(
         metadata: Metadata,
         content: ContentStore,
@@ -64,10 +64,14 @@ impl Registry {
         let domain = default_domain();
         let epoch = metadata.point({
             let domain = domain.clone();
-            move |tx| blobs::active_epoch(tx, &domain)
+            move |tx| Ok::<_, CoreError>((blobs::active_epoch(tx, &domain)?, epochs::is_known(tx, &domain)?))
         });
-        let epoch = epoch.await.map_err(CoreError::from)?;
-        content.activate(&blob_domain(&domain), epoch).await?;
+        let (epoch, is_known) = epoch.await?;
+        match is_known {
+            // Its secret was made. Another one in its place would open nothing of what is stored.
+            true => content.follow_epoch(&blob_domain(&domain), epoch).await?,
+            false => content.activate(&blob_domain(&domain), epoch).await?,
+        }
         let now_ms = clock.now_ms();
         let noted = metadata.write(move |tx| epochs::note(tx, &domain, epoch, now_ms));
         noted.await.map_err(CoreError::from)?;
