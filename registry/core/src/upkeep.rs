@@ -12,12 +12,15 @@ mod status;
 mod watch;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use registry_blob::{BlobStore, Marker, Pace, ReplicaId, StoreError};
 
+use crate::error::CoreError;
 use crate::registry::Registry;
 
 pub use findings::Purged;
@@ -26,6 +29,11 @@ pub use registry_metadata::scrubs::{Finding, FindingKind, Scrub, ScrubState, Tal
 pub use replicas::{ReplicaError, initialize_replicas, numbered_replica, open_replicas};
 pub use status::{ReplicaStatus, StoreStatus};
 pub use watch::ReplicaWatch;
+
+/// How long work belongs to the server that took it and has not said since that it goes on.
+pub(crate) const TAKEN_FOR_MS: i64 = 30_000;
+/// How often it says so.
+pub(crate) const RENEWED_EACH: Duration = Duration::from_secs(10);
 
 /// Where replicas can lie. Connected by whoever knows the configuration.
 #[async_trait]
@@ -64,6 +72,23 @@ pub trait Places: Send + Sync {
 
     /// A text that was kept; `None` where there is none of that name.
     async fn note(&self, location: &str, id: &ReplicaId, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+}
+
+/// Does work that was taken, which may go on for hours, and takes it anew for as long as it goes on. So what a server
+/// that ended leaves is soon another's, or its own after a restart.
+pub(crate) async fn renewing<T, F>(work: impl Future<Output = T>, renew: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<(), CoreError>>,
+{
+    let mut work = pin!(work);
+    loop {
+        if let Ok(done) = tokio::time::timeout(RENEWED_EACH, &mut work).await {
+            return done;
+        }
+        if let Err(error) = renew().await {
+            tracing::warn!(%error, "work that goes on could not be kept: another may do it too");
+        }
+    }
 }
 
 /// What an operator may set.

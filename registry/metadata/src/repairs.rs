@@ -69,6 +69,17 @@ pub fn take(
     Ok(taken)
 }
 
+/// Keeps repairs that were taken, until `until_ms`, but for those that were done or put off since.
+pub fn renew(tx: &Tx<'_>, taken: &[Repair], until_ms: i64) -> Result<(), Error> {
+    for repair in taken {
+        tx.execute(
+            "UPDATE repairs SET due_at = $3 WHERE file_id = $1 AND replica = $2 AND attempts = $4",
+            params![repair.file_id.to_vec(), repair.replica.as_str(), until_ms, i64::from(repair.attempts)],
+        )?;
+    }
+    Ok(())
+}
+
 /// Whether a replica has a repair that is due.
 pub fn is_due(tx: &Tx<'_>, replica: &str, now_ms: i64) -> Result<bool, Error> {
     let row = tx.query_optional(

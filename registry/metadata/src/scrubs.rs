@@ -102,6 +102,16 @@ pub fn take(tx: &Tx<'_>, now_ms: i64, until_ms: i64) -> Result<Option<Scrub>, Er
     Ok(Some(scrub))
 }
 
+/// Keeps the walk for the server that took it, until `until_ms`, unless it moved on or was stopped since.
+pub fn renew(tx: &Tx<'_>, taken: &Scrub, until_ms: i64) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE scrubs SET lease_until = $1 \
+         WHERE id = 1 AND walk = $2 AND position = $3 AND state = 'running'",
+        params![until_ms, stored(taken.walk), taken.position.clone()],
+    )?;
+    Ok(())
+}
+
 /// Moves the walk on to `position` (`None`: to its end) and gives it back. False when another server was
 /// faster, or the walk began anew.
 pub fn advance(

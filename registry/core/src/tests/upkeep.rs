@@ -4,17 +4,19 @@ use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use registry_blob::{BlobStore, ContentStore, FsStore, Marker, ReplicaId, StoreError};
-use registry_metadata::Metadata;
+use registry_metadata::{Metadata, repairs, scrubs};
 use registry_runtime::{Clock, KeyProvider, LocalKeys, Sealer, random_bytes};
 use registry_sql::Database;
 use registry_types::Digest;
 use tempfile::TempDir;
 
 use super::support::{ALICE, body, sha256};
+use crate::upkeep::{RENEWED_EACH, TAKEN_FOR_MS, renewing};
 use crate::{
     CoreError, FindingKind, NewRepository, NewUpload, Places, PushTarget, Registry, RegistryConfig,
     ReplicaError, Repository, ScrubState, Upkeep, UpkeepConfig, initialize_replicas, open_replicas,
@@ -123,7 +125,11 @@ impl House {
     async fn scrub(&self) {
         self.upkeep.start_scrub().await.unwrap();
         while self.upkeep.scrub().await.unwrap() {}
-        assert_eq!(self.upkeep.status().await.unwrap().scrub.unwrap().state, ScrubState::Finished);
+        assert_eq!(self.scrub_state().await, ScrubState::Finished);
+    }
+
+    async fn scrub_state(&self) -> ScrubState {
+        self.upkeep.status().await.unwrap().scrub.unwrap().state
     }
 
     /// Works until nothing is owed.
@@ -169,7 +175,7 @@ async fn open(
     let replicas = open_replicas(&metadata, &Folders, locations, write_quorum, clock.now_ms()).await?;
     let content = ContentStore::new(replicas, keys);
     let config = RegistryConfig { garbage_drain_ms: 0, ..RegistryConfig::default() };
-    let registry = Registry::open(metadata, content, sealer, clock.clone(), config).await.unwrap();
+    let registry = Registry::open(metadata, content, sealer, clock.clone(), config).await?;
     let config = UpkeepConfig { write_quorum, scrub_rate: 0, scrub_interval_ms: 0 };
     let upkeep = Upkeep::new(registry.clone(), Arc::new(Folders), config);
     upkeep.sync_replicas().await.unwrap();
@@ -526,6 +532,8 @@ async fn from_an_image_taken_before_the_shred_nothing_opens_without_the_keys_of_
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), image.path().join("keys").join(entry.file_name())).unwrap();
     }
+    assert!(open(image.path(), &[], None, &house.clock).await.is_err(), "the key of then is gone");
+    LocalKeys::open(&image.path().join("keys")).unwrap().create("default", 1).unwrap();
     let (registry, _upkeep) = open(image.path(), &[], None, &house.clock).await.unwrap();
     house.registry = registry;
     let read = house.read(&digest).await;
@@ -559,4 +567,62 @@ async fn a_replica_that_is_away_holds_up_no_collection_and_deletes_its_copies_la
     assert_eq!(house.removals().await, [0, 0, 0]);
     house.everything_reads().await;
     assert_eq!(house.registry.collect_garbage().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_a_server_left_half_done_is_soon_taken_by_the_next() {
+    let mut house = House::new(3, None).await;
+    house.push(100_000).await;
+    let metadata = house.registry.inner.metadata.clone();
+    let away = house.folder.path().join("away");
+    std::fs::rename(house.root(2), &away).unwrap();
+    house.push(1000).await;
+    std::fs::rename(&away, house.root(2)).unwrap();
+    house.upkeep.start_scrub().await.unwrap();
+    let now_ms = house.registry.now_ms();
+    let (walk, repairs) = metadata
+        .write(move |tx| {
+            let walk = scrubs::take(tx, now_ms, now_ms + TAKEN_FOR_MS)?.expect("a walk runs");
+            let repairs = repairs::take(tx, "replica2", now_ms, now_ms + TAKEN_FOR_MS, 16)?;
+            Ok::<_, CoreError>((walk, repairs))
+        })
+        .await
+        .unwrap();
+    assert_eq!(repairs.len(), 1);
+
+    // It works on.
+    house.clock.advance(Duration::from_millis(TAKEN_FOR_MS as u64 - 1));
+    let until_ms = house.registry.now_ms() + TAKEN_FOR_MS;
+    metadata
+        .write(move |tx| {
+            scrubs::renew(tx, &walk, until_ms)?;
+            Ok::<_, CoreError>(repairs::renew(tx, &repairs, until_ms)?)
+        })
+        .await
+        .unwrap();
+    house.clock.advance(Duration::from_millis(TAKEN_FOR_MS as u64 - 1));
+    assert!(!house.upkeep.scrub().await.unwrap() && !house.upkeep.repair().await.unwrap());
+    assert_eq!((house.objects(2).len(), house.scrub_state().await), (1, ScrubState::Running));
+
+    // It ended.
+    house.clock.advance(Duration::from_millis(1));
+    house.upkeep.repair().await.unwrap();
+    assert_eq!(house.objects(2), house.objects(0));
+    house.upkeep.scrub().await.unwrap();
+    assert_eq!(house.scrub_state().await, ScrubState::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_taken_anew_for_as_long_as_it_goes_on() {
+    let taken = AtomicUsize::new(0);
+    let work = async {
+        tokio::time::sleep(RENEWED_EACH * 3 + RENEWED_EACH / 2).await;
+        "done"
+    };
+    let renew = || {
+        taken.fetch_add(1, Ordering::Relaxed);
+        async { Err(CoreError::internal("a database that is away ends no work")) }
+    };
+    assert_eq!(renewing(work, renew).await, "done");
+    assert_eq!(taken.load(Ordering::Relaxed), 3);
 }

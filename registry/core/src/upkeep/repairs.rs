@@ -1,6 +1,7 @@
 //! The worker of the repair queue, and what reads found bad.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
@@ -9,7 +10,7 @@ use registry_metadata::repairs::{self, Repair};
 use registry_metadata::scrubs::{self, Finding, FindingKind};
 use registry_metadata::{KeyRow, blobs, garbage};
 
-use super::Upkeep;
+use super::{TAKEN_FOR_MS, Upkeep, renewing};
 use crate::commit::blob_key;
 use crate::error::CoreError;
 
@@ -19,8 +20,6 @@ const TAKEN_AT_ONCE: u32 = 16;
 const REMOVED_AT_ONCE: u32 = 100;
 /// Repairs under way at a time.
 const AT_ONCE: usize = 4;
-/// How long a repair that was taken is left to whoever took it; the longest object may take hours.
-const TAKEN_FOR_MS: i64 = 3_600_000;
 /// From one attempt to the next: doubling, within these.
 const FIRST_PAUSE_MS: i64 = 5_000;
 const LONGEST_PAUSE_MS: i64 = 600_000;
@@ -69,14 +68,25 @@ impl Upkeep {
                 .await
                 .map_err(CoreError::from)?;
             more |= taken.len() == TAKEN_AT_ONCE as usize;
-            let mut running =
-                stream::iter(taken).map(|repair| self.work_on(repair)).buffer_unordered(AT_ONCE);
-            while let Some(done) = running.next().await {
-                done?;
-            }
+            let all = Arc::new(taken);
+            let work = async {
+                let repairs = all.iter().cloned().map(|repair| self.work_on(repair));
+                let mut running = stream::iter(repairs).buffer_unordered(AT_ONCE);
+                while let Some(done) = running.next().await {
+                    done?;
+                }
+                Ok::<_, CoreError>(())
+            };
+            renewing(work, || self.renew_repairs(Arc::clone(&all))).await?;
         }
         self.tell_made(more);
         Ok(more)
+    }
+
+    async fn renew_repairs(&self, taken: Arc<Vec<Repair>>) -> Result<(), CoreError> {
+        let until_ms = self.registry.now_ms() + TAKEN_FOR_MS;
+        let metadata = &self.registry.inner.metadata;
+        metadata.write(move |tx| Ok(repairs::renew(tx, &taken, until_ms)?)).await
     }
 
     /// Deletes copies of objects that went while the replica was away. True while there are more.

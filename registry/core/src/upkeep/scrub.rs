@@ -11,7 +11,7 @@ use registry_metadata::repairs;
 use registry_metadata::replicas::{self, ReplicaState};
 use registry_metadata::scrubs::{self, Finding, FindingKind, Scrub, ScrubState, Tally};
 
-use super::Upkeep;
+use super::{TAKEN_FOR_MS, Upkeep, renewing};
 use crate::commit::blob_key;
 use crate::error::CoreError;
 
@@ -20,8 +20,6 @@ const OBJECTS: u32 = 64;
 const BYTES: u64 = 256 << 20;
 /// Entries of a replica's listing that are compared at a time.
 const LISTED: usize = 512;
-/// How long a stretch belongs to the server that took it.
-const TAKEN_FOR_MS: i64 = 600_000;
 /// How long repaired findings are shown.
 const SHOWN_FOR_MS: i64 = 30 * 24 * 3_600_000;
 
@@ -100,7 +98,13 @@ impl Upkeep {
         let taken =
             metadata.write(move |tx| Ok::<_, CoreError>(scrubs::take(tx, now_ms, now_ms + TAKEN_FOR_MS)?));
         let Some(walk) = taken.await? else { return Ok(false) };
-        self.stretch(&walk).await
+        renewing(self.stretch(&walk), || self.renew_scrub(walk.clone())).await
+    }
+
+    async fn renew_scrub(&self, walk: Scrub) -> Result<(), CoreError> {
+        let until_ms = self.registry.now_ms() + TAKEN_FOR_MS;
+        let metadata = &self.registry.inner.metadata;
+        metadata.write(move |tx| Ok(scrubs::renew(tx, &walk, until_ms)?)).await
     }
 
     async fn stretch(&self, walk: &Scrub) -> Result<bool, CoreError> {
