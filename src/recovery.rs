@@ -263,6 +263,7 @@ impl RestoreCommand {
         if restored.missing_objects > 0 {
             eprintln!("warning: {} objects were lost before the backup was made", restored.missing_objects);
         }
+        warn_of_keys(&restored.missing_keys);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&restored)?);
         } else {
@@ -315,6 +316,7 @@ impl RestoreCommand {
                 "warning: replicas that may know more could not be read: the newest changes may be missing"
             );
         }
+        warn_of_keys(&restored.missing_keys);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&restored)?);
         } else {
@@ -328,6 +330,16 @@ impl RestoreCommand {
             );
         }
         Ok(())
+    }
+}
+
+fn warn_of_keys(missing: &[String]) {
+    if !missing.is_empty() {
+        eprintln!(
+            "warning: what is sealed under these keys stays unreadable, for they are in neither the recovery key nor \
+             key_dir: {}",
+            missing.join(", ")
+        );
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use policies_identity::files::PolicyWatch;
 use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, Sts};
+use registry::backup::is_half_restored;
 use registry::{
     Access, BerthQuotas, BerthRecovery, BerthStatus, BerthStore, BerthUpstreams, Ecr, Facts, Lifecycle, Oci,
     PullThrough, PullThroughConfig, Tokens,
@@ -73,6 +74,13 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     telemetry::init(telemetry::Format::default());
     listener::raise_open_file_limit();
     private_dir(&settings.data)?;
+    if is_half_restored(&settings.data) {
+        bail!(
+            "{} is being restored, or a restore ended there before it was whole: wait for it, or run berth restore \
+             again, or remove the directory to begin anew",
+            settings.data.display()
+        );
+    }
     let lock = lock(&settings.data)?;
     let access_log = AccessLog::open(&settings.config.access_log)?;
     shutdown.listen_for_signals()?;
@@ -112,6 +120,12 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
 
     identity.keep_checkpoints_at(Arc::new(Replicas(upkeep.clone())));
 
+    // The lock says that no other server has this database, so nobody holds an upload.
+    if settings.config.database.is_none()
+        && let Err(error) = registry.end_upload_holds().await
+    {
+        tracing::warn!(%error, "uploads that a dead server held can go on in a few seconds");
+    }
     let bound = Bound::take(&settings.listen).await?;
     let metrics_listeners = listen::bind_all(&settings.metrics_listen).await?;
     let (endpoint, public_url) = (bound.local_url(), bound.public_url(&settings.config, &settings.tls));

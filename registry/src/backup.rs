@@ -8,8 +8,11 @@ mod archive;
 mod changes;
 mod create;
 mod error;
+mod keys;
 mod restore;
 mod staging;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,10 @@ const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const DATABASE: &str = "berth.db";
 const POLICIES: &str = "policies/";
+/// What a server locks in its data directory.
+const LOCK: &str = "lock";
+/// Where a restore gathers what it reads.
+const RESTORING: &str = ".restore";
 /// Files of the data directory that are kept beside the database, where they are there, and what they are called
 /// after a restore: what is restored begins an audit log of its own, because the metadata may be older than the
 /// last lines of the old one.
@@ -65,3 +72,9 @@ pub enum Phase {
 
 /// Told of progress, from the task that works.
 pub type Report<'a> = &'a mut (dyn FnMut(Progress) + Send);
+
+/// Whether a restore into this data directory is under way, or ended before it was whole: no installation yet, and
+/// nowhere to begin one.
+pub fn is_half_restored(data: &Path) -> bool {
+    data.join(RESTORING).exists() && !data.join(DATABASE).exists()
+}

@@ -1,6 +1,7 @@
 //! Backup, restore, upgrade: what was acknowledged is there again, and what is wrong with a file is told.
 
 mod changes;
+mod interrupted;
 mod refusals;
 mod restore;
 mod upgrade;

@@ -10,10 +10,10 @@ use registry_runtime::{RecoveryKey, durable};
 use registry_sql::{Database, Error as SqlError, LogSeal, RestoredDatabase, restore_sqlite};
 use serde::Serialize;
 
-use super::DATABASE;
 use super::error::BackupError;
 use super::restore::SchemaCheck;
 use super::staging::{Scratch, is_empty};
+use super::{DATABASE, RESTORING, keys};
 
 /// What is restored, and where to.
 pub struct RestoreChanges<'a> {
@@ -40,6 +40,8 @@ pub struct RestoredChanges {
     pub from: PathBuf,
     /// Whether nothing acknowledged can be missing.
     pub certain: bool,
+    /// Keys, as `domain/epoch`, without which some of the content stays unreadable.
+    pub missing_keys: Vec<String>,
 }
 
 impl RestoreChanges<'_> {
@@ -48,7 +50,8 @@ impl RestoreChanges<'_> {
     /// # Errors
     /// What is wrong with the replicas, the key or the directory.
     pub async fn run(&self) -> Result<RestoredChanges, BackupError> {
-        if !is_empty(self.data, self.key_dir)? {
+        Scratch::clear(&self.data.join(RESTORING))?;
+        if !is_empty(self.data, &[self.key_dir])? {
             return Err(BackupError::NotEmpty { path: self.data.to_owned() });
         }
         if let Some(key) = self.recovery_key {
@@ -64,13 +67,13 @@ impl RestoreChanges<'_> {
     }
 
     async fn stage_and_publish(&self) -> Result<RestoredChanges, BackupError> {
-        let scratch = Scratch::make(&self.data.join(".restore"))?;
+        let scratch = Scratch::make(&self.data.join(RESTORING))?;
         let path = scratch.path().join(DATABASE);
         let restored = self.read(path.clone()).await?;
         let database = Database::open_sqlite(&path).await?;
         let marked = self.check_and_mark(&database, &restored).await;
         database.close().await;
-        marked?;
+        let missing_keys = marked?;
         let synced = File::open(&path).and_then(|file| file.sync_all());
         synced.map_err(BackupError::file(&path))?;
         if let Some(key) = self.recovery_key {
@@ -85,6 +88,7 @@ impl RestoreChanges<'_> {
             sequence: restored.sequence,
             from: restored.from,
             certain: restored.certain,
+            missing_keys,
         })
     }
 
@@ -103,14 +107,15 @@ impl RestoreChanges<'_> {
         &self,
         database: &Database,
         restored: &RestoredDatabase,
-    ) -> Result<(), BackupError> {
+    ) -> Result<Vec<String>, BackupError> {
         self.schema.check(database).await?;
         let mark = Restored {
             at_ms: self.now_ms,
             source: format!("replica {} at change {}", restored.from.display(), restored.sequence),
         };
         let metadata = Metadata::open(database.clone()).await?;
+        let missing_keys = keys::missing(database, self.recovery_key, self.key_dir).await?;
         metadata.write(move |tx| adoption::note_restored(tx, &mark)).await?;
-        Ok(())
+        Ok(missing_keys)
     }
 }

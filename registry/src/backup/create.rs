@@ -3,6 +3,7 @@
 //! First the deletion of objects is held up, then the database is copied, then every object that the copy
 //! names is verified and written. What is pushed meanwhile is not in it; what was acknowledged before, is.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use serde::Serialize;
 
 use super::archive::ArchiveWriter;
 use super::error::BackupError;
-use super::staging::Scratch;
+use super::staging::{Scratch, own};
 use super::{BESIDE, BackupManifest, DATABASE, FORMAT, MANIFEST, POLICIES, Phase, Progress, Report};
 
 /// Key rows read at once.
@@ -84,8 +85,7 @@ impl NewBackup<'_> {
         })?;
 
         let unfinished = unfinished(self.output);
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
-        let file = file.map_err(BackupError::file(&unfinished))?;
+        let file = start_anew(&unfinished)?;
         let written = self.write_into(file, &copy, report).await;
         let renamed = written.and_then(|written| {
             std::fs::rename(&unfinished, self.output)
@@ -98,7 +98,7 @@ impl NewBackup<'_> {
 
     async fn write_into(
         &self,
-        file: std::fs::File,
+        file: File,
         copy: &Path,
         report: Report<'_>,
     ) -> Result<BackupReport, BackupError> {
@@ -328,6 +328,19 @@ fn key_row(object: &Object) -> KeyRow {
         wrap_nonce: key.wrap_nonce,
         wrapped: key.wrapped,
     }
+}
+
+/// Makes a file that is this process's alone, in the place of one that a process which ended left.
+fn start_anew(unfinished: &Path) -> Result<File, BackupError> {
+    let failed = || BackupError::file(unfinished);
+    if unfinished.exists() {
+        let _left = own(unfinished)?;
+        std::fs::remove_file(unfinished).map_err(failed())?;
+    }
+    let file = File::options().write(true).create_new(true).mode(0o600).open(unfinished);
+    let file = file.map_err(failed())?;
+    file.lock().map_err(failed())?;
+    Ok(file)
 }
 
 fn unfinished(output: &Path) -> PathBuf {

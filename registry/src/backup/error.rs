@@ -14,6 +14,15 @@ pub enum BackupError {
     OutputExists { path: PathBuf },
     #[error("{} is not empty: a restore needs an empty directory", path.display())]
     NotEmpty { path: PathBuf },
+    /// Another process writes there.
+    #[error("{} is in use by another backup or restore: wait for it", path.display())]
+    Busy { path: PathBuf },
+    /// Of the default key domain.
+    #[error(
+        "neither the recovery key nor key_dir has the key of epoch {epoch}, under which the content is sealed: give \
+         the recovery key that was exported before this key was destroyed"
+    )]
+    KeyMissing { epoch: u32 },
     #[error("{} is not a backup of Berth", path.display())]
     NotBackup { path: PathBuf },
     /// Layout of a later release.

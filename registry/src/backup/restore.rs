@@ -26,7 +26,9 @@ use tokio::task::JoinSet;
 use super::archive::{self, Counts, Part};
 use super::error::BackupError;
 use super::staging::{Scratch, is_empty, publish};
-use super::{BESIDE, BackupManifest, DATABASE, FORMAT, MANIFEST, POLICIES, Phase, Progress, Report};
+use super::{
+    BESIDE, BackupManifest, DATABASE, FORMAT, MANIFEST, POLICIES, Phase, Progress, RESTORING, Report, keys,
+};
 
 /// Objects up to this size are written many at a time: each costs a sync.
 const SMALL: u64 = 1 << 20;
@@ -66,6 +68,8 @@ pub struct RestoreReport {
     pub backup: BackupManifest,
     /// Objects that no replica held whole when the backup was made.
     pub missing_objects: u64,
+    /// Keys, as `domain/epoch`, without which some of it stays unreadable.
+    pub missing_keys: Vec<String>,
 }
 
 /// What has been written so far, none of it in its place.
@@ -114,14 +118,19 @@ impl Restore<'_> {
     ) -> Result<RestoreReport, BackupError> {
         let mut staged = self.stage().await?;
         self.receive(parts, &mut staged, total_bytes, report).await?;
-        let (manifest, counts) = self.check(&mut staged, total_bytes, report).await?;
+        let restored = self.check(&mut staged, total_bytes, report).await?;
         self.publish(&staged)?;
-        Ok(RestoreReport { data: self.data.to_owned(), backup: manifest, missing_objects: counts.missing })
+        Ok(restored)
     }
 
     fn check_targets(&self) -> Result<(), BackupError> {
-        for path in std::iter::once(self.data).chain(self.folders()) {
-            if !is_empty(path, self.key_dir)? {
+        let targets = || std::iter::once(self.data).chain(self.folders());
+        for path in targets() {
+            Scratch::clear(&path.join(RESTORING))?;
+        }
+        let but: Vec<&Path> = targets().chain([self.key_dir]).collect();
+        for path in targets() {
+            if !is_empty(path, &but)? {
                 return Err(BackupError::NotEmpty { path: path.to_owned() });
             }
         }
@@ -143,14 +152,14 @@ impl Restore<'_> {
     }
 
     async fn stage(&self) -> Result<Staged, BackupError> {
-        let scratch = Scratch::make(&self.data.join(".restore"))?;
+        let scratch = Scratch::make(&self.data.join(RESTORING))?;
         let (mut roots, mut stores) = (Vec::new(), Vec::new());
         for (number, location) in self.locations.iter().enumerate() {
             let id = ReplicaId::new(&format!("replica{number}"));
             // A bucket has no place beside: objects that no row names do no harm in it.
             let mut staging = location.clone();
             if Path::new(location).is_absolute() {
-                let root = Scratch::make(&Path::new(location).join(".restore"))?;
+                let root = Scratch::make(&Path::new(location).join(RESTORING))?;
                 staging = root.path().to_string_lossy().into_owned();
                 roots.push((PathBuf::from(location), root));
             }
@@ -304,7 +313,7 @@ impl Restore<'_> {
         staged: &mut Staged,
         total_bytes: u64,
         report: Report<'_>,
-    ) -> Result<(BackupManifest, Counts), BackupError> {
+    ) -> Result<RestoreReport, BackupError> {
         report(Progress { phase: Phase::Checking, done_bytes: total_bytes, total_bytes });
         let manifest = staged.manifest.take().ok_or_else(|| incomplete("it does not say what it is of"))?;
         let counts = staged.counts.ok_or_else(|| incomplete("its end is missing"))?;
@@ -318,10 +327,11 @@ impl Restore<'_> {
         let database = Database::open_sqlite(&path).await?;
         let checked = self.check_database(&database, &manifest, staged, counts).await;
         database.close().await;
-        checked?;
+        let missing_keys = checked?;
         let synced = File::open(&path).and_then(|file| file.sync_all());
         synced.map_err(BackupError::file(&path))?;
-        Ok((manifest, counts))
+        let (data, missing_objects) = (self.data.to_owned(), counts.missing);
+        Ok(RestoreReport { data, backup: manifest, missing_objects, missing_keys })
     }
 
     async fn check_database(
@@ -330,7 +340,7 @@ impl Restore<'_> {
         manifest: &BackupManifest,
         staged: &Staged,
         counts: Counts,
-    ) -> Result<(), BackupError> {
+    ) -> Result<Vec<String>, BackupError> {
         let newer = |source| match source {
             reason @ (SqlError::SchemaNewer { .. } | SqlError::SchemaChanged { .. }) => {
                 BackupError::Schema { berth: manifest.berth.clone(), reason }
@@ -363,13 +373,14 @@ impl Restore<'_> {
             source: format!("backup {} of {}", self.from.display(), manifest.created_at_ms),
         };
         let metadata = Metadata::open(database.clone()).await?;
+        let missing_keys = keys::missing(database, self.recovery_key, self.key_dir).await?;
         metadata
             .write(move |tx| {
                 adoption::forget_replicas(tx)?;
                 adoption::note_restored(tx, &restored)
             })
             .await?;
-        Ok(())
+        Ok(missing_keys)
     }
 
     /// Gives everything its place: the database last, and with it the directory counts.
@@ -378,7 +389,7 @@ impl Restore<'_> {
             publish(root.path(), folder)?;
         }
         let policies = staged.scratch.path().join(POLICIES);
-        if policies.exists() && is_empty(self.policies, self.key_dir)? {
+        if policies.exists() && is_empty(self.policies, &[])? {
             publish(&policies, self.policies)?;
         }
         if let Some(key) = self.recovery_key {
