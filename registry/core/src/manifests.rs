@@ -2,6 +2,7 @@
 //!
 //! Bytes live in the content store like every blob's. A row makes them visible, and is asked for each time.
 
+mod contents;
 mod push;
 
 use bytes::Bytes;

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use registry_blob::BlobError;
-use registry_metadata::{
-    Content as Named, ContentKind, KeyRow, Manifest, ReferrerKey, Repository, Tx, blobs, manifests, referrers,
-};
+use registry_metadata::{KeyRow, Manifest, ReferrerKey, Repository, Tx, blobs, manifests, referrers};
 use registry_runtime::Sealer;
 use registry_types::{Algorithm, Digest, Reference, Tag};
 use sha2::{Digest as _, Sha256, Sha512};
 
+use super::contents;
 use crate::commit::{Content, EpochRolled, blob_key};
 use crate::error::CoreError;
 use crate::manifest::{ParsedManifest, parse};
@@ -171,7 +170,7 @@ impl Registry {
         let (parsed, digest, tags) = (Arc::clone(parsed), digest.clone(), tags.to_vec());
         let few = parsed.contents.len() <= 64;
         let check = move |tx: &mut Tx<'_>| {
-            check_contents(tx, &repository, &parsed.contents, required)?;
+            contents::check(tx, &repository, &digest, &parsed.contents, required)?;
             tags.iter().try_for_each(|tag| may_move(tx, &repository, tag, &digest).map(drop))?;
             Ok(blobs::key(tx, &repository.domain, &digest)?)
         };
@@ -252,7 +251,8 @@ impl Commit {
             }
         }
         let repository = self.target.resolve(tx)?;
-        let image_size = check_contents(tx, &repository, &self.parsed.contents, self.require_contents)?;
+        let contents = &self.parsed.contents;
+        let image_size = contents::check(tx, &repository, &self.digest, contents, self.require_contents)?;
         if let Stored::New(content) = &self.stored {
             reservations::take(tx, content.file_id())?;
             content.commit(tx, self.now_ms)?;
@@ -310,43 +310,6 @@ impl Commit {
         }
         Ok(true)
     }
-}
-
-/// Checks that everything named is visible and has the size stated. Gives the size of the image: the sum
-/// of an image's parts, the largest of an index's images.
-fn check_contents(
-    tx: &Tx<'_>,
-    repository: &Repository,
-    contents: &[Named],
-    required: bool,
-) -> Result<u64, CoreError> {
-    let mut missing: Vec<Digest> = Vec::new();
-    let mut image_size = 0u64;
-    for content in contents {
-        // (size of the bytes, size of the image)
-        let found = match content.kind {
-            ContentKind::Config | ContentKind::Layer => {
-                blobs::link(tx, &repository.uid, &content.digest)?.map(|link| (link.size, link.size))
-            }
-            ContentKind::Child => match manifests::by_digest(tx, &repository.uid, &content.digest)? {
-                Some(child) => Some((child.size, child.image_size)),
-                // An index may list what is no manifest, as build caches do.
-                None => blobs::link(tx, &repository.uid, &content.digest)?.map(|link| (link.size, link.size)),
-            },
-        };
-        match found {
-            Some((size, _)) if size != content.size => {
-                let message = format!("{} has {size} bytes, not {}", content.digest, content.size);
-                return Err(CoreError::ManifestInvalid(message));
-            }
-            Some((_, size)) if content.kind == ContentKind::Child => image_size = image_size.max(size),
-            Some((size, _)) => image_size = image_size.saturating_add(size),
-            None if !required || content.media_type.is_non_distributable() => {}
-            None if missing.contains(&content.digest) => {}
-            None => missing.push(content.digest.clone()),
-        }
-    }
-    if missing.is_empty() { Ok(image_size) } else { Err(CoreError::ContentsMissing(missing)) }
 }
 
 fn hash(algorithm: Algorithm, bytes: &[u8]) -> Digest {

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use registry_runtime::SecretString;
 use registry_types::{MediaType, Tag};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::{World, sha256};
 use crate::{
-    CoreError, ManifestPush, NewRule, PullThroughRule, PushTarget, RegistryConfig, Repository,
-    UpstreamCredentials,
+    CoreError, ManifestPush, NewRule, PullThroughRule, PushTarget, PushedManifest, RegistryConfig,
+    Repository, UpstreamCredentials,
 };
 
 fn rule(prefix: &str) -> PullThroughRule {
@@ -49,22 +49,52 @@ async fn rules_are_one_a_prefix_and_their_credentials_open_for_them_alone() {
     assert!(registry.delete_pull_through_rule("hub").await.unwrap().is_none());
 }
 
-async fn put(world: &World, repository: &Repository, layer: &[u8], upstream: bool) -> Result<(), CoreError> {
-    let manifest = json!({
+/// Who pushes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Client,
+    Upstream,
+}
+
+fn image(layer: &[u8]) -> Value {
+    json!({
         "schemaVersion": 2,
         "config": { "mediaType": "application/x", "digest": sha256(b"{}"), "size": 2 },
         "layers": [{ "mediaType": "application/x", "digest": sha256(layer), "size": layer.len() }],
-    });
+    })
+}
+
+fn index(images: &[&Value]) -> Value {
+    let manifests: Vec<Value> = images.iter().map(|image| descriptor(image)).collect();
+    json!({ "schemaVersion": 2, "manifests": manifests })
+}
+
+fn descriptor(manifest: &Value) -> Value {
+    let text = manifest.to_string();
+    json!({ "mediaType": media_type(manifest), "digest": sha256(text.as_bytes()), "size": text.len() })
+}
+
+fn media_type(manifest: &Value) -> &'static str {
+    if manifest["manifests"].is_array() { MediaType::OCI_INDEX } else { MediaType::OCI_MANIFEST }
+}
+
+async fn put(
+    world: &World,
+    repository: &Repository,
+    reference: &str,
+    manifest: &Value,
+    by: By,
+) -> Result<PushedManifest, CoreError> {
     let push = ManifestPush {
         target: &PushTarget::Existing(repository.clone()),
-        reference: "latest".parse().unwrap(),
+        reference: reference.parse().unwrap(),
         tags: Vec::new(),
-        content_type: MediaType::OCI_MANIFEST,
+        content_type: media_type(manifest),
         bytes: Bytes::from(manifest.to_string()),
     };
-    match upstream {
-        true => world.registry.put_upstream_manifest(push).await.map(drop),
-        false => world.registry.put_manifest(push).await.map(drop),
+    match by {
+        By::Upstream => world.registry.put_upstream_manifest(push).await,
+        By::Client => world.registry.put_manifest(push).await,
     }
 }
 
@@ -77,9 +107,9 @@ async fn a_manifest_of_an_upstream_comes_before_its_blobs_and_its_tag_is_known()
         let known = world.registry.upstream_tag(&repository, &latest).await.unwrap();
         known.and_then(|known| known.checked_at_ms)
     };
-    let missing = put(&world, &repository, b"layer", false).await;
+    let missing = put(&world, &repository, "latest", &image(b"layer"), By::Client).await;
     assert!(matches!(missing, Err(CoreError::ContentsMissing(_))), "{missing:?}");
-    put(&world, &repository, b"layer", true).await.unwrap();
+    put(&world, &repository, "latest", &image(b"layer"), By::Upstream).await.unwrap();
     assert_eq!(checked().await, Some(1_000_000));
     let layer = sha256(b"layer");
     assert_eq!(world.registry.stated_size(&repository, &layer).await.unwrap(), Some(5));
@@ -91,14 +121,40 @@ async fn a_manifest_of_an_upstream_comes_before_its_blobs_and_its_tag_is_known()
     // The same tag, pushed by somebody: it is no upstream's any more.
     world.push(&repository, b"{}").await.unwrap();
     world.push(&repository, b"own layer").await.unwrap();
-    put(&world, &repository, b"own layer", false).await.unwrap();
+    put(&world, &repository, "latest", &image(b"own layer"), By::Client).await.unwrap();
     assert_eq!(checked().await, None);
     // What a fetch brings that began before that push leaves the tag alone.
-    put(&world, &repository, b"layer", true).await.unwrap();
+    put(&world, &repository, "latest", &image(b"layer"), By::Upstream).await.unwrap();
     assert_eq!(checked().await, None);
     let digest = world.registry.upstream_tag(&repository, &latest).await.unwrap().unwrap().digest;
     world.registry.note_upstream_tag(&repository, &latest, &layer).await.unwrap();
     assert_eq!(checked().await, None, "another digest than that of the tag");
     world.registry.note_upstream_tag(&repository, &latest, &digest).await.unwrap();
     assert_eq!(checked().await, Some(1_000_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_takes_another_tag_before_its_contents_came() {
+    let world = World::new(RegistryConfig::default()).await;
+    let repository = world.repository("hub/app").await;
+    let (here, elsewhere) = (image(b"here"), image(b"elsewhere"));
+    let both = index(&[&here, &elsewhere]);
+    for (tag, manifest) in [("latest", &both), ("here", &here)] {
+        let new = put(&world, &repository, tag, manifest, By::Client).await;
+        assert!(matches!(new, Err(CoreError::ContentsMissing(_))), "{new:?}");
+        put(&world, &repository, tag, manifest, By::Upstream).await.unwrap();
+        let tagged = put(&world, &repository, "prod", manifest, By::Client).await.unwrap();
+        assert_eq!((tagged.created, tagged.changed), (false, true));
+        let held = world.registry.manifest(&repository, &"prod".parse().unwrap()).await.unwrap();
+        assert_eq!((held.digest, held.bytes), (tagged.digest, Bytes::from(manifest.to_string())));
+    }
+    // It makes nothing else visible, and nothing that is new may do without its contents.
+    let layer = world.registry.blob_info(&repository, &sha256(b"here")).await;
+    assert!(matches!(layer, Err(CoreError::BlobNotFound)), "{layer:?}");
+    let other = put(&world, &repository, "prod", &index(&[&elsewhere]), By::Client).await;
+    assert!(matches!(other, Err(CoreError::ContentsMissing(_))), "{other:?}");
+    let digest = sha256(both.to_string().as_bytes());
+    world.registry.delete_manifest(&repository, &digest).await.unwrap();
+    let deleted = put(&world, &repository, "prod", &both, By::Client).await;
+    assert!(matches!(deleted, Err(CoreError::ContentsMissing(_))), "{deleted:?}");
 }
