@@ -43,6 +43,8 @@ pub struct Limits {
     pub descriptors: usize,
     /// Tags that one push may set.
     pub tags_per_push: usize,
+    /// Tags that may point at one image of a repository.
+    pub tags_per_image: u32,
     /// Bytes of annotations on one page of referrers, and on one referrer.
     pub referrers_page_bytes: u64,
 }
@@ -73,6 +75,8 @@ impl Default for Limits {
             manifest_bytes: 4 << 20,
             descriptors: 1000,
             tags_per_push: 100,
+            // Ten times ECR's quota: one tag for each build of what never changes.
+            tags_per_image: 10_000,
             referrers_page_bytes: 3 << 20,
         }
     }

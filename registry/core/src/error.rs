@@ -57,6 +57,8 @@ pub enum CoreError {
     ContentsMissing(Vec<Digest>),
     #[error("at most {limit} tags can be set by one push")]
     TooManyTags { limit: usize },
+    #[error("an image has at most {limit} tags in a repository")]
+    TooManyTagsOfImage { limit: u32 },
     /// The tag exists, points at another manifest and may not move.
     #[error("the tag {tag} is immutable and points at {digest}")]
     TagImmutable { tag: Tag, digest: Digest },

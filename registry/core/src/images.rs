@@ -7,10 +7,7 @@ use crate::error::CoreError;
 use crate::manifests::holding_index;
 use crate::registry::{Page, Registry};
 
-/// Tags reported of one image.
-const TAGS_REPORTED: u32 = 1000;
-
-/// A manifest and its tags, in byte order (at most 1,000 of them).
+/// A manifest and all its tags, in byte order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub manifest: Manifest,
@@ -26,7 +23,8 @@ pub struct Untagged {
 }
 
 impl Registry {
-    /// Images in the order of their digests, after `after` (a digest as text, or empty).
+    /// Images in the order of their digests, after `after` (a digest as text, or empty): up to `limit`, and fewer
+    /// where they have more tags together than one image may have.
     pub async fn images(
         &self,
         repository: &Repository,
@@ -34,14 +32,17 @@ impl Registry {
         limit: u32,
     ) -> Result<Page<Image>, CoreError> {
         let (uid, after) = (repository.uid.clone(), after.to_owned());
+        let most_tags = self.inner.config.limits.tags_per_image;
         self.inner
             .metadata
             .read(move |tx| {
                 let mut found = manifests::list_after(tx, &uid, &after, limit.saturating_add(1))?;
-                let more = found.len() > limit as usize;
+                let count = found.len();
                 found.truncate(limit as usize);
-                let next = found.last().filter(|_| more).map(|last| last.digest.to_string());
-                Ok::<_, CoreError>(Page { items: all_with_tags(tx, &uid, &after, found)?, next })
+                let items = all_with_tags(tx, &uid, &after, found, most_tags)?;
+                let last = items.last().filter(|_| items.len() < count);
+                let next = last.map(|last| last.manifest.digest.to_string());
+                Ok::<_, CoreError>(Page { items, next })
             })
             .await
     }
@@ -90,26 +91,33 @@ impl Registry {
     }
 }
 
-/// The manifests after `after`, in the order of their digests, with their tags.
+/// The manifests after `after`, in the order of their digests, with their tags: as many from the first on as have
+/// `most_tags` together, but at least one.
 fn all_with_tags(
     tx: &Tx<'_>,
     repository: &RepositoryUid,
     after: &str,
     manifests: Vec<Manifest>,
+    most_tags: u32,
 ) -> Result<Vec<Image>, CoreError> {
     let Some(last) = manifests.last() else { return Ok(Vec::new()) };
-    let limit = 2 * TAGS_REPORTED;
+    let limit = most_tags.saturating_add(1);
     let found = tags::of_digests(tx, repository, after, &last.digest, limit)?;
-    if found.len() == limit as usize {
-        // Some have very many: their pages are read one image at a time.
-        return manifests.into_iter().map(|manifest| with_tags(tx, repository, manifest)).collect();
-    }
+    // What was read last may not be all of its image's tags.
+    let cut =
+        if found.len() == limit as usize { found.last().map(|(digest, _)| digest.clone()) } else { None };
     let mut found = found.into_iter().peekable();
     let mut images = Vec::with_capacity(manifests.len());
     for manifest in manifests {
+        if cut.as_ref() == Some(&manifest.digest) {
+            if images.is_empty() {
+                images.push(with_tags(tx, repository, manifest)?);
+            }
+            break;
+        }
         let mut tags = Vec::new();
         while let Some((digest, tag)) = found.next_if(|(digest, _)| *digest <= manifest.digest) {
-            if digest == manifest.digest && tags.len() < TAGS_REPORTED as usize {
+            if digest == manifest.digest {
                 tags.push(tag);
             }
         }
@@ -118,7 +126,8 @@ fn all_with_tags(
     Ok(images)
 }
 
+/// An image with all its tags: no more than a push lets it have.
 fn with_tags(tx: &Tx<'_>, repository: &RepositoryUid, manifest: Manifest) -> Result<Image, CoreError> {
-    let tags = tags::of_digest(tx, repository, &manifest.digest, TAGS_REPORTED)?;
+    let tags = tags::of_digest(tx, repository, &manifest.digest, u32::MAX)?;
     Ok(Image { manifest, tags })
 }

@@ -24,10 +24,9 @@ pub use preview::{LifecyclePreview, PreviewQuery};
 pub use registry_metadata::lifecycle::{PreviewImage, PreviewState};
 pub use run::{Expiring, LifecycleRun};
 
-/// Images of one page.
+/// Images of one page, and how many tags make it end early.
 const PAGE: u32 = 100;
-/// Tags of an image that are read; one that has more is never expired.
-const TAGS_READ: u32 = 1000;
+const TAGS_OF_PAGE: usize = 1000;
 
 /// A repository's policy, as it was set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,11 +90,17 @@ impl Registry {
             .metadata
             .read(move |tx| {
                 let page = manifests::list_after(tx, &uid, &after, PAGE)?;
-                let next = page.last().filter(|_| page.len() == PAGE as usize);
-                let next = next.map(|last| last.digest.to_string());
-                let facts: Result<Vec<Facts>, CoreError> =
-                    page.into_iter().map(|manifest| facts(tx, &uid, manifest)).collect();
-                Ok((facts?, next))
+                let is_last = page.len() < PAGE as usize;
+                let (mut seen, mut tags) = (Vec::new(), 0);
+                let mut waiting = page.into_iter().peekable();
+                while let Some(manifest) = waiting.next_if(|_| tags < TAGS_OF_PAGE) {
+                    let image = facts(tx, &uid, manifest)?;
+                    tags += image.tags.len();
+                    seen.push(image);
+                }
+                let goes_on = waiting.peek().is_some() || !is_last;
+                let next = seen.last().filter(|_| goes_on).map(|last| last.digest.to_string());
+                Ok((seen, next))
             })
             .await
     }
@@ -108,15 +113,14 @@ impl From<PolicyRow> for StoredLifecyclePolicy {
 }
 
 fn facts(tx: &Tx<'_>, repository: &RepositoryUid, manifest: Manifest) -> Result<Facts, CoreError> {
-    let tags = tags::of_digest(tx, repository, &manifest.digest, TAGS_READ + 1)?;
-    let standing =
-        if tags.len() > TAGS_READ as usize || holding_index(tx, repository, &manifest.digest)?.is_some() {
-            Standing::Held
-        } else if tags.is_empty() && has_subject(tx, repository, manifest.subject.as_ref())? {
-            Standing::WithSubject
-        } else {
-            Standing::Free
-        };
+    let tags = tags::of_digest(tx, repository, &manifest.digest, u32::MAX)?;
+    let standing = if holding_index(tx, repository, &manifest.digest)?.is_some() {
+        Standing::Held
+    } else if tags.is_empty() && has_subject(tx, repository, manifest.subject.as_ref())? {
+        Standing::WithSubject
+    } else {
+        Standing::Free
+    };
     Ok(Facts {
         digest: manifest.digest,
         tags,

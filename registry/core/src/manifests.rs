@@ -18,9 +18,6 @@ use crate::registry::Registry;
 pub use push::{ManifestPush, PushedManifest};
 pub use registry_metadata::Manifest as ManifestInfo;
 
-/// Tags of one manifest that are reported when it is deleted.
-const TAGS_REPORTED: u32 = 1000;
-
 /// Indexes that are looked at before a manifest is deleted.
 const PARENTS_SEEN: u32 = 16;
 
@@ -104,7 +101,7 @@ impl Registry {
         });
     }
 
-    /// Deletes a manifest and every tag that points at it, which are returned (at most 1,000 of them).
+    /// Deletes a manifest and every tag that points at it, which are returned.
     ///
     /// As in ECR a manifest that an index of the repository names is not deleted: the index goes first.
     ///
@@ -123,7 +120,7 @@ impl Registry {
                 if let Some(index) = holding_index(tx, &uid, &digest)? {
                     return Err(CoreError::ReferencedByIndex { index });
                 }
-                let removed = tags::of_digest(tx, &uid, &digest, TAGS_REPORTED)?;
+                let removed = tags::of_digest(tx, &uid, &digest, u32::MAX)?;
                 manifests::delete(tx, &uid, &manifest, now_ms)?;
                 Ok(removed)
             })

@@ -79,6 +79,21 @@ pub(crate) fn move_tag(
     Ok(moves)
 }
 
+/// Checks after tags moved to a manifest that they are no more than an image may have. Whoever lists images
+/// holds all tags of one at once.
+///
+/// # Errors
+/// `TooManyTagsOfImage`.
+pub(crate) fn check_count(
+    tx: &Tx<'_>,
+    repository: &Repository,
+    digest: &Digest,
+    limit: u32,
+) -> Result<(), CoreError> {
+    let exceeds = tags::are_more_than(tx, &repository.uid, digest, limit)?;
+    if exceeds { Err(CoreError::TooManyTagsOfImage { limit }) } else { Ok(()) }
+}
+
 fn is_immutable(mutability: &TagMutability, tag: &Tag) -> bool {
     let excluded =
         mutability.exclusions().iter().any(|exclusion| matches_pattern(&exclusion.0, tag.as_str()));

@@ -2,6 +2,7 @@
 
 mod collector;
 mod healing;
+mod images;
 mod keys;
 mod lifecycle;
 mod pull_through;

@@ -106,6 +106,20 @@ pub fn of_digest(
     rows.iter().map(|row| parse(row, 0, "tags")).collect()
 }
 
+/// Whether more than `count` tags point at a manifest.
+pub fn are_more_than(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+    count: u32,
+) -> Result<bool, Error> {
+    let next = tx.query_optional(
+        "SELECT 1 FROM tags WHERE repository_uid = $1 AND digest = $2 ORDER BY tag LIMIT 1 OFFSET $3",
+        params![repository.as_str(), digest.as_str(), i64::from(count)],
+    )?;
+    Ok(next.is_some())
+}
+
 /// Up to `limit` tags of the manifests after `after` up to `last`, in the order of digests and tags.
 pub fn of_digests(
     tx: &Tx<'_>,

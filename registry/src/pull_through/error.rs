@@ -54,9 +54,9 @@ impl From<CoreError> for UpstreamError {
             | CoreError::ManifestTooLarge { .. }
             | CoreError::BlobTooLarge { .. } => Self::Wrong(error.to_string()),
             CoreError::BodyInterrupted => Self::Away("the answer broke off".to_owned()),
-            CoreError::QuotaExceeded { .. } | CoreError::TagImmutable { .. } => {
-                Self::Bounded(error.to_string())
-            }
+            CoreError::QuotaExceeded { .. }
+            | CoreError::TagImmutable { .. }
+            | CoreError::TooManyTagsOfImage { .. } => Self::Bounded(error.to_string()),
             other => {
                 tracing::warn!(
                     error = &other as &dyn std::error::Error,

@@ -29,7 +29,7 @@ pub(super) struct Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Free,
-    /// Counted, and not to be expired: an index names it, or it has more tags than are read.
+    /// Counted, and not to be expired: an index names it.
     Held,
     /// An untagged artifact that refers to an image of the repository: neither counted nor expired but with it.
     WithSubject,

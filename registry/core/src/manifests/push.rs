@@ -22,7 +22,7 @@ use crate::referrers::sealed_annotations;
 use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
 use crate::reservations;
-use crate::tags::{may_move, move_tag};
+use crate::tags::{check_count, may_move, move_tag};
 
 /// How often a push looks again after another push of the same manifest replaced its object.
 const ATTEMPTS: usize = 5;
@@ -76,7 +76,7 @@ impl Registry {
     ///
     /// # Errors
     /// `ManifestTooLarge`, `ManifestInvalid`, `DigestMismatch`, `ContentsMissing`, `TooManyTags`,
-    /// `TagImmutable`; `RepositoryNotFound`, `RepositoryExists`: see [`PushTarget`].
+    /// `TooManyTagsOfImage`, `TagImmutable`; `RepositoryNotFound`, `RepositoryExists`: see [`PushTarget`].
     pub async fn put_manifest(&self, push: ManifestPush<'_>) -> Result<PushedManifest, CoreError> {
         self.put(push, Origin::Client).await
     }
@@ -107,6 +107,7 @@ impl Registry {
                 tags: tags.clone(),
                 stored: stored.clone(),
                 require_contents,
+                tags_per_image: self.inner.config.limits.tags_per_image,
                 origin,
                 sealer: Arc::clone(&self.inner.sealer),
                 now_ms: self.now_ms(),
@@ -229,6 +230,7 @@ struct Commit {
     tags: Vec<Tag>,
     stored: Stored,
     require_contents: bool,
+    tags_per_image: u32,
     origin: Origin,
     sealer: Arc<Sealer>,
     now_ms: i64,
@@ -275,6 +277,9 @@ impl Commit {
                     note_tag(tx, &repository, tag, &self.digest, self.now_ms)?;
                 }
             }
+        }
+        if changed && !created {
+            check_count(tx, &repository, &self.digest, self.tags_per_image)?;
         }
         Ok(Some(Committed { created, changed, nearly_full }))
     }

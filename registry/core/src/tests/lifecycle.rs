@@ -335,3 +335,29 @@ async fn a_preview_shows_what_would_go_and_takes_nothing() {
     let old = world.registry.lifecycle_preview(&repository, query()).await.unwrap();
     assert_eq!((old.state, old.images.items.len()), (PreviewState::Expired, 0));
 }
+
+#[tokio::test]
+async fn an_image_with_very_many_tags_goes_like_any_other() {
+    let world = world().await;
+    let _running = Running::connect(&world);
+    let repository = world.repository("app").await;
+    let manifest = image_manifest(&world, &repository, "never changes", None).await;
+    let bytes = Bytes::from(manifest.to_string());
+    for hundred in 0..11 {
+        let push = ManifestPush {
+            target: &PushTarget::Existing(repository.clone()),
+            reference: Reference::Digest(sha256(&bytes)),
+            tags: (0..100).map(|one| format!("commit-{hundred}-{one}").parse().unwrap()).collect(),
+            content_type: MediaType::OCI_MANIFEST,
+            bytes: bytes.clone(),
+        };
+        world.registry.put_manifest(push).await.unwrap();
+    }
+    world.clock.advance(Duration::from_millis(1));
+    // Seen after it or before it, as their digests are.
+    let older = image(&world, &repository, Some("new"), "newer").await;
+    let kept = image(&world, &repository, Some("commit-0-0"), "newest").await;
+    world.registry.set_lifecycle_policy(&repository, &keep_one("any")).await.unwrap();
+    assert_eq!(apply(&world).await.unwrap(), BTreeSet::from([sha256(&bytes), older]));
+    assert!(is_there(&world, &repository, &kept).await);
+}

@@ -98,6 +98,10 @@ impl Subject<'_> {
             CoreError::TooManyTags { limit } => {
                 AwsError::client("LimitExceededException", format!("At most {limit} tags can be set at once"))
             }
+            CoreError::TooManyTagsOfImage { limit } => AwsError::client(
+                "LimitExceededException",
+                format!("An image may have at most {limit} tags in the repository with name '{repository}'"),
+            ),
             CoreError::TagImmutable { tag, .. } => tag_immutable(repository, &tag),
             CoreError::ReferencedByIndex { index } => AwsError::client(
                 "InvalidParameterException",

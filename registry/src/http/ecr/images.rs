@@ -1,7 +1,7 @@
 //! Images: listed, described, deleted. An image is a manifest with the tags that point at it.
 
 use registry_aws::{AwsError, page, timestamp};
-use registry_core::{CoreError, Image, Repository};
+use registry_core::{CoreError, Image, ManifestInfo, Repository};
 use registry_types::{Digest, Reference, Tag};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -12,6 +12,9 @@ use super::{Ecr, input, scanning};
 
 /// Rows that one page examines at most; a filter may leave the page short or empty, with a token.
 const ROWS: u32 = 1000;
+
+/// Tags that one answer about images that were asked for may have, before those of its last image.
+const MOST_TAGS: usize = 10_000;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -151,7 +154,8 @@ impl Ecr {
         let mut last = position.digest;
         if let Some(tag) = position.tag {
             // The page before ended among this image's tags.
-            if let Some(image) = self.image_by_digest(&repository, &last).await?
+            if let Ok(digest) = last.parse()
+                && let Some(image) = self.image_by_digest(&repository, &digest).await?
                 && let Some(next) = page.add(&image, Some(&tag))
             {
                 return Ok(page.answer(Some(next)));
@@ -184,13 +188,26 @@ impl Ecr {
             return Err(invalid("imageIds", "cannot be used with maxResults or nextToken"));
         }
         let mut described: Vec<Image> = Vec::with_capacity(ids.len());
+        let mut tags = 0;
         for id in &ids {
-            let image = match self.resolve(&repository, id).await? {
-                Ok(image) => image,
-                Err(_) => return Err(self.image_not_found(&repository, id)),
+            let Ok(manifest) = self.resolve(&repository, id).await? else {
+                return Err(self.image_not_found(&repository, id));
             };
-            if !described.contains(&image) {
-                described.push(image);
+            if described.iter().any(|image| image.manifest.digest == manifest.digest) {
+                continue;
+            }
+            if tags > MOST_TAGS {
+                return Err(AwsError::client(
+                    "LimitExceededException",
+                    "The images have more tags than one answer may hold: ask for fewer images at once",
+                ));
+            }
+            match self.image_by_digest(&repository, &manifest.digest).await? {
+                Some(image) => {
+                    tags += image.tags.len();
+                    described.push(image);
+                }
+                None => return Err(self.image_not_found(&repository, id)),
             }
         }
         let details: Vec<Value> =
@@ -227,6 +244,11 @@ impl Ecr {
         input::check_batch("imageIds", request.image_ids.len())?;
         let (mut deleted, mut failures) = (Vec::new(), Vec::new());
         for id in &request.image_ids {
+            if deleted.len() > MOST_TAGS {
+                let reason = "The answer is full: nothing was done about this image; ask for it again";
+                failures.push(id.failure("LimitExceeded", reason));
+                continue;
+            }
             match self.delete_image(&repository, id).await? {
                 Ok(gone) => deleted.extend(gone),
                 Err(failure) => failures.push(failure),
@@ -248,9 +270,8 @@ impl Ecr {
                 .await
                 .map(|tags| identifiers(&digest, &tags)),
             Ok(ImageKey::Tag(tag)) => self.untag(repository, &tag).await,
-            Ok(ImageKey::Both(digest, tag)) => match self.resolve(repository, id).await? {
+            Ok(ImageKey::Both(_, tag)) => match self.resolve(repository, id).await? {
                 Err(failure) => return Ok(Err(failure)),
-                Ok(image) if image.manifest.digest != digest => return Ok(Err(id.tag_elsewhere())),
                 Ok(_) => self.untag(repository, &tag).await,
             },
         };
@@ -270,23 +291,23 @@ impl Ecr {
         Ok(vec![ImageIdentifier::of(&untagged.digest, Some(tag))])
     }
 
-    /// The image that an identifier names, or why there is none.
+    /// The manifest that an identifier names, or why there is none.
     pub(super) async fn resolve(
         &self,
         repository: &Repository,
         id: &ImageIdentifier,
-    ) -> Result<Result<Image, ImageFailure>, AwsError> {
+    ) -> Result<Result<ManifestInfo, ImageFailure>, AwsError> {
         let (reference, digest) = match id.key() {
             Err(failure) => return Ok(Err(failure)),
             Ok(ImageKey::Digest(digest)) => (Reference::Digest(digest), None),
             Ok(ImageKey::Tag(tag)) => (Reference::Tag(tag), None),
             Ok(ImageKey::Both(digest, tag)) => (Reference::Tag(tag), Some(digest)),
         };
-        match self.registry.image(repository, &reference).await {
-            Ok(image) if digest.is_some_and(|digest| digest != image.manifest.digest) => {
+        match self.registry.manifest_info(repository, &reference).await {
+            Ok(manifest) if digest.is_some_and(|digest| digest != manifest.digest) => {
                 Ok(Err(id.tag_elsewhere()))
             }
-            Ok(image) => Ok(Ok(image)),
+            Ok(manifest) => Ok(Ok(manifest)),
             Err(CoreError::ManifestNotFound | CoreError::TagNotFound) => Ok(Err(id.not_found())),
             Err(error) => Err(self.subject(&repository.name).error(error)),
         }
@@ -295,10 +316,13 @@ impl Ecr {
     async fn image_by_digest(
         &self,
         repository: &Repository,
-        digest: &str,
+        digest: &Digest,
     ) -> Result<Option<Image>, AwsError> {
-        let id = ImageIdentifier { image_digest: Some(digest.to_owned()), image_tag: None };
-        Ok(self.resolve(repository, &id).await?.ok())
+        match self.registry.image(repository, &Reference::Digest(digest.clone())).await {
+            Ok(image) => Ok(Some(image)),
+            Err(CoreError::ManifestNotFound) => Ok(None),
+            Err(error) => Err(self.subject(&repository.name).error(error)),
+        }
     }
 
     fn image_not_found(&self, repository: &Repository, id: &ImageIdentifier) -> AwsError {

@@ -83,17 +83,17 @@ impl Ecr {
         id: &ImageIdentifier,
         accepted: &[String],
     ) -> Result<Result<(Value, usize), ImageFailure>, AwsError> {
-        let image = match self.resolve(repository, id).await? {
-            Ok(image) => image,
+        let found = match self.resolve(repository, id).await? {
+            Ok(found) => found,
             Err(failure) => return Ok(Err(failure)),
         };
-        let media_type = &image.manifest.media_type;
+        let media_type = &found.media_type;
         // Converting would change the digest; what is stored is what can be had.
         if !accepted.is_empty() && !accepted.iter().any(|accepted| accepted == media_type.as_str()) {
             let reason = format!("Requested image has the media type {media_type}, which is not accepted");
             return Ok(Err(id.failure("ImageNotFound", reason)));
         }
-        let reference = Reference::Digest(image.manifest.digest);
+        let reference = Reference::Digest(found.digest);
         let manifest = match self.registry.manifest(repository, &reference).await {
             Ok(manifest) => manifest,
             Err(CoreError::ManifestNotFound) => return Ok(Err(id.not_found())),

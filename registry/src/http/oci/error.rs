@@ -180,7 +180,9 @@ impl From<CoreError> for OciError {
             | CoreError::LifecyclePreviewNotFound => {
                 Self::new(StatusCode::BAD_REQUEST, "UNSUPPORTED", message)
             }
-            CoreError::QuotaExceeded { .. } => Self::new(StatusCode::FORBIDDEN, "DENIED", message),
+            CoreError::QuotaExceeded { .. } | CoreError::TooManyTagsOfImage { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+            }
             CoreError::TooManyTags { .. } => Self::new(StatusCode::URI_TOO_LONG, "TAG_INVALID", message),
             CoreError::TagImmutable { .. } | CoreError::ReferencedByIndex { .. } => {
                 Self::new(StatusCode::CONFLICT, "DENIED", message)
@@ -296,6 +298,7 @@ mod tests {
             CoreError::ManifestTooLarge { limit: 1 },
             CoreError::ContentsMissing(vec![digest.clone(), digest.clone()]),
             CoreError::TooManyTags { limit: 1 },
+            CoreError::TooManyTagsOfImage { limit: 1 },
             CoreError::TagImmutable { tag: tag(), digest: digest.clone() },
             CoreError::ReferencedByIndex { index: digest.clone() },
             CoreError::LifecyclePolicyNotFound,

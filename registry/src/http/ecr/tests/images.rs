@@ -1,5 +1,6 @@
 //! Images: put, listed, described, fetched, deleted.
 
+use registry_core::{ManifestPush, PushTarget};
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, digest};
@@ -243,4 +244,46 @@ async fn referrers_are_listed_by_type() {
     for types in [json!(["x/y"]), json!(["x/y", "x/z"])] {
         assert_eq!(fixture.call("ListImageReferrers", list(types)).await, json!({ "referrers": [] }));
     }
+}
+
+#[tokio::test]
+async fn an_image_with_very_many_tags_is_listed_with_all_of_them() {
+    let fixture = Fixture::new().await;
+    fixture.create("app").await;
+    let manifest = fixture.manifest("app", "never changes").await;
+    let repository = fixture.registry().repository(&"app".parse().unwrap()).await.unwrap().unwrap();
+    let digest = digest(manifest.as_bytes());
+    let mut expected: Vec<String> = (0..1100).map(|commit| format!("commit-{commit:04}")).collect();
+    for tags in expected.chunks(100) {
+        let push = ManifestPush {
+            target: &PushTarget::Existing(repository.clone()),
+            reference: digest.parse().unwrap(),
+            tags: tags.iter().map(|tag| tag.parse().unwrap()).collect(),
+            content_type: "application/vnd.oci.image.manifest.v1+json",
+            bytes: manifest.clone().into(),
+        };
+        fixture.registry().put_manifest(push).await.unwrap();
+    }
+    let tag = |id: &Value| id["imageTag"].as_str().unwrap().to_owned();
+    for limit in [300, 1000] {
+        let (mut listed, mut input) = (Vec::new(), json!({ "repositoryName": "app", "maxResults": limit }));
+        loop {
+            let page = fixture.call("ListImages", input.clone()).await;
+            listed.extend(all(&page, "imageIds").iter().map(tag));
+            let Some(token) = page.get("nextToken") else { break };
+            input["nextToken"] = token.clone();
+        }
+        assert_eq!(listed, expected, "{limit}");
+    }
+    for ids in [Value::Null, json!([{ "imageTag": "commit-0003" }])] {
+        let described = json!({ "repositoryName": "app", "imageIds": ids });
+        let described = fixture.call("DescribeImages", described).await;
+        assert_eq!(described["imageDetails"][0]["imageTags"], json!(expected));
+    }
+    let delete = json!({ "repositoryName": "app", "imageIds": [{ "imageDigest": digest }] });
+    let mut gone: Vec<String> =
+        all(&fixture.call("BatchDeleteImage", delete).await, "imageIds").iter().map(tag).collect();
+    gone.sort();
+    expected.sort();
+    assert_eq!(gone, expected);
 }
