@@ -13,6 +13,7 @@ use registry_aws::sigv4::Signed;
 use registry_aws::{AwsError, json, query, sigv4, target};
 use registry_runtime::{OperationName, Served};
 use serde_json::Value;
+use tokio::sync::SemaphorePermit;
 
 use crate::audit::{Line, Outcome};
 use crate::caller::Caller;
@@ -154,14 +155,14 @@ async fn serve(
     body: Body,
     served: &mut Served,
 ) -> Result<(String, Value), AwsError> {
-    let (caller, signed, Asked { operation, input }) = match unsigned(identity, api, ctx, parts, body).await?
-    {
-        Unsigned::Proven(caller, asked) => (caller, None, asked),
-        Unsigned::Signed(body) => {
-            let (caller, signed) = signer(identity, api, ctx, parts, body).await?;
-            (caller, Some(signed.0), signed.1)
-        }
-    };
+    let (caller, signed, Asked { operation, input }, _share) =
+        match unsigned(identity, api, ctx, parts, body).await? {
+            Unsigned::Proven(caller, asked) => (caller, None, asked, None),
+            Unsigned::Signed(body) => {
+                let (caller, (signed, asked), share) = signer(identity, api, ctx, parts, body).await?;
+                (caller, Some(signed), asked, share)
+            }
+        };
     served.principal = Some(caller.shared_arn());
     identity.admit(ctx, &caller).map_err(|_| AwsError::throttling())?;
     let known = api.operations().iter().find(|known| **known == operation);
@@ -220,13 +221,16 @@ async fn unsigned(
     }
 }
 
-async fn signer(
-    identity: &Identity,
+/// Who signed what, and the share in memory of what was sent.
+type SignedRequest<'a> = (Caller, (Signed, Asked), Option<SemaphorePermit<'a>>);
+
+async fn signer<'a>(
+    identity: &'a Identity,
     api: &dyn AwsApi,
     ctx: &RequestContext,
     parts: &Parts,
     body: Body,
-) -> Result<(Caller, (Signed, Asked)), AwsError> {
+) -> Result<SignedRequest<'a>, AwsError> {
     // Nobody's body is read who does not even claim to be somebody.
     let body = match sigv4::parse(parts) {
         Ok(Some(signed)) => {
@@ -238,7 +242,7 @@ async fn signer(
     let (caller, signed) =
         identity.authenticate_signature(parts, &body.sha256, &[api.signing_name()], ctx)?;
     let asked = asked(api, parts, &body.bytes)?;
-    Ok((caller, (signed, asked)))
+    Ok((caller, (signed, asked), body.share))
 }
 
 fn asked(api: &dyn AwsApi, parts: &Parts, body: &[u8]) -> Result<Asked, AwsError> {

@@ -171,10 +171,10 @@ impl AwsApi for Ecr {
         operation == "GetAuthorizationToken"
     }
 
-    /// A manifest of 4 MiB with every quote escaped, or a layer part of the size that clients are told to send,
-    /// in base64.
+    /// The largest layer part in base64, which is longer than a manifest of 4 MiB with every quote escaped; and as much
+    /// more as lets one that is too large be refused as such.
     fn body_limit(&self) -> usize {
-        16 * 1024 * 1024
+        32 * 1024 * 1024
     }
 
     async fn checks(

@@ -2,7 +2,8 @@
 //!
 //! A signature covers the body, so it has to be read first. What strangers can hold meanwhile is bounded:
 //! little of a request that is not signed, in a budget of its own, nothing of one that names no key of ours (it is read, hashed and
-//! forgotten, so that it takes as long as one that does), and a fixed budget for all others together.
+//! forgotten, so that it takes as long as one that does), and a fixed budget for all others together. A signed request
+//! has its share until it was answered, as what it sent is in memory until then.
 
 use std::time::Duration;
 
@@ -53,12 +54,12 @@ pub(super) struct Received<'a> {
     pub(super) bytes: Bytes,
     /// Of the whole body, kept or not.
     pub(super) sha256: [u8; 32],
-    _share: Option<SemaphorePermit<'a>>,
+    pub(super) share: Option<SemaphorePermit<'a>>,
 }
 
 impl Received<'_> {
     pub(super) fn nothing() -> Self {
-        Self { bytes: Bytes::new(), sha256: Sha256::digest(b"").into(), _share: None }
+        Self { bytes: Bytes::new(), sha256: Sha256::digest(b"").into(), share: None }
     }
 }
 
@@ -75,11 +76,11 @@ impl BodyBudget {
         }
         let announced =
             hint.upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit).min(limit);
-        let _share = Some(share(&self.unsigned, announced).await?);
+        let share = Some(share(&self.unsigned, announced).await?);
         let (bytes, sha256) = tokio::time::timeout(SMALL_TIME, read(body, announced, limit, true))
             .await
             .map_err(|_| too_slow())??;
-        Ok(Received { bytes, sha256, _share })
+        Ok(Received { bytes, sha256, share })
     }
 
     /// Reads a body of at most `limit` bytes; of one that is not to be kept, only the time it takes.
@@ -100,11 +101,11 @@ impl BodyBudget {
             hint.upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit).min(limit);
         let small = announced <= SMALL_BYTES;
         let (budget, time) = if small { (&self.small, SMALL_TIME) } else { (&self.large, LARGE_TIME) };
-        let _share = if keep { Some(share(budget, announced).await?) } else { None };
+        let share = if keep { Some(share(budget, announced).await?) } else { None };
         let (bytes, sha256) = tokio::time::timeout(time, read(body, announced, limit, keep))
             .await
             .map_err(|_| too_slow())??;
-        Ok(Received { bytes, sha256, _share })
+        Ok(Received { bytes, sha256, share })
     }
 }
 
@@ -142,6 +143,14 @@ async fn read(
 
 fn too_slow() -> AwsError {
     AwsError::new(408, "RequestTimeoutException", "The request body did not arrive in time.")
+}
+
+#[cfg(test)]
+impl BodyBudget {
+    /// What large bodies hold.
+    pub(super) fn large_in_use(&self) -> usize {
+        BUDGET_BYTES - self.large.available_permits()
+    }
 }
 
 #[cfg(test)]

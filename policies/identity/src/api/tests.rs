@@ -1,5 +1,7 @@
 //! Nothing is called before the gate has said yes, and every refusal has AWS's form.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use async_trait::async_trait;
 use axum::body::{Body, to_bytes};
 use http::request::Parts;
@@ -11,12 +13,14 @@ use sha2::{Digest, Sha256};
 
 use super::{AwsApi, serve_aws};
 use crate::testing::{Fixture, policy, repository, signing};
-use crate::{Caller, Check, RequestContext};
+use crate::{Caller, Check, Identity, RequestContext};
 
 /// An API that notes what it was called with.
 #[derive(Default)]
 struct Notes {
     calls: Mutex<Vec<String>>,
+    /// Where set, what large bodies hold during a call is noted.
+    budget: Option<(Identity, AtomicUsize)>,
 }
 
 #[async_trait]
@@ -37,7 +41,7 @@ impl AwsApi for Notes {
         operation == "Once"
     }
     fn body_limit(&self) -> usize {
-        1024
+        if self.budget.is_some() { 1 << 20 } else { 1024 }
     }
     async fn checks(
         &self,
@@ -61,6 +65,9 @@ impl AwsApi for Notes {
         _: Value,
     ) -> Result<Value, AwsError> {
         self.calls.lock().push(operation.to_owned());
+        if let Some((identity, held)) = &self.budget {
+            held.store(identity.inner().bodies.large_in_use(), Ordering::Relaxed);
+        }
         Ok(json!({"done": operation}))
     }
 }
@@ -143,6 +150,19 @@ async fn the_replay_of_a_single_use_request_is_refused() {
         assert_eq!(answer(&fixture, &api, parts.clone(), b"{}").await.status, 200);
         assert_eq!(answer(&fixture, &api, parts, b"{}").await.status.as_u16(), second, "{target}");
     }
+}
+
+#[tokio::test]
+async fn what_was_sent_has_its_share_of_memory_until_the_answer() {
+    let fixture = Fixture::new().await;
+    let api = Notes { budget: Some((fixture.identity.clone(), AtomicUsize::new(0))), ..Notes::default() };
+    let body = json!({ "note": "a".repeat(100_000) }).to_string();
+    let key = signing(&fixture.administrator);
+    let parts = head(&fixture, "Notes_1.PutNote", Some(&key), body.as_bytes());
+    let answer = answer(&fixture, &api, parts, body.as_bytes()).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+    let (identity, held) = api.budget.as_ref().unwrap();
+    assert_eq!((held.load(Ordering::Relaxed), identity.inner().bodies.large_in_use()), (body.len(), 0));
 }
 
 #[tokio::test]

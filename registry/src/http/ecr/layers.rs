@@ -138,7 +138,8 @@ impl Ecr {
             .decode(request.layer_part_blob)
             .map_err(|_| AwsError::serialization("The member layerPartBlob is not base64."))?;
         if part.len() > MAX_PART_BYTES {
-            return Err(invalid("layerPartBlob", "must have at most 20971520 bytes"));
+            let message = format!("A layer part may have at most {MAX_PART_BYTES} bytes");
+            return Err(AwsError::client("InvalidLayerPartException", message));
         }
         let range = ContentRange { start: request.part_first_byte, end: request.part_last_byte };
         if range.end < range.start {

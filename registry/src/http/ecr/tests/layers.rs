@@ -54,6 +54,19 @@ async fn parts_make_a_layer_and_gaps_are_refused() {
 }
 
 #[tokio::test]
+async fn a_part_has_at_most_20_mib() {
+    let fixture = Fixture::new().await;
+    fixture.create("app").await;
+    let started = fixture.call("InitiateLayerUpload", json!({ "repositoryName": "app" })).await;
+    let id = &started["uploadId"];
+    let bytes = vec![7; 20_971_521];
+    let received = fixture.call("UploadLayerPart", part(id, 0, &bytes[1..])).await;
+    assert_eq!(received["lastByteReceived"], 20_971_519);
+    let refused = fixture.refused("UploadLayerPart", part(id, 20_971_520, &bytes)).await;
+    assert_eq!((refused.status.as_u16(), refused.name.as_str()), (400, "InvalidLayerPartException"));
+}
+
+#[tokio::test]
 async fn uploads_end_with_the_right_digest_or_not_at_all() {
     let fixture = Fixture::new().await;
     fixture.create("app").await;
