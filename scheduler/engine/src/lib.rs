@@ -16,7 +16,7 @@ pub use cluster::{Cluster, Instance, InstanceStatus, PlacedTask};
 pub use ids::{DeploymentId, Group, InstanceId, TaskId};
 pub use placement::{
     Constraint, PackedResource, Placement, PlacementRequest, Reason, Refusal, RequiredAttribute, SpreadField,
-    Strategy, ZONE_ATTRIBUTE, fits, place,
+    Strategy, ZONE_ATTRIBUTE, fits, place, suits,
 };
 pub use plan::{
     Action, CircuitBreaker, Deployment, Event, Health, Plan, Reported, RolloutState, ServiceState,

@@ -6,7 +6,7 @@
 mod choose;
 mod refusal;
 
-pub use refusal::{Reason, Refusal, fits};
+pub use refusal::{Reason, Refusal, fits, suits};
 
 use crate::cluster::Cluster;
 use crate::ids::{Group, InstanceId};

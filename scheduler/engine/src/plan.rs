@@ -117,6 +117,9 @@ pub struct Task {
     pub zone: String,
     /// Its instance is DRAINING: the task is to move.
     pub draining: bool,
+    /// Its instance is none on which the service is to run (any more): the task goes at once, and nothing comes in
+    /// its place.
+    pub misplaced: bool,
     /// Protected from scale-in and from deployments.
     pub protected: bool,
     pub created_at_ms: i64,

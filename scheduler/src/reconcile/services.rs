@@ -1,5 +1,6 @@
 //! Carries out the engine's plan for one service.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use scheduler_engine as engine;
@@ -26,10 +27,14 @@ pub(super) fn reconcile_service(draft: &mut Draft<'_>, key: &ServiceKey) -> Opti
     if service.status == ServiceStatus::Inactive {
         return None;
     }
-    let service = follow_instances(draft, service);
+    let unsuitable = follow_instances(draft, &service);
+    let service = Arc::clone(draft.state().service(key)?);
     count_healthy(draft, &service);
     let service = Arc::clone(draft.state().service(key)?);
-    let state = snapshot(draft.state(), &service);
+    let mut state = snapshot(draft.state(), &service);
+    for task in &mut state.tasks {
+        task.misplaced = task.instance.as_ref().is_some_and(|instance| unsuitable.contains(instance));
+    }
     let plan = engine::plan(&state, draft.now_ms);
     let mut stopped = Vec::new();
     for action in &plan.actions {
@@ -49,29 +54,34 @@ pub(super) fn reconcile_service(draft: &mut Draft<'_>, key: &ServiceKey) -> Opti
     plan.wake_at_ms
 }
 
-/// A DAEMON service wants one task on every instance that could have one.
-fn follow_instances(draft: &mut Draft<'_>, service: Arc<Service>) -> Arc<Service> {
+/// A DAEMON service wants one task on every instance that suits it. Returns those that have one and do not suit it.
+fn follow_instances(draft: &mut Draft<'_>, service: &Service) -> HashSet<engine::InstanceId> {
     if service.strategy != SchedulingStrategy::Daemon || service.status != ServiceStatus::Active {
-        return service;
+        return HashSet::new();
     }
-    let launch = launch(draft, &service, &service.primary().id);
+    let launch = launch(draft, service, &service.primary().id);
     let request = launch.and_then(|launch| placement_request(draft.state(), &launch, Vec::new(), 1, 0).ok());
     let Some((request, cluster)) = request.zip(draft.state().placement(&service.key.cluster)) else {
-        return service;
+        return HashSet::new();
     };
-    let possible = |instance: &&engine::Instance| {
-        use engine::Reason::{Cpu, DistinctInstance, Memory, Ports};
-        matches!(
-            engine::fits(cluster, &request, &instance.id),
-            Ok(()) | Err(Cpu | Memory | Ports | DistinctInstance)
-        )
+    let tasks = draft.state().live_tasks_of(&service.key).filter(|task| task.wants_to_run());
+    let mut holding: HashSet<engine::InstanceId> =
+        tasks.filter_map(|task| task.instance.as_ref()).map(|id| id.as_str().into()).collect();
+    // An agent that is away, as while it restarts, is no reason to give up the task on its host: that the host is
+    // lost is for its lease to say. A new task comes when the agent is back.
+    let wanted = |instance: &&engine::Instance| {
+        (instance.agent_connected || holding.contains(&instance.id))
+            && engine::suits(cluster, &request, &instance.id)
     };
-    let wanted = cluster.instances().filter(possible).count() as i64;
-    if wanted == service.desired_count {
-        return service;
+    let wanted = cluster.instances().filter(wanted).count() as i64;
+    holding.retain(|id| {
+        let active = |instance: &engine::Instance| instance.status == engine::InstanceStatus::Active;
+        cluster.instance(id).is_some_and(active) && !engine::suits(cluster, &request, id)
+    });
+    if wanted != service.desired_count {
+        draft.edit_service(&service.key, |service| service.desired_count = wanted);
     }
-    let changed = draft.edit_service(&service.key, |service| service.desired_count = wanted);
-    changed.unwrap_or(service)
+    holding
 }
 
 /// Tells deployments of tasks that have become healthy since the last look.

@@ -79,6 +79,7 @@ fn tasks(state: &State, key: &ServiceKey) -> Vec<engine::Task> {
                 instance: task.instance.as_ref().map(|id| id.as_str().into()),
                 zone: instance.and_then(|instance| instance.zone.clone()).unwrap_or_default(),
                 draining: instance.is_some_and(|instance| instance.status == InstanceStatus::Draining),
+                misplaced: false,
                 protected: false,
                 created_at_ms: task.created_at,
             })

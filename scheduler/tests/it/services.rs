@@ -235,6 +235,64 @@ async fn a_daemon_runs_once_on_every_instance() {
     assert_eq!(stable(&server, "logs").await["runningCount"], json!(2));
 }
 
+/// The tasks that a service has now, and whether it ever stopped one.
+async fn kept(server: &Server, name: &str) -> (Value, bool) {
+    let service = server.service(name).await;
+    assert_eq!(service["desiredCount"], service["runningCount"], "{service}");
+    let stopped = events(&service).iter().any(|event| event.contains("has stopped"));
+    (server.ecs("ListTasks", json!({"serviceName": name})).await["taskArns"].clone(), stopped)
+}
+
+#[tokio::test]
+async fn a_daemons_tasks_run_on_while_agents_or_the_server_restart() {
+    let server = Server::start().await;
+    let mut one = Agent::join(&server, Behaviour::Obeys).await;
+    let mut two = Agent::join(&server, Behaviour::Obeys).await;
+    server.define("logs", json!({})).await;
+    let input = json!({"serviceName": "logs", "taskDefinition": "logs", "schedulingStrategy": "DAEMON"});
+    server.ecs("CreateService", input).await;
+    eventually("both", || async { (server.service("logs").await["runningCount"] == 2).then_some(()) }).await;
+    let (tasks, _) = kept(&server, "logs").await;
+    two.vanish();
+    eventually("the end of the connection", || async {
+        let input = json!({"containerInstances": [two.arn]});
+        let answer = server.ecs("DescribeContainerInstances", input).await;
+        (answer["containerInstances"][0]["agentConnected"] == false).then_some(())
+    })
+    .await;
+    assert_eq!(kept(&server, "logs").await, (tasks.clone(), false));
+    two.connect(Behaviour::Obeys).await.unwrap();
+    assert_eq!(kept(&server, "logs").await, (tasks.clone(), false));
+    let server = server.restart().await;
+    one.connect(Behaviour::Obeys).await.unwrap();
+    assert_eq!(kept(&server, "logs").await, (tasks.clone(), false));
+    two.connect(Behaviour::Obeys).await.unwrap();
+    assert_eq!(kept(&server, "logs").await, (tasks, false));
+}
+
+#[tokio::test]
+async fn a_daemon_leaves_the_instance_that_does_not_match_any_more() {
+    let server = Server::start().await;
+    let (one, two) =
+        (Agent::join(&server, Behaviour::Obeys).await, Agent::join(&server, Behaviour::Obeys).await);
+    let attribute =
+        |agent: &Agent| json!({"attributes": [{"name": "role", "value": "y", "targetId": agent.arn}]});
+    server.define("logs", json!({})).await;
+    let constraint = json!({"type": "memberOf", "expression": "attribute:role == y"});
+    let input = json!({"serviceName": "logs", "taskDefinition": "logs", "schedulingStrategy": "DAEMON",
+        "placementConstraints": [constraint]});
+    server.ecs("CreateService", input).await;
+    for agent in [&one, &two] {
+        server.ecs("PutAttributes", attribute(agent)).await;
+        eventually("its task", || async { (agent.running().len() == 1).then_some(()) }).await;
+    }
+    let newer = two.running();
+    server.ecs("DeleteAttributes", attribute(&one)).await;
+    eventually("the end of the older", || async { one.running().is_empty().then_some(()) }).await;
+    assert_eq!(two.running(), newer);
+    assert_eq!(stable(&server, "logs").await["desiredCount"], json!(1));
+}
+
 #[tokio::test]
 async fn a_role_that_cannot_be_assumed_does_not_start_tasks_in_a_storm() {
     let server = Server::start().await;

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use super::{Constraint, PlacementRequest};
-use crate::cluster::{Cluster, InstanceStatus, Slot};
+use crate::cluster::{Cluster, InstanceStatus, Member, Slot};
 use crate::ids::InstanceId;
 use crate::resources::MAX_PORTS;
 
@@ -68,6 +68,15 @@ pub fn fits(cluster: &Cluster, request: &PlacementRequest, instance: &InstanceId
     check(cluster, request, slot)
 }
 
+/// Whether an instance is one for tasks of the request, by its status, attributes and `memberOf` constraints: whatever
+/// is free there at the moment, and whether its agent is connected or not.
+pub fn suits(cluster: &Cluster, request: &PlacementRequest, instance: &InstanceId) -> bool {
+    let member = cluster.slot_of(instance).map(|slot| cluster.member(slot));
+    member.is_some_and(|member| {
+        member.instance.status == InstanceStatus::Active && check_kind(request, member).is_ok()
+    })
+}
+
 /// The one check of everything that binds.
 pub(super) fn check(cluster: &Cluster, request: &PlacementRequest, slot: Slot) -> Result<(), Reason> {
     let member = cluster.member(slot);
@@ -78,22 +87,10 @@ pub(super) fn check(cluster: &Cluster, request: &PlacementRequest, slot: Slot) -
     if !instance.agent_connected {
         return Err(Reason::Agent);
     }
-    for required in &request.required_attributes {
-        match instance.attributes.get(&required.name) {
-            Some(value) if required.value.is_none() || *value == required.value => {}
-            _ => return Err(Reason::Attribute),
-        }
-    }
-    for constraint in &request.constraints {
-        match constraint {
-            Constraint::MemberOf(expression) if !expression.matches(&member.subject()) => {
-                return Err(Reason::MemberOf);
-            }
-            Constraint::DistinctInstance if member.tasks_of(&request.group) > 0 => {
-                return Err(Reason::DistinctInstance);
-            }
-            _ => {}
-        }
+    check_kind(request, member)?;
+    let distinct = request.constraints.iter().any(|one| matches!(one, Constraint::DistinctInstance));
+    if distinct && member.tasks_of(&request.group) > 0 {
+        return Err(Reason::DistinctInstance);
     }
     let (demand, remaining) = (&request.demand, member.remaining());
     if i64::from(demand.cpu) > remaining.cpu {
@@ -108,6 +105,25 @@ pub(super) fn check(cluster: &Cluster, request: &PlacementRequest, slot: Slot) -
     let ports = &demand.ports;
     let free = ports.is_disjoint(&remaining.ports) && ports.len() + remaining.ports.len() <= MAX_PORTS;
     if ports.is_empty() || free { Ok(()) } else { Err(Reason::Ports) }
+}
+
+/// What an instance is, as opposed to what is on it.
+fn check_kind(request: &PlacementRequest, member: &Member) -> Result<(), Reason> {
+    for required in &request.required_attributes {
+        match member.instance.attributes.get(&required.name) {
+            Some(value) if required.value.is_none() || *value == required.value => {}
+            _ => return Err(Reason::Attribute),
+        }
+    }
+    for constraint in &request.constraints {
+        match constraint {
+            Constraint::MemberOf(expression) if !expression.matches(&member.subject()) => {
+                return Err(Reason::MemberOf);
+            }
+            Constraint::MemberOf(_) | Constraint::DistinctInstance => {}
+        }
+    }
+    Ok(())
 }
 
 /// Every instance with its reason; one that would fit (another task took the last place) is left out.

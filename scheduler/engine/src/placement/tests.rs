@@ -119,6 +119,28 @@ fn every_refusal_names_its_reason() {
 }
 
 #[test]
+fn what_suits_a_request_does_not_depend_on_what_is_free_or_connected() {
+    let full = Instance { agent_connected: false, ..instance("i", "a", 10, 10) };
+    let distinct = PlacementRequest {
+        constraints: vec![
+            Constraint::DistinctInstance,
+            Constraint::MemberOf(Expression::parse("attribute:ecs.availability-zone == a").unwrap()),
+        ],
+        ..request(100, 100)
+    };
+    let mut cluster = cluster(vec![full.clone()]);
+    assert!(suits(&cluster, &distinct, &"i".into()));
+    assert!(!suits(&cluster, &distinct, &"x".into()));
+    for other in [
+        Instance { status: InstanceStatus::Draining, ..full.clone() },
+        Instance { attributes: [(ZONE_ATTRIBUTE.to_owned(), Some("b".to_owned()))].into(), ..full },
+    ] {
+        cluster.put_instance(other);
+        assert!(!suits(&cluster, &distinct, &"i".into()));
+    }
+}
+
+#[test]
 fn udp_and_tcp_ports_do_not_collide() {
     let mut cluster = cluster(vec![instance("i", "a", 1024, 1024)]);
     let udp = Ports { udp: [22].into(), ..Ports::default() };

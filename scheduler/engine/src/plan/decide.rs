@@ -2,7 +2,8 @@
 //!
 //! Tasks are either staying (of the PRIMARY deployment, not draining, not unhealthy) or leaving. New tasks are
 //! started up to the upper bound; leaving ones are stopped once others are healthy in their place, or, where
-//! new ones find no room beside them, down to the lower bound.
+//! new ones find no room beside them, down to the lower bound. Misplaced ones are stopped at once and count for
+//! nothing but the upper bound.
 
 use super::progress::WAVES_REPORTED;
 use super::scale_in::choose_surplus;
@@ -81,9 +82,12 @@ pub(super) struct Planner<'a> {
 }
 
 /// The live tasks (desired status RUNNING), sorted by what is to become of them.
+#[derive(Clone)]
 pub(super) struct Tasks<'a> {
     pub(super) staying: Vec<&'a Task>,
     pub(super) leaving: Vec<&'a Task>,
+    pub(super) misplaced: Vec<&'a Task>,
+    /// Those that are staying or leaving.
     pub(super) healthy: u32,
 }
 
@@ -101,6 +105,9 @@ impl<'a> Planner<'a> {
         let failed = self.check_breaker(primary);
         let tasks = self.sort(primary);
         self.wake_when_healthy();
+        for task in &tasks.misplaced {
+            self.stop(task, StopReason::Scaling(primary.id.clone()));
+        }
         if failed {
             self.hold(primary, &tasks);
             return;
@@ -130,7 +137,7 @@ impl<'a> Planner<'a> {
                 self.stop(task, StopReason::Scaling(primary.id.clone()));
             }
         }
-        let fading = Tasks { staying: tasks.staying.clone(), leaving: fading, healthy: tasks.healthy };
+        let fading = Tasks { leaving: fading, ..tasks.clone() };
         self.stop_leaving(primary, &fading, false);
     }
 
@@ -177,14 +184,16 @@ impl<'a> Planner<'a> {
         let stays = |task: &&Task| {
             task.deployment == primary.id && !task.draining && !service.is_failing(task, self.now_ms)
         };
-        let (staying, leaving) = live(service).partition(stays);
-        let healthy = live(service).filter(|task| service.is_healthy(task, self.now_ms)).count();
-        Tasks { staying, leaving, healthy: number(healthy) }
+        let (misplaced, placed): (Vec<&Task>, Vec<&Task>) = live(service).partition(|task| task.misplaced);
+        let healthy = placed.iter().filter(|task| service.is_healthy(task, self.now_ms)).count();
+        let (staying, leaving) = placed.into_iter().partition(stays);
+        Tasks { staying, leaving, misplaced, healthy: number(healthy) }
     }
 
     /// Tasks that may be started without passing the upper bound.
     pub(super) fn room(&self, tasks: &Tasks<'_>) -> u32 {
-        self.service.upper_bound().saturating_sub(number(tasks.staying.len() + tasks.leaving.len()))
+        let all = tasks.staying.len() + tasks.leaving.len() + tasks.misplaced.len();
+        self.service.upper_bound().saturating_sub(number(all))
     }
 
     /// Starts what is missing. True when tasks are missing and can only come once others have gone.
@@ -272,6 +281,7 @@ impl<'a> Planner<'a> {
     fn finish(&mut self, primary: &Deployment, tasks: &Tasks<'_>) {
         let service = self.service;
         let settled = tasks.leaving.is_empty()
+            && tasks.misplaced.is_empty()
             && number(tasks.staying.len()) == service.desired_count
             && tasks.healthy == service.desired_count;
         let mut others = service.deployments.len() - 1;

@@ -94,7 +94,7 @@ impl<'a> Planner<'a> {
         good && !self.is_fading(task) && self.wanted_of_predecessor(primary).is_some()
     }
 
-    /// Healthy tasks that this plan already stops.
+    /// Healthy tasks that this plan already stops, of those that count.
     fn healthy_stopped(&self) -> u32 {
         let stopped = self.plan.actions.iter().filter_map(|action| match action {
             Action::Stop { task, .. } => Some(task),
@@ -102,7 +102,7 @@ impl<'a> Planner<'a> {
         });
         let healthy = stopped.filter(|id| {
             let task = self.service.tasks.iter().find(|task| task.id == **id);
-            task.is_some_and(|task| self.service.is_healthy(task, self.now_ms))
+            task.is_some_and(|task| !task.misplaced && self.service.is_healthy(task, self.now_ms))
         });
         number(healthy.count())
     }

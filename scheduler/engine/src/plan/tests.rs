@@ -117,7 +117,7 @@ impl World {
                 .iter()
                 .any(|action| matches!(action, Action::Stop { task: id, .. } if *id == task.id))
         };
-        let healthy = |task: &&Task| service.is_healthy(task, self.now_ms);
+        let healthy = |task: &&Task| !task.misplaced && service.is_healthy(task, self.now_ms);
         let healthy_before = service.tasks.iter().filter(healthy).count();
         let healthy_after = service.tasks.iter().filter(healthy).filter(|task| !stopped(task)).count();
         let lower = service.lower_bound() as usize;
@@ -187,6 +187,7 @@ impl World {
             instance: Some(format!("i{}", number % 4).into()),
             zone: ["a", "b"][number as usize % 2].to_owned(),
             draining: false,
+            misplaced: false,
             protected: false,
             created_at_ms: now_ms,
         });

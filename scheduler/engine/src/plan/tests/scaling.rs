@@ -80,6 +80,22 @@ fn a_draining_instance_empties_itself_within_the_bounds() {
 }
 
 #[test]
+fn a_misplaced_task_goes_at_once_and_no_other_in_its_stead() {
+    let mut world = World::settled(2).with_bounds(0, 100);
+    // One instance is left that suits the service; the newer task runs there, and is not healthy yet.
+    world.service.desired_count = 1;
+    world.service.tasks[0].misplaced = true;
+    world.service.tasks[1].phase = TaskPhase::Running { since_ms: world.now_ms };
+    let plan = world.step();
+    let reason = StopReason::Scaling("ecs-svc/1".into());
+    assert_eq!(plan.actions, [Action::Stop { task: "task-0001".into(), reason }]);
+    assert!(plan.events.is_empty(), "{plan:?}");
+    world.settle();
+    assert_eq!(world.service.tasks.len(), 1);
+    assert_eq!(world.service.tasks[0].id.as_str(), "task-0002");
+}
+
+#[test]
 fn pending_tasks_on_a_draining_instance_stop_at_once() {
     let mut world = World::new(1);
     let plan = world.plan();
