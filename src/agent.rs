@@ -81,6 +81,7 @@ pub(crate) async fn run(arguments: AgentArguments) -> Result<()> {
         credentials: joined.credentials,
         principal: joined.principal,
         bounds: joined.bounds,
+        comes_back: false,
         data_dir,
         protected_paths: Vec::new(),
         settings,

@@ -36,6 +36,8 @@ pub(crate) async fn run(arguments: UpArguments) -> Result<()> {
         credentials: joined.credentials,
         principal: joined.principal,
         bounds: joined.bounds,
+        // There is no token by which its operator could say so.
+        comes_back: true,
         data_dir,
         protected_paths,
         settings: agent_settings,

@@ -27,6 +27,9 @@ pub struct AgentConfig {
     /// Whose key that is, if the server said so: under another name this host is another container instance.
     pub principal: Option<String>,
     pub bounds: Bounds,
+    /// Whether the host comes back as a new container instance at the next start after it was deregistered. Otherwise it
+    /// does once it has joined by another token.
+    pub comes_back: bool,
     /// Where the agent keeps its state; made 0700 when it does not exist.
     pub data_dir: PathBuf,
     /// Folders besides `data_dir` that no task may ever see: the server's data and key folders.

@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use registry_aws::Credentials;
 use registry_runtime::Shutdown;
-use scheduler_protocol::{DiscoverPollEndpointRequest, DiscoverPollEndpointResponse};
+use scheduler_protocol::{
+    DiscoverPollEndpointRequest, DiscoverPollEndpointResponse, INACTIVE_INSTANCE, UNKNOWN_INSTANCE,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::OnLostLease;
@@ -40,6 +42,9 @@ struct Instance {
     /// Whose key registered it, if the server said so.
     #[serde(default)]
     principal: Option<String>,
+    /// The access key that it registered with last: another one is of a later token.
+    #[serde(default)]
+    key: Option<String>,
     /// Seconds, as the scheduler said last.
     #[serde(default)]
     lease_seconds: Option<i64>,
@@ -62,6 +67,8 @@ pub(crate) struct Link {
     pub(crate) credentials: Credentials,
     pub(crate) principal: Option<String>,
     pub(crate) registration: Registration,
+    /// Whether a host that was deregistered registers anew when it starts.
+    pub(crate) comes_back: bool,
 }
 
 impl Link {
@@ -93,11 +100,15 @@ impl Link {
     ) {
         let mut first = true;
         let mut backoff = Backoff::new();
+        let joined_again = instance.key.as_ref().is_some_and(|key| *key != self.credentials.access_key_id);
+        let mut may_be_new = self.comes_back || joined_again;
         loop {
             tokio::select! {
                 () = shutdown.begun() => return,
-                () = self.register(instance) => {}
+                () = self.register(instance, may_be_new) => {}
             }
+            // Who deregisters a host that is connected does not want it back at once.
+            may_be_new = false;
             // Connected again and again under one registration, until the scheduler refuses the instance.
             loop {
                 let ended = tokio::select! {
@@ -126,7 +137,8 @@ impl Link {
         same && saved.cluster == self.host.cluster
     }
 
-    async fn register(&self, instance: &mut Instance) {
+    /// Registers as the instance that this host is, or as a new one: where that one is gone and it `may_be_new`.
+    async fn register(&self, instance: &mut Instance, may_be_new: bool) {
         let mut backoff = Backoff::new();
         loop {
             let known = Some(instance.container_instance_arn.clone()).filter(|arn| !arn.is_empty());
@@ -138,10 +150,25 @@ impl Link {
                     instance.cluster.clone_from(&self.host.cluster);
                     instance.container_instance_arn = arn;
                     instance.principal.clone_from(&self.principal);
+                    instance.key = Some(self.credentials.access_key_id.clone());
                     self.save(instance).await;
                     return;
                 }
-                Err(error) => tracing::warn!(%error, "the host could not be registered"),
+                Err(error)
+                    if is_gone(&error) && may_be_new && !instance.container_instance_arn.is_empty() =>
+                {
+                    tracing::warn!(%error, "the host registers as a new container instance");
+                    instance.container_instance_arn.clear();
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the host could not be registered");
+                    if is_gone(&error) && instance.key.is_none() {
+                        // Saved by a release that did not note the key: from now on another one is told apart.
+                        instance.key = Some(self.credentials.access_key_id.clone());
+                        self.save(instance).await;
+                    }
+                }
             }
             backoff.pause().await;
         }
@@ -197,6 +224,16 @@ impl Link {
             ended = acs::run(&session, timeline, lease, control) => ended,
             () = tcs::run(&session) => Ok(()),
         }
+    }
+}
+
+/// Whether a registration was refused because the instance that it names is none any more.
+fn is_gone(error: &ApiError) -> bool {
+    match error {
+        ApiError::Refused { message, .. } => {
+            message.starts_with(INACTIVE_INSTANCE) || message == UNKNOWN_INSTANCE
+        }
+        ApiError::Away(_) => false,
     }
 }
 

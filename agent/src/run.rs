@@ -198,7 +198,8 @@ async fn assemble(start: Start, shutdown: Shutdown) -> Result<(), AgentError> {
         proxy.apply(set);
     }
     let (credentials, principal) = (config.credentials, config.principal);
-    let link = Link { host, manager: manager.clone(), api, credentials, principal, registration };
+    let comes_back = config.comes_back;
+    let link = Link { host, manager: manager.clone(), api, credentials, principal, registration, comes_back };
     let keep_ms = i64::from(settings.image_keep_seconds) * 1000;
     let sweeps = sweep(&manager, &uses, keep_ms, &shutdown);
     tokio::join!(

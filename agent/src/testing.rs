@@ -21,8 +21,9 @@ use registry_runtime::tls::Trust;
 use registry_runtime::{Clock, Shutdown};
 use registry_types::{Algorithm, Digest};
 use scheduler_protocol::{
-    AgentMessage, BerthImage, Container, ContainerHealth, PayloadMessage, RegisterContainerInstanceRequest,
-    RoleCredentials, ServerMessage, SubmitTaskStateChangeRequest, Task, TelemetryAgentMessage,
+    AgentMessage, BerthImage, Container, ContainerHealth, INACTIVE_INSTANCE, PayloadMessage,
+    RegisterContainerInstanceRequest, RoleCredentials, ServerMessage, SubmitTaskStateChangeRequest, Task,
+    TelemetryAgentMessage,
 };
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -49,6 +50,8 @@ pub(crate) struct Heard {
     pub(crate) deaf: bool,
     /// Registrations, calls and connections of the agent are refused while this is set.
     pub(crate) away: bool,
+    /// Registrations that name an instance are refused: it was deregistered.
+    pub(crate) deregistered: bool,
     /// The registry answers 403 to these repositories.
     pub(crate) denied: HashSet<String>,
     /// The registry answers 503 to everything.
@@ -161,6 +164,7 @@ impl Control {
         AgentConfig {
             principal: None,
             bounds: Bounds::default(),
+            comes_back: false,
             server_url: self.url.clone(),
             trust: Trust::system(),
             cluster: "default".into(),
@@ -274,8 +278,16 @@ fn api(control: &Control, operation: &str, body: &Bytes) -> Response {
     match operation {
         "RegisterContainerInstance" => {
             let request: RegisterContainerInstanceRequest = serde_json::from_slice(body).unwrap();
-            let attributes = request.attributes.clone();
-            control.change(|heard| heard.registrations.push(request));
+            let (attributes, named) = (request.attributes.clone(), request.container_instance_arn.is_some());
+            let refused = control.change(|heard| {
+                heard.registrations.push(request);
+                heard.deregistered && named
+            });
+            if refused {
+                let error =
+                    json!({ "__type": "ClientException", "message": format!("{INACTIVE_INSTANCE}: gone.") });
+                return (StatusCode::BAD_REQUEST, Json(error)).into_response();
+            }
             let instance =
                 json!({ "containerInstanceArn": INSTANCE, "status": "ACTIVE", "attributes": attributes });
             Json(json!({ "containerInstance": instance })).into_response()

@@ -124,6 +124,37 @@ async fn a_restarted_agent_keeps_its_identity_and_touches_no_container() {
 }
 
 #[tokio::test]
+async fn a_deregistered_host_comes_back_by_another_token_or_where_there_is_none() {
+    for (comes_back, key, returns) in
+        [(false, "AKIAAGENT", false), (false, "AKIAANOTHER", true), (true, "AKIAAGENT", true)]
+    {
+        let scene = Scene::new().await;
+        let agent = scene.agent();
+        scene.control.until("the key", |heard| (!heard.send_credentials.is_empty()).then_some(())).await;
+        agent.stop(&scene.control).await;
+        scene.control.change(|heard| {
+            heard.deregistered = true;
+            heard.registrations.clear();
+        });
+        let mut config = scene.control.config(scene.folder.path());
+        config.comes_back = comes_back;
+        config.credentials.access_key_id = key.into();
+        let _agent = scene.control.agent(config, &scene.engine);
+        let registrations = scene
+            .control
+            .until("two attempts", |heard| {
+                (heard.registrations.len() >= 2).then(|| heard.registrations.clone())
+            })
+            .await;
+        assert_eq!(registrations[0].container_instance_arn.as_deref(), Some(INSTANCE));
+        assert_eq!(registrations[1].container_instance_arn.is_none(), returns, "{comes_back} {key}");
+        if returns {
+            scene.control.until("its connection", |heard| heard.send_credentials.get(1).copied()).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_ended_while_the_agent_was_away_is_reported_when_it_is_back() {
     let scene = Scene::new().await;
     let agent = scene.agent();

@@ -59,6 +59,12 @@ pub const LISTEN_ATTRIBUTE: &str = "berth.listen";
 /// Names of services end in this: `SERVICE.CLUSTER.berth.internal`.
 pub const NAME_SUFFIX: &str = ".berth.internal";
 
+/// How the refusal of a registration begins whose instance was deregistered.
+pub const INACTIVE_INSTANCE: &str = "The container instance is INACTIVE";
+
+/// The refusal of a registration whose instance is not known, as that of one deregistered long ago.
+pub const UNKNOWN_INSTANCE: &str = "The referenced container instance was not found.";
+
 /// Path of both websockets below the endpoint that DiscoverPollEndpoint returned.
 pub const WEBSOCKET_PATH: &str = "/ws";
 

@@ -372,6 +372,21 @@ async fn a_revoked_host_comes_back_as_another_one() {
 }
 
 #[tokio::test]
+async fn a_deregistered_host_comes_back_as_another_instance_when_it_forgets_the_first() {
+    let server = Server::start().await;
+    let (mut host, _) = working_host(&server, None).await;
+    let first = host.arn.clone();
+    server.ecs("DeregisterContainerInstance", json!({"containerInstance": first, "force": true})).await;
+    let refused = host.register(json!({})).await.unwrap_err().to_string();
+    assert!(refused.contains(scheduler_protocol::INACTIVE_INSTANCE), "{refused}");
+    assert!(refused.contains("join token"), "the remedy: {refused}");
+    let mut again = Agent::exchange(&server, json!({}), None, Some(&host)).await.unwrap();
+    again.register(json!({})).await.unwrap();
+    assert_ne!(again.arn, first);
+    again.connect(Behaviour::Obeys).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_drained_host_does_not_call_tasks_to_itself() {
     let server = Server::start().await;
     let agent = Agent::join(&server, Behaviour::Obeys).await;

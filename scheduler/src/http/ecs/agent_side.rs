@@ -13,7 +13,7 @@ use scheduler_protocol::{
 use serde_json::{Value, json};
 
 use super::clusters::active_cluster;
-use super::error::{access_denied, client, invalid, task_not_found};
+use super::error::{access_denied, instance_inactive, invalid, task_not_found};
 use super::{Request, input, render};
 use crate::agents::{bound_instance, instance_of_task};
 use crate::core::Core;
@@ -63,9 +63,7 @@ pub(super) async fn register_container_instance(
                 None => repeated(draft, &fresh),
             };
             match known {
-                Some(known) if known.status == InstanceStatus::Inactive => {
-                    Err(client("The container instance is INACTIVE. Register as a new one."))
-                }
+                Some(known) if known.status == InstanceStatus::Inactive => Err(instance_inactive()),
                 Some(known) => Ok(register_again(draft, &known, fresh)),
                 None => Ok(register_anew(draft, fresh)),
             }

@@ -1,6 +1,7 @@
 //! ECS's exceptions with the messages that its clients look for.
 
 use registry_aws::AwsError;
+use scheduler_protocol::{INACTIVE_INSTANCE, UNKNOWN_INSTANCE};
 
 pub(crate) fn client(message: impl Into<String>) -> AwsError {
     AwsError::client("ClientException", message)
@@ -27,7 +28,15 @@ pub(crate) fn task_not_found() -> AwsError {
 }
 
 pub(crate) fn instance_not_found() -> AwsError {
-    invalid("The referenced container instance was not found.")
+    invalid(UNKNOWN_INSTANCE)
+}
+
+/// A host speaks for an instance that was deregistered.
+pub(crate) fn instance_inactive() -> AwsError {
+    client(format!(
+        "{INACTIVE_INSTANCE}: it was deregistered. Its host comes back as a new one: by another join token, or without \
+         what its agent has saved."
+    ))
 }
 
 pub(crate) fn definition_not_found() -> AwsError {
