@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::ids::{ClusterName, DefinitionKey, Family, InstanceId};
+use crate::ids::{ClusterName, DefinitionKey, Family, InstanceId, ServiceKey, ServiceName};
 use crate::launch::Launch;
-use crate::model::{DefinitionStatus, Instance, InstanceStatus, PortSet, TaskDefinition};
+use crate::model::{
+    Cluster, ClusterStatus, DefinitionStatus, Deployment, Instance, InstanceStatus, PortSet,
+    SchedulingStrategy, Service, ServiceStatus, TaskDefinition,
+};
 
 /// An instance of the cluster `c` with 1000 CPU units and 1000 MiB.
 pub(crate) fn instance(id: &str, connected: bool) -> Instance {
@@ -36,10 +39,50 @@ pub(crate) fn instance(id: &str, connected: bool) -> Instance {
     }
 }
 
-/// A task of one container with 16 MiB.
-pub(crate) fn launch() -> Launch {
+/// The cluster `c`.
+pub(crate) fn cluster() -> Cluster {
+    Cluster {
+        name: ClusterName::new("c"),
+        status: ClusterStatus::Active,
+        created_at: 0,
+        settings: Vec::new(),
+        configuration: None,
+        tags: Vec::new(),
+    }
+}
+
+/// The service `web` of the cluster `c`, with so many tasks of one container with 16 MiB.
+pub(crate) fn service(desired_count: i64) -> Service {
+    let images = vec![crate::model::ImagePin::Foreign];
+    Service {
+        key: ServiceKey { cluster: ClusterName::new("c"), name: ServiceName::new("web") },
+        status: ServiceStatus::Active,
+        desired_count,
+        strategy: SchedulingStrategy::Replica,
+        configuration: Default::default(),
+        placement_constraints: Vec::new(),
+        placement_strategy: Vec::new(),
+        launch_type: "EC2".into(),
+        grace_period_seconds: None,
+        propagate_tags: None,
+        enable_managed_tags: false,
+        enable_execute_command: false,
+        zone_rebalancing: "DISABLED".into(),
+        settings: Default::default(),
+        tags: Vec::new(),
+        created_at: 0,
+        created_by: String::new(),
+        client_token: None,
+        fingerprint: String::new(),
+        deployments: vec![Deployment::new(definition().key, images, 0)],
+        reported: Default::default(),
+    }
+}
+
+/// One container with 16 MiB.
+pub(crate) fn definition() -> TaskDefinition {
     let content = serde_json::json!({"containerDefinitions": [{"name": "main", "image": "x", "memory": 16}]});
-    let definition = Arc::new(TaskDefinition {
+    TaskDefinition {
         key: DefinitionKey { family: Family::new("f"), revision: 1 },
         status: DefinitionStatus::Active,
         content: serde_json::from_value(content).unwrap(),
@@ -48,10 +91,14 @@ pub(crate) fn launch() -> Launch {
         deregistered_at: None,
         registered_by: String::new(),
         tags: Vec::new(),
-    });
+    }
+}
+
+/// A task of one container with 16 MiB.
+pub(crate) fn launch() -> Launch {
     Launch::new(
         &ClusterName::new("c"),
-        definition,
+        Arc::new(definition()),
         Default::default(),
         vec![crate::model::ImagePin::Foreign],
         None,

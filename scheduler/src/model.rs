@@ -21,7 +21,7 @@ pub(crate) use outbox::{ClientToken, Errand, OutboxEntry};
 pub(crate) use overrides::{ContainerOverride, TaskOverrides};
 pub(crate) use service::{
     Deployment, DeploymentConfiguration, DeploymentStatus, Event, LaunchSettings, PlacementStrategy,
-    Progress, Reported, RolloutState, SchedulingStrategy, Service, ServiceStatus,
+    Progress, Reported, RolloutState, SchedulingStrategy, Service, ServiceStatus, ThresholdType,
 };
 pub(crate) use task::{ContainerState, DesiredStatus, LastStatus, StopCode, Task, TaskContainer};
 

@@ -58,6 +58,8 @@ pub struct Deployment {
     pub was_completed: bool,
     /// Consecutive failures that the circuit breaker counts; `failedTasks` in the API.
     pub failed_tasks: u32,
+    /// Whether one has failed since a task of it became healthy last.
+    pub troubled: bool,
     /// Whether a task of it has ever reached RUNNING.
     pub reached_running: bool,
     /// How many times in a row starting tasks has failed before RUNNING, at most one a wave.
@@ -76,6 +78,7 @@ impl Deployment {
             rollout: RolloutState::InProgress,
             was_completed: false,
             failed_tasks: 0,
+            troubled: false,
             reached_running: false,
             failed_waves: 0,
             retry_at_ms: 0,

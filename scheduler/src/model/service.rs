@@ -80,6 +80,14 @@ pub(crate) struct DeploymentConfiguration {
     /// Refused: a deployment would not wait for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) lifecycle_hooks: Vec<Value>,
+    /// Refused, as the strategies that they are for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) linear_configuration: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) canary_configuration: Option<Value>,
+    /// Refused: a deployment would not be over any sooner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) early_success_criteria: Option<Value>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +95,27 @@ pub(crate) struct DeploymentConfiguration {
 pub(crate) struct CircuitBreaker {
     pub(crate) enable: bool,
     pub(crate) rollback: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reset_on_healthy_task: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) threshold_configuration: Option<FailureThreshold>,
+}
+
+/// How many failures make a deployment fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FailureThreshold {
+    #[serde(rename = "type")]
+    pub(crate) kind: ThresholdType,
+    pub(crate) value: i64,
+}
+
+/// What the value of a threshold means; see the engine's `Threshold`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(crate) enum ThresholdType {
+    Count,
+    BoundedPercent,
+    UnboundedPercent,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +158,7 @@ pub(crate) struct Progress {
     pub(crate) was_completed: bool,
     /// Consecutive tasks that did not come up.
     pub(crate) failed_tasks: u32,
+    pub(crate) troubled: bool,
     pub(crate) reached_running: bool,
     pub(crate) failed_waves: u32,
     /// No task is started before this time.

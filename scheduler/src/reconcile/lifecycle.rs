@@ -68,7 +68,12 @@ pub(crate) fn apply_report(
         drop_errands(draft, instance, task);
         let end =
             if hardly_ran && !asked_to_stop { engine::TaskEnd::NeverRan } else { engine::TaskEnd::Other };
-        edit_progress(draft, &after, |deployment| deployment.task_ended(end, now_ms));
+        edit_progress(draft, &after, |deployment| {
+            if !hardly_ran {
+                deployment.task_lasted();
+            }
+            deployment.task_ended(end, now_ms);
+        });
     }
     Report::Heard
 }

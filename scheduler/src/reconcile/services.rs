@@ -303,3 +303,6 @@ pub(super) fn add_once(draft: &mut Draft<'_>, key: &ServiceKey, message: String)
         draft.add_event(key, message);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use super::placement::strategies;
 use crate::ids::ServiceKey;
 use crate::model::{
     Deployment, DesiredStatus, InstanceStatus, LastStatus, Progress, Reported, RolloutState,
-    SchedulingStrategy, Service, ServiceStatus, Task,
+    SchedulingStrategy, Service, ServiceStatus, Task, ThresholdType,
 };
 use crate::state::State;
 
@@ -16,18 +16,13 @@ const SETTLE_MS: i64 = 40_000;
 /// The whole service with its live tasks.
 pub(super) fn snapshot(state: &State, service: &Service) -> engine::ServiceState {
     let (minimum, maximum) = percentages(service);
-    let breaker = service.configuration.deployment_circuit_breaker.unwrap_or_default();
     engine::ServiceState {
         name: service.key.name.to_string(),
         deleting: service.status == ServiceStatus::Draining,
         desired_count: u32::try_from(service.desired_count.max(0)).unwrap_or(u32::MAX),
         minimum_healthy_percent: minimum,
         maximum_percent: maximum,
-        circuit_breaker: engine::CircuitBreaker {
-            enable: breaker.enable,
-            rollback: breaker.rollback,
-            ..engine::CircuitBreaker::default()
-        },
+        circuit_breaker: circuit_breaker(service),
         strategies: service_strategies(service),
         settle_ms: SETTLE_MS,
         health_check_grace_ms: service.grace_period_seconds.unwrap_or(0).max(0) * 1000,
@@ -55,6 +50,27 @@ pub(crate) fn percentages(service: &Service) -> (u32, u32) {
         percent(service.configuration.minimum_healthy_percent, minimum),
         percent(service.configuration.maximum_percent, maximum),
     )
+}
+
+fn circuit_breaker(service: &Service) -> engine::CircuitBreaker {
+    let breaker = service.configuration.deployment_circuit_breaker.unwrap_or_default();
+    let threshold = match breaker.threshold_configuration {
+        None => engine::Threshold::Default,
+        Some(threshold) => {
+            let value = u32::try_from(threshold.value.max(0)).unwrap_or(u32::MAX);
+            match threshold.kind {
+                ThresholdType::Count => engine::Threshold::Count(value),
+                ThresholdType::BoundedPercent => engine::Threshold::BoundedPercent(value),
+                ThresholdType::UnboundedPercent => engine::Threshold::UnboundedPercent(value),
+            }
+        }
+    };
+    engine::CircuitBreaker {
+        enable: breaker.enable,
+        rollback: breaker.rollback,
+        threshold,
+        reset_on_healthy_task: breaker.reset_on_healthy_task.unwrap_or(true),
+    }
 }
 
 /// The strategies of placement and of scale-in.
@@ -119,6 +135,7 @@ pub(super) fn engine_progress(deployment: &Deployment) -> engine::Deployment {
         },
         was_completed: progress.was_completed,
         failed_tasks: progress.failed_tasks,
+        troubled: progress.troubled,
         reached_running: progress.reached_running,
         failed_waves: progress.failed_waves,
         retry_at_ms: progress.retry_at,
@@ -130,6 +147,7 @@ pub(super) fn store_progress(progress: &mut Progress, from: &engine::Deployment)
     *progress = Progress {
         was_completed: from.was_completed,
         failed_tasks: from.failed_tasks,
+        troubled: from.troubled,
         reached_running: from.reached_running,
         failed_waves: from.failed_waves,
         retry_at: from.retry_at_ms,

@@ -102,6 +102,36 @@ async fn a_rollout_that_cannot_place_its_task_says_so_with_the_fix() {
 }
 
 #[tokio::test]
+async fn an_update_of_a_part_of_the_configuration_is_checked_with_the_rest() {
+    let server = Server::start().await;
+    server.define("web", json!({})).await;
+    let percentages = json!({"minimumHealthyPercent": 50, "maximumPercent": 200});
+    let input =
+        json!({"serviceName": "web", "taskDefinition": "web", "deploymentConfiguration": percentages});
+    server.ecs("CreateService", input).await;
+    let update = |configuration: Value| json!({"service": "web", "deploymentConfiguration": configuration});
+    server.ecs("UpdateService", update(json!({"maximumPercent": 100}))).await;
+    let blocking = update(json!({"minimumHealthyPercent": 100}));
+    let refused = server.refused("UpdateService", blocking).await;
+    assert!(refused.message.contains("cannot be 100"), "{}", refused.message);
+    let threshold = json!({"type": "COUNT", "value": 7});
+    let breaker = json!({"enable": true, "rollback": false, "resetOnHealthyTask": false,
+        "thresholdConfiguration": threshold});
+    server.ecs("UpdateService", update(json!({"deploymentCircuitBreaker": breaker}))).await;
+    let mut none = breaker.clone();
+    none["thresholdConfiguration"]["value"] = json!(0);
+    let refused = server.refused("UpdateService", update(json!({"deploymentCircuitBreaker": none}))).await;
+    assert_eq!(refused.code, "InvalidParameterException");
+    let refused = server.refused("UpdateService", update(json!({"earlySuccessCriteria": {}}))).await;
+    assert_eq!(refused.code, "UnsupportedFeatureException");
+    let configuration = server.service("web").await["deploymentConfiguration"].clone();
+    assert_eq!(
+        configuration,
+        json!({"minimumHealthyPercent": 50, "maximumPercent": 100, "deploymentCircuitBreaker": breaker})
+    );
+}
+
+#[tokio::test]
 async fn a_missing_image_is_in_the_events_and_the_service_heals_when_it_comes() {
     let server = Server::start().await;
     let _agent = Agent::join(&server, Behaviour::Obeys).await;

@@ -224,7 +224,7 @@ impl<'a> Planner<'a> {
     pub(super) fn wanted_of_predecessor(&self, primary: &Deployment) -> Option<u32> {
         if primary.unplaced_at_ms.is_some() {
             Some(self.service.lower_bound())
-        } else if primary.failed_tasks > 0 || primary.failed_waves > 0 {
+        } else if primary.troubled {
             Some(self.service.desired_count)
         } else {
             None

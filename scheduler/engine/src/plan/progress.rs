@@ -1,7 +1,8 @@
 //! The counters of a deployment: failures for the circuit breaker, and the wait before the next attempt.
 //!
-//! Updated by the scheduler as tasks end and recover. Invariant: only tasks that never reached RUNNING make
-//! the next attempt wait; an update of the service begins with fresh counters.
+//! Updated by the scheduler as tasks end and recover. Invariant: only tasks that did not come up make the next
+//! attempt wait, and only one that proved itself ends the waiting: that others of its kind begin to run says
+//! nothing. An update of the service begins with fresh counters.
 
 use super::Deployment;
 
@@ -66,7 +67,7 @@ impl CircuitBreaker {
 /// How a task of a service ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskEnd {
-    /// It stopped before it reached RUNNING, and nobody had asked it to.
+    /// It stopped before it reached RUNNING, or as soon as it had, and nobody had asked it to.
     NeverRan,
     /// The scheduler replaced it because its health check failed.
     Unhealthy,
@@ -77,6 +78,7 @@ pub enum TaskEnd {
 impl Deployment {
     /// Notes the end of a task of this deployment.
     pub fn task_ended(&mut self, end: TaskEnd, now_ms: i64) {
+        self.troubled |= end != TaskEnd::Other;
         match end {
             TaskEnd::NeverRan => {
                 if !self.reached_running {
@@ -100,6 +102,10 @@ impl Deployment {
     /// Notes that a task of this deployment has reached RUNNING.
     pub fn task_running(&mut self) {
         self.reached_running = true;
+    }
+
+    /// Notes that a task of this deployment ended only after it had run for a while.
+    pub fn task_lasted(&mut self) {
         self.failed_waves = 0;
         self.retry_at_ms = 0;
     }
@@ -107,6 +113,8 @@ impl Deployment {
     /// Notes that a task of this deployment has become healthy: its check says so, or it has no check and has
     /// run for the service's `settle_ms`.
     pub fn task_healthy(&mut self, breaker: &CircuitBreaker) {
+        self.task_lasted();
+        self.troubled = false;
         if breaker.reset_on_healthy_task {
             self.failed_tasks = 0;
         }
@@ -144,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_to_fifteen_minutes_and_end_when_a_task_runs() {
+    fn waits_grow_to_fifteen_minutes_and_end_when_a_task_proves_itself() {
         let (mut deployment, mut now, mut waits) = (deployment(), 0, Vec::new());
         for _ in 0..10 {
             deployment.task_ended(TaskEnd::NeverRan, now);
@@ -152,8 +160,16 @@ mod tests {
             now = deployment.retry_at_ms;
         }
         assert_eq!(waits, [5, 10, 20, 40, 80, 160, 320, 640, 900, 900]);
+        deployment.task_ended(TaskEnd::NeverRan, now);
+        let mut healthy = deployment.clone();
+        healthy.task_healthy(&CircuitBreaker::default());
+        assert_eq!((healthy.failed_waves, healthy.next_start_ms() <= now), (0, true));
+        let mut lasted = deployment.clone();
+        lasted.task_lasted();
+        assert_eq!((lasted.failed_waves, lasted.next_start_ms() <= now), (0, true));
+        // One that only begins to run may end like those before it.
         deployment.task_running();
-        assert!(deployment.next_start_ms() <= now);
+        assert_eq!(deployment.next_start_ms(), now + 900_000);
     }
 
     #[test]

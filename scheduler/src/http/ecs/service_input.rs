@@ -61,7 +61,8 @@ impl ServiceInput {
         }
     }
 
-    /// Everything that can be told without looking at what exists.
+    /// Everything that can be told without looking at what exists; not the deployment configuration, of which an update
+    /// may name a part.
     pub(super) fn check(&self, strategy: SchedulingStrategy) -> Result<(), AwsError> {
         self.check_supported()?;
         if self.desired_count.is_some_and(|count| !(0..=5000).contains(&count)) {
@@ -89,9 +90,6 @@ impl ServiceInput {
             .is_some_and(|seconds| !(0..=i64::from(i32::MAX)).contains(&seconds))
         {
             return Err(invalid("healthCheckGracePeriodSeconds must not be negative."));
-        }
-        if let Some(configuration) = &self.deployment_configuration {
-            check_configuration(configuration, strategy)?;
         }
         check_constraints(self.placement_constraints.as_deref().unwrap_or_default())?;
         strategies(self.placement_strategy.as_deref().unwrap_or_default()).map(drop)
@@ -129,7 +127,8 @@ impl ServiceInput {
     }
 }
 
-fn check_configuration(
+/// Checks the whole configuration of a service, as it is to be.
+pub(super) fn check_configuration(
     configuration: &DeploymentConfiguration,
     strategy: SchedulingStrategy,
 ) -> Result<(), AwsError> {
@@ -138,6 +137,19 @@ fn check_configuration(
     }
     if !configuration.lifecycle_hooks.is_empty() {
         return Err(unsupported("lifecycle hooks of deployments"));
+    }
+    let refused = [
+        ("linear deployments", &configuration.linear_configuration),
+        ("canary deployments", &configuration.canary_configuration),
+        ("early success criteria of deployments", &configuration.early_success_criteria),
+    ];
+    if let Some((what, _)) = refused.into_iter().find(|(_, member)| member.is_some()) {
+        return Err(unsupported(what));
+    }
+    let breaker = configuration.deployment_circuit_breaker;
+    let threshold = breaker.and_then(|breaker| breaker.threshold_configuration);
+    if threshold.is_some_and(|threshold| !(1..=i64::from(i32::MAX)).contains(&threshold.value)) {
+        return Err(invalid("The value of a thresholdConfiguration must be at least 1."));
     }
     let alarms = configuration.alarms.as_ref().and_then(|alarms| alarms["enable"].as_bool());
     if alarms == Some(true) {

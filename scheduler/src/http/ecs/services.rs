@@ -17,7 +17,7 @@ use super::launching::check_launchable;
 use super::operation::Operation;
 use super::page::{Order, PageInput, pick};
 use super::render::failure;
-use super::service_input::ServiceInput;
+use super::service_input::{ServiceInput, check_configuration};
 use super::service_output::render;
 use super::{Request, check_tags, input, page};
 use crate::addresses::{address_event, check_address};
@@ -39,6 +39,9 @@ pub(super) async fn create_service(
     let input: ServiceInput = input::read(raw.clone())?;
     let strategy = input.strategy()?;
     input.check(strategy)?;
+    if let Some(configuration) = &input.deployment_configuration {
+        check_configuration(configuration, strategy)?;
+    }
     check_tags(&input.tags)?;
     let cluster = core.names.parse_cluster(input.cluster.as_deref())?;
     let name = input.service_name.clone().unwrap_or_default();
@@ -170,12 +173,17 @@ pub(super) async fn update_service(
             let now_ms = draft.now_ms;
             let mut service = Service::clone(&*active_service(draft.state(), &of_change)?);
             check_address(draft.state(), &of_change, &service.tags, &definition)?;
+            let configured = input.deployment_configuration.is_some();
             settle(&mut service, input);
+            if configured {
+                check_configuration(&service.configuration, service.strategy)?;
+            }
             if let Some(images) = images {
                 deploy(&mut service, Deployment::new(definition.key.clone(), images, now_ms));
             } else if let Some(primary) = service.deployments.first_mut() {
                 primary.updated_at = now_ms;
                 // An update ends the waiting after failures.
+                primary.progress.failed_waves = 0;
                 primary.progress.retry_at = 0;
                 primary.progress.unplaced_at = None;
             }
@@ -222,6 +230,9 @@ fn merge(
         strategy: new.strategy.or_else(|| known.strategy.clone()),
         bake_time_in_minutes: new.bake_time_in_minutes.or(known.bake_time_in_minutes),
         lifecycle_hooks: new.lifecycle_hooks,
+        linear_configuration: new.linear_configuration,
+        canary_configuration: new.canary_configuration,
+        early_success_criteria: new.early_success_criteria,
     }
 }
 

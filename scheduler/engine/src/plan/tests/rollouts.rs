@@ -94,6 +94,20 @@ fn the_circuit_breaker_rolls_back_to_the_last_completed_deployment() {
 }
 
 #[test]
+fn failures_that_are_not_forgotten_hold_up_nothing_once_tasks_are_healthy() {
+    let mut world = World::settled(4).with_bounds(50, 100);
+    world.service.circuit_breaker =
+        CircuitBreaker { enable: true, reset_on_healthy_task: false, ..CircuitBreaker::default() };
+    world.deploy("ecs-svc/2", Fate::Runs);
+    (0..3).for_each(|_| drop(world.step()));
+    let now_ms = world.now_ms;
+    world.service.deployments[0].task_ended(TaskEnd::Unhealthy, now_ms);
+    world.settle();
+    assert_eq!(world.deployments(), [("ecs-svc/2", RolloutState::Completed)]);
+    assert_eq!((world.running("ecs-svc/2"), world.service.deployments[0].failed_tasks), (4, 1));
+}
+
+#[test]
 fn without_rollback_a_failed_deployment_starts_nothing_more() {
     let mut world = World::settled(2);
     world.service.circuit_breaker = CircuitBreaker { enable: true, ..CircuitBreaker::default() };
