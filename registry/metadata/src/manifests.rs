@@ -62,6 +62,20 @@ pub fn insert(tx: &Tx<'_>, repository: &RepositoryUid, manifest: &Manifest) -> R
     Ok(inserted == 1)
 }
 
+/// Notes that a manifest's image is larger than it seemed. False when it is not.
+pub fn widen(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digest: &Digest,
+    image_size: u64,
+) -> Result<bool, Error> {
+    let widened = tx.execute(
+        "UPDATE manifests SET image_size = $3 WHERE repository_uid = $1 AND digest = $2 AND image_size < $3",
+        params![repository.as_str(), digest.as_str(), stored(image_size)],
+    )?;
+    Ok(widened == 1)
+}
+
 /// Notes that a task or a deployment is about to run a manifest. False when there is none.
 pub fn note_resolved(
     tx: &Tx<'_>,

@@ -1,11 +1,19 @@
 //! What a manifest names: whether it is there, and how large the image is.
 //!
-//! What is there has the size that the manifest states.
+//! Sizes are those that are stated, for what is here has them and what is to come must have them.
+
+use std::collections::HashSet;
 
 use registry_metadata::{Content, ContentKind, Repository, Tx, blobs, manifests};
 use registry_types::Digest;
 
 use crate::error::CoreError;
+
+/// Digests that a refusal names at most.
+const MISSING_NAMED: usize = 1000;
+
+/// Indexes that learn the size of an image which came after them.
+const INDEXES_TOLD: usize = 64;
 
 /// Checks that everything named has the size stated and, where it is required, is visible. Of a manifest that the
 /// repository holds already nothing is required: it is served as it is, whatever became of its contents. Gives the
@@ -18,6 +26,7 @@ pub(super) fn check(
     required: bool,
 ) -> Result<u64, CoreError> {
     let mut missing: Vec<Digest> = Vec::new();
+    let mut seen = HashSet::new();
     let mut image_size = 0u64;
     for content in contents {
         let size = match found(tx, repository, content)? {
@@ -26,12 +35,15 @@ pub(super) fn check(
                 return Err(CoreError::ManifestInvalid(message));
             }
             Some((_, image_size)) => image_size,
+            // Not to be here, so no part of what the image takes here.
+            None if content.media_type.is_non_distributable() => 0,
             None => {
-                let is_required = required && !content.media_type.is_non_distributable();
-                if is_required && !missing.contains(&content.digest) {
+                if required && missing.len() < MISSING_NAMED && seen.insert(&content.digest) {
                     missing.push(content.digest.clone());
                 }
-                0
+                let is_image = content.media_type.is_manifest() || content.media_type.is_index();
+                // How large an absent image is nobody says.
+                if content.kind == ContentKind::Child && is_image { 0 } else { content.size }
             }
         };
         image_size = match content.kind {
@@ -56,4 +68,24 @@ fn found(tx: &Tx<'_>, repository: &Repository, content: &Content) -> Result<Opti
     // An index may list what is no manifest, as build caches do.
     let link = blobs::link(tx, &repository.uid, &content.digest)?;
     Ok(link.map(|link| (link.size, link.size)))
+}
+
+/// Tells the indexes that name a manifest, and those that name these, how large its image is.
+pub(super) fn tell_indexes(
+    tx: &Tx<'_>,
+    repository: &Repository,
+    manifest: &Digest,
+    image_size: u64,
+) -> Result<(), CoreError> {
+    let mut told = vec![manifest.clone()];
+    let mut next = 0;
+    while let Some(named) = told.get(next).cloned() {
+        next += 1;
+        for index in manifests::parents(tx, &repository.uid, &named, INDEXES_TOLD as u32)? {
+            if told.len() <= INDEXES_TOLD && manifests::widen(tx, &repository.uid, &index, image_size)? {
+                told.push(index);
+            }
+        }
+    }
+    Ok(())
 }

@@ -298,9 +298,14 @@ impl Commit {
             last_pulled_at_ms: None,
         };
         if !manifests::insert(tx, &repository.uid, &manifest)? {
+            self.renew(tx, repository, image_size)?;
             return Ok(false);
         }
         manifests::insert_contents(tx, &repository.uid, &self.digest, &parsed.contents)?;
+        // Where contents are required, an index comes after its images.
+        if !self.require_contents {
+            contents::tell_indexes(tx, repository, &self.digest, image_size)?;
+        }
         if let Some(subject) = &parsed.subject {
             let sealed = sealed_annotations(&self.sealer, repository, subject, &self.digest, parsed)?;
             let referrer = ReferrerKey {
@@ -314,6 +319,17 @@ impl Commit {
             referrers::insert(tx, &repository.uid, subject, &referrer, annotations)?;
         }
         Ok(true)
+    }
+
+    /// Brings the row of a manifest that the repository holds up to what is known now.
+    fn renew(&self, tx: &Tx<'_>, repository: &Repository, image_size: u64) -> Result<(), CoreError> {
+        let held = manifests::by_digest(tx, &repository.uid, &self.digest)?;
+        let held = held.ok_or(CoreError::internal("a manifest that is held has no row"))?;
+        // Images of an index may have come since.
+        if held.image_size < image_size && manifests::widen(tx, &repository.uid, &self.digest, image_size)? {
+            contents::tell_indexes(tx, repository, &self.digest, image_size)?;
+        }
+        Ok(())
     }
 }
 

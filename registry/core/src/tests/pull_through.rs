@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::support::{World, sha256};
 use crate::{
-    CoreError, ManifestPush, NewRule, PullThroughRule, PushTarget, PushedManifest, RegistryConfig,
+    CoreError, ManifestPush, NewRule, PullThroughRule, PushTarget, PushedManifest, Quota, RegistryConfig,
     Repository, UpstreamCredentials,
 };
 
@@ -157,4 +157,57 @@ async fn what_is_held_takes_another_tag_before_its_contents_came() {
     world.registry.delete_manifest(&repository, &digest).await.unwrap();
     let deleted = put(&world, &repository, "prod", &both, By::Client).await;
     assert!(matches!(deleted, Err(CoreError::ContentsMissing(_))), "{deleted:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_has_its_size_before_its_contents_came_and_an_index_that_of_the_largest() {
+    let world = World::new(RegistryConfig::default()).await;
+    let repository = world.repository("hub/app").await;
+    world.registry.put_quota("", Quota { max_bytes: None, max_images: Some(10) }).await.unwrap();
+    let size = async |reference: &str| {
+        let found = world.registry.image(&repository, &reference.parse().unwrap()).await;
+        found.unwrap().manifest.image_size
+    };
+    let (small, mut large) = (image(b"small"), image(b"the largest"));
+    // Of a foreign layer nothing is here or will be.
+    let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    let layer = json!({ "mediaType": foreign, "digest": sha256(b"foreign"), "size": 1 << 30 });
+    large["layers"].as_array_mut().unwrap().push(layer);
+    let mut both = index(&[&small, &large]);
+    // Build caches list layers in an index.
+    let cached = json!({ "mediaType": "application/x", "digest": sha256(b"in"), "size": 2 });
+    both["manifests"].as_array_mut().unwrap().push(cached);
+    let outer = index(&[&both]);
+    for (tag, index, expected) in [("outer", &outer, 0), ("both", &both, 2)] {
+        put(&world, &repository, tag, index, By::Upstream).await.unwrap();
+        assert_eq!(size(tag).await, expected, "{tag}");
+    }
+    for (image, own, largest) in [(&small, 7, 7), (&large, 13, 13)] {
+        put(&world, &repository, "image", image, By::Upstream).await.unwrap();
+        let sizes = (size("image").await, size("both").await, size("outer").await);
+        assert_eq!(sizes, (own, largest, largest));
+    }
+    // What is stored is counted by itself.
+    let stored: usize = [&small, &large, &both, &outer].iter().map(|one| one.to_string().len()).sum();
+    let quotas = world.registry.quotas(None, 10).await.unwrap().items;
+    assert_eq!(quotas[0].usage.bytes, stored as u64);
+    // Deleted, and cached again when some of it is here.
+    let digests = [&outer, &both, &large].map(|one| sha256(one.to_string().as_bytes()));
+    for digest in &digests {
+        world.registry.delete_manifest(&repository, digest).await.unwrap();
+    }
+    world.push(&repository, b"{}").await.unwrap();
+    for (tag, manifest) in [("image", &large), ("both", &both)] {
+        put(&world, &repository, tag, manifest, By::Upstream).await.unwrap();
+        assert_eq!(size(tag).await, 13, "{tag}");
+    }
+    // What clients push here of an index that came.
+    let pushed = image(b"pushed here");
+    let around = index(&[&pushed]);
+    put(&world, &repository, "around", &around, By::Upstream).await.unwrap();
+    world.push(&repository, b"pushed here").await.unwrap();
+    for (tag, manifest) in [("image", &pushed), ("around", &around)] {
+        put(&world, &repository, tag, manifest, By::Client).await.unwrap();
+        assert_eq!(size(tag).await, 13, "{tag}");
+    }
 }
