@@ -249,6 +249,19 @@ impl Registry {
             .await
     }
 
+    /// Ends every hold on an upload. For a server that starts and that there can be no other of: whoever held one died
+    /// with it, and a client that goes on with its upload need not wait until the hold runs out.
+    ///
+    /// # Errors
+    /// The database's; holds run out by themselves then.
+    pub async fn end_upload_holds(&self) -> Result<(), CoreError> {
+        let now_ms = self.now_ms();
+        self.inner
+            .metadata
+            .write_unsynced(move |tx| Ok::<_, CoreError>(uploads::end_leases(tx, now_ms)?))
+            .await
+    }
+
     async fn upload_row(
         &self,
         repository: &Repository,

@@ -78,6 +78,12 @@ pub fn renew_lease(tx: &Tx<'_>, uid: &UploadUid, lease: i64, expires_at_ms: i64)
     Ok(changed == 1)
 }
 
+/// Ends all leases.
+pub fn end_leases(tx: &Tx<'_>, now_ms: i64) -> Result<(), Error> {
+    tx.execute("UPDATE uploads SET lease_expires_at = 0 WHERE lease_expires_at > $1", params![now_ms])?;
+    Ok(())
+}
+
 /// What a request that held the lease leaves behind for the next one.
 pub struct Progress<'a> {
     pub lease: i64,

@@ -63,6 +63,17 @@ fn half_sent(server: &Server, http: &Http) -> (String, TcpStream) {
 }
 
 #[test]
+fn what_died_with_the_server_while_it_was_sent_goes_on_at_once() {
+    let mut server = Server::start();
+    let (location, _cut) = half_sent(&server, &server.http());
+    server.kill();
+    server.start_again();
+    let digest = sha256(b"hello world");
+    let finished = server.http().put(&format!("{location}?digest=sha256:{digest}"), &[], b"hello world");
+    assert_eq!(finished.status, 201, "{finished:?}");
+}
+
+#[test]
 fn of_two_writers_of_one_session_the_second_is_turned_away() {
     let server = Server::start();
     let http = server.http();
@@ -75,6 +86,7 @@ fn of_two_writers_of_one_session_the_second_is_turned_away() {
     ] {
         let answer = http.send(method, &path, &[], if method == "DELETE" { b"" } else { b"other" });
         assert_eq!((answer.status, answer.oci_code().as_str()), (409, "BLOB_UPLOAD_INVALID"), "{method}");
+        assert_eq!(answer.header("retry-after"), Some("5"));
     }
     first.write_all(b" world").unwrap();
     let mut answer = String::new();

@@ -63,6 +63,31 @@ async fn a_writer_that_stalls_past_its_lease_changes_nothing_when_it_wakes_up() 
 }
 
 #[tokio::test]
+async fn what_a_dead_server_held_is_free_once_the_next_has_started() {
+    let world = World::new(RegistryConfig::default()).await;
+    let repository = world.repository("app").await;
+    let upload = world.begin(&repository).await;
+    world.registry.append_upload(&repository, &upload, ALICE, None, body(b"whole")).await.unwrap();
+    let (held, holding) = tokio::sync::oneshot::channel();
+    let dying: Body = Box::pin(stream::once(async move {
+        held.send(()).unwrap();
+        std::future::pending().await
+    }));
+    let registry = world.registry.clone();
+    let dead = tokio::spawn({
+        let (repository, upload) = (repository.clone(), upload.clone());
+        async move { registry.append_upload(&repository, &upload, ALICE, None, dying).await }
+    });
+    holding.await.unwrap();
+    let early = world.registry.append_upload(&repository, &upload, ALICE, None, body(b"!")).await;
+    assert!(matches!(early, Err(CoreError::UploadBusy)));
+    world.registry.end_upload_holds().await.unwrap();
+    let status = world.registry.append_upload(&repository, &upload, ALICE, None, body(b"!")).await;
+    assert_eq!(status.unwrap().offset, 6);
+    dead.abort();
+}
+
+#[tokio::test]
 async fn an_upload_of_a_deleted_repository_ends_with_not_found() {
     let world = World::new(RegistryConfig::default()).await;
     let repository = world.repository("app").await;

@@ -154,7 +154,9 @@ impl From<CoreError> for OciError {
         match error {
             CoreError::RepositoryNotFound => Self::repository_unknown(),
             CoreError::UploadNotFound => Self::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message),
-            CoreError::UploadBusy => Self::new(StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID", message),
+            // Its holder may have died: then the hold has run out after a few tries.
+            CoreError::UploadBusy => Self::new(StatusCode::CONFLICT, "BLOB_UPLOAD_INVALID", message)
+                .with_header(header::RETRY_AFTER, HeaderValue::from_static("5")),
             CoreError::OffsetMismatch { .. } => {
                 Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)
             }
@@ -353,7 +355,8 @@ mod tests {
                 StatusCode::TOO_MANY_REQUESTS
                     | StatusCode::SERVICE_UNAVAILABLE
                     | StatusCode::INSUFFICIENT_STORAGE
-            );
+            ) || (error.status == StatusCode::CONFLICT
+                && error.entries[0].code == "BLOB_UPLOAD_INVALID");
             assert_eq!(says_when, is_passing, "{error:?}");
         }
     }
