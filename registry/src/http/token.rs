@@ -242,7 +242,7 @@ impl Refused {
     }
 
     fn into_response(self) -> Response {
-        let body = json!({ "errors": [{ "code": self.code, "message": self.message, "detail": null }] });
+        let body = json!({ "errors": [{ "code": self.code, "message": self.message }] });
         let mut response = respond(self.status, &body);
         let mut add =
             |name: HeaderName, value| response.headers_mut().insert(name, HeaderValue::from_static(value));
