@@ -10,7 +10,7 @@ mod host_access;
 mod validate;
 
 pub(crate) use attributes::{is_ecr_name, required_attributes, secret_provider};
-pub(crate) use demand::{Demand, parse_cpu, parse_memory};
+pub(crate) use demand::{Demand, check_resources, gpus, parse_cpu, parse_memory};
 pub(crate) use host_access::HostAccess;
 pub(crate) use validate::{check_expression, check_role, validate};
 

@@ -1,14 +1,15 @@
 //! A task in the making: a definition with everything that is laid over it, before it has a place.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::definition::Demand;
+use crate::definition::{Demand, gpus};
 use crate::ids::{ClusterName, DeploymentId, InstanceId, ServiceName, TaskId};
 use crate::model::{
     ContainerState, DesiredStatus, Errand, ImagePin, LastStatus, PlacementConstraint, StopCode, Tag, Task,
     TaskContainer, TaskDefinition, TaskOverrides,
 };
-use crate::state::Draft;
+use crate::state::{Draft, State};
 
 #[derive(Clone)]
 pub(crate) struct Launch {
@@ -64,10 +65,27 @@ impl Launch {
 
     /// Puts a task on an instance and tells its agent.
     pub(crate) fn start(&self, draft: &mut Draft<'_>, instance: &InstanceId) -> Arc<Task> {
-        let task = self.task(draft.now_ms, Some(instance.clone()));
+        let mut task = self.task(draft.now_ms, Some(instance.clone()));
+        self.assign_gpus(draft.state(), instance, &mut task);
         let task = draft.put_task(task);
         draft.enqueue(instance, &task.id, Errand::Start);
         task
+    }
+
+    /// Gives the containers GPUs that no other task on the instance has.
+    fn assign_gpus(&self, state: &State, instance: &InstanceId, task: &mut Task) {
+        let Some(instance) = state.instance(instance).filter(|instance| !instance.gpus.is_empty()) else {
+            return;
+        };
+        let others = state.live_tasks_on(&instance.id).filter(|task| task.holds_resources());
+        let taken: HashSet<&String> =
+            others.flat_map(|task| &task.containers).flat_map(|container| &container.gpu_ids).collect();
+        let mut free = instance.gpus.iter().filter(|id| !taken.contains(id)).cloned();
+        let definitions = &self.definition.content.container_definitions;
+        for (container, definition) in task.containers.iter_mut().zip(definitions) {
+            let count = gpus(definition, self.overrides.container(&definition.name));
+            container.gpu_ids = free.by_ref().take(count as usize).collect();
+        }
     }
 
     /// The reason why no agent has to be asked: an image that is known to be missing.
@@ -116,6 +134,7 @@ impl Launch {
                     memory_reservation: over
                         .and_then(|over| over.memory_reservation)
                         .or(container.memory_reservation),
+                    gpu_ids: Vec::new(),
                     state: ContainerState::default(),
                 }
             });

@@ -7,8 +7,8 @@
 use std::time::Instant;
 
 use scheduler_engine::{
-    Cluster, Demand, Instance, InstanceStatus, PackedResource, PlacedTask, PlacementRequest, Ports,
-    Registered, Strategy, place,
+    Cluster, Demand, Instance, InstanceStatus, PackedResource, PlacedTask, PlacementRequest, Registered,
+    Strategy, place,
 };
 
 fn main() {
@@ -35,7 +35,7 @@ fn measure(instances: usize, name: &str, strategies: &[Strategy]) {
         let request = PlacementRequest {
             group: format!("service:{}", number % 100).into(),
             count: 1,
-            demand: Demand { cpu: 256, memory: 512, ports: Ports::default() },
+            demand: Demand { cpu: 256, memory: 512, ..Demand::default() },
             wants_listened_port: false,
             required_attributes: Vec::new(),
             constraints: Vec::new(),
@@ -71,7 +71,7 @@ fn instance(index: usize) -> Instance {
         agent_connected: true,
         agent_version: "1.0.0".to_owned(),
         registered_at_ms: 0,
-        registered: Registered { cpu: 4096, memory: 8192, reserved: Ports::default() },
+        registered: Registered { cpu: 4096, memory: 8192, ..Registered::default() },
         attributes: attributes.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into(),
         listens: false,
     }

@@ -1,4 +1,4 @@
-//! What instances have and tasks take: CPU units, MiB of memory and host ports, all integers.
+//! What instances have and tasks take: CPU units, MiB of memory, GPUs and host ports, all integers.
 //!
 //! Invariant: nothing is overcommitted; a port is held by one task.
 
@@ -40,6 +40,7 @@ pub struct Registered {
     pub cpu: u32,
     /// MiB.
     pub memory: u32,
+    pub gpus: u32,
     pub reserved: Ports,
 }
 
@@ -49,6 +50,7 @@ pub struct Registered {
 pub struct Demand {
     pub cpu: u32,
     pub memory: u32,
+    pub gpus: u32,
     pub ports: Ports,
 }
 
@@ -58,5 +60,6 @@ pub struct Remaining {
     /// Below zero only when an instance registered less than its tasks take, after a change of the machine.
     pub cpu: i64,
     pub memory: i64,
+    pub gpus: i64,
     pub ports: Ports,
 }

@@ -83,6 +83,7 @@ pub(crate) fn start(
         ipc_mode: content.ipc_mode.clone().unwrap_or_default(),
         role_credentials: credentials.task,
         execution_role_credentials: credentials.execution,
+        associations: task.containers.iter().flat_map(associations).collect(),
         launch_type: task.launch_type.clone(),
         service_name: task.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         group: task.group.clone(),
@@ -187,6 +188,16 @@ fn container_message(
         health_check_type: container.health_check.as_ref().map(|_| "docker".into()),
         registry_authentication,
     }
+}
+
+/// The GPUs of a container, which is given to no other.
+fn associations(container: &TaskContainer) -> impl Iterator<Item = wire::Association> {
+    container.gpu_ids.iter().map(|id| wire::Association {
+        name: id.clone(),
+        kind: "gpu".into(),
+        containers: vec![container.name.clone()],
+        content: wire::AssociationContent { encoding: "base64".into(), value: String::new() },
+    })
 }
 
 /// How an agent that pulls by itself logs in: at Berth for its own images, at AWS for what lies there.

@@ -1,6 +1,10 @@
 //! What a task takes from its instance, by ECS's own arithmetic (`ecs.md` 2.5).
 
-use crate::model::{ContainerDefinition, DefinitionContent, TaskOverrides};
+use registry_aws::AwsError;
+use serde_json::Value;
+
+use crate::http::ecs::error::{invalid, unsupported};
+use crate::model::{ContainerDefinition, ContainerOverride, DefinitionContent, TaskOverrides};
 
 /// Integers, as placement counts them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +31,7 @@ impl Demand {
             let reservation = over.and_then(|over| over.memory_reservation).or(container.memory_reservation);
             let limit = over.and_then(|over| over.memory).or(container.memory);
             memory += reservation.or(limit).unwrap_or(0);
-            demand.gpus += gpus(container);
+            demand.gpus = demand.gpus.saturating_add(gpus(container, over));
             demand.add_ports(content, container);
         }
         demand.cpu = task_cpu.unwrap_or(cpu);
@@ -70,10 +74,33 @@ impl Demand {
     }
 }
 
-fn gpus(container: &ContainerDefinition) -> u32 {
-    let of_gpu = |requirement: &&serde_json::Value| requirement["type"] == "GPU";
-    let count = |requirement: &serde_json::Value| requirement["value"].as_str()?.parse::<u32>().ok();
-    container.resource_requirements.iter().filter(of_gpu).filter_map(count).sum()
+/// The GPUs that a container is to have for itself.
+pub(crate) fn gpus(container: &ContainerDefinition, over: Option<&ContainerOverride>) -> u32 {
+    let of_gpu = |requirement: &&Value| requirement["type"] == "GPU";
+    let overridden = over.and_then(|over| over.resource_requirements.as_ref()).and_then(Value::as_array);
+    let requirements = overridden.unwrap_or(&container.resource_requirements).iter().filter(of_gpu);
+    requirements.filter_map(count).fold(0, u32::saturating_add)
+}
+
+fn count(requirement: &Value) -> Option<u32> {
+    requirement["value"].as_str()?.parse().ok()
+}
+
+/// Refuses requirements that are not met here: only GPUs by their number are.
+pub(crate) fn check_resources(requirements: &[Value]) -> Result<(), AwsError> {
+    for requirement in requirements {
+        if requirement["type"] != "GPU" {
+            let kind = requirement["type"].as_str().unwrap_or("none");
+            return Err(unsupported(&format!("resource requirements of type {kind}")));
+        }
+        if requirement["sharingStrategy"].is_string() || requirement["value"] == "ALL" {
+            return Err(unsupported("GPUs that are shared, or all of an instance"));
+        }
+        if count(requirement).is_none_or(|count| count == 0) {
+            return Err(invalid("The value of a resource requirement of type GPU is a number from 1."));
+        }
+    }
+    Ok(())
 }
 
 /// `1024`, `1 vCPU` or `.5 vcpu` in CPU units.
@@ -172,6 +199,16 @@ mod tests {
         .unwrap();
         let demand = Demand::of(&content, &overrides);
         assert_eq!((demand.cpu, demand.memory), (512, 2048));
+    }
+
+    #[test]
+    fn gpus_add_up_and_an_override_counts_instead() {
+        let gpus = |value: &str| json!([{"type": "GPU", "value": value}]);
+        let content = content(json!({"containerDefinitions": [
+            {"name": "a", "resourceRequirements": gpus("2")}, {"name": "b", "resourceRequirements": gpus("1")}]}));
+        assert_eq!(Demand::of(&content, &TaskOverrides::default()).gpus, 3);
+        let overrides = json!({"containerOverrides": [{"name": "a", "resourceRequirements": gpus("4")}]});
+        assert_eq!(Demand::of(&content, &serde_json::from_value(overrides).unwrap()).gpus, 5);
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub(crate) struct Instance {
     /// Ports that tasks may not take.
     pub(crate) reserved_tcp: PortSet,
     pub(crate) reserved_udp: PortSet,
+    /// Ids of its GPUs.
     pub(crate) gpus: Vec<String>,
     /// What the agent registered and what the enrolment fixed.
     pub(crate) attributes: Vec<Attribute>,

@@ -99,6 +99,9 @@ pub(crate) struct TaskContainer {
     pub(crate) cpu: i64,
     pub(crate) memory: Option<i64>,
     pub(crate) memory_reservation: Option<i64>,
+    /// GPUs of the instance that are this container's alone.
+    #[serde(default)]
+    pub(crate) gpu_ids: Vec<String>,
     pub(crate) state: ContainerState,
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn engine_instance(instance: &Instance) -> engine::Instance {
         registered: engine::Registered {
             cpu: narrow(instance.cpu),
             memory: narrow(instance.memory),
+            gpus: u32::try_from(instance.gpus.len()).unwrap_or(u32::MAX),
             reserved: engine::Ports {
                 tcp: instance.reserved_tcp.clone(),
                 udp: instance.reserved_udp.clone(),
@@ -50,6 +51,7 @@ pub(crate) fn engine_task(task: &Task) -> Option<engine::PlacedTask> {
         demand: engine::Demand {
             cpu: narrow(task.cpu),
             memory: narrow(task.memory),
+            gpus: task.containers.iter().map(|container| container.gpu_ids.len() as u32).sum(),
             ports: ports(&task.tcp_ports, &task.udp_ports),
         },
         running: task.last_status == crate::model::LastStatus::Running,
@@ -80,6 +82,7 @@ pub(crate) fn placement_request(
         demand: engine::Demand {
             cpu: narrow(demand.cpu),
             memory: narrow(demand.memory),
+            gpus: demand.gpus,
             ports: ports(&demand.tcp_ports, &demand.udp_ports),
         },
         wants_listened_port: state.is_listened(&launch.cluster, &demand.tcp_ports),

@@ -151,3 +151,47 @@ async fn start_task_names_its_instances_and_their_reasons() {
         .collect();
     assert_eq!(reasons, ["MISSING", "RESOURCE:PORTS"]);
 }
+
+#[tokio::test]
+async fn gpus_are_given_to_one_container_each_and_only_where_there_are_any() {
+    let server = Server::start().await;
+    let _plain = Agent::join(&server, Behaviour::Obeys).await;
+    let gpus = |value: &str| json!({"resourceRequirements": [{"type": "GPU", "value": value}]});
+    server.define("one", gpus("1")).await;
+    let run = json!({"taskDefinition": "one"});
+    let answer = server.ecs("RunTask", run.clone()).await;
+    assert_eq!((&answer["tasks"], &answer["failures"][0]["reason"]), (&json!([]), &json!("RESOURCE:GPU")));
+    let mut agent = Agent::enrol(&server, json!({})).await;
+    let device = |id: &str, kind: &str| json!({"id": id, "type": kind});
+    let devices = json!([device("gpu-a", "GPU"), device("gpu-b", "GPU"), device("0", "NEURON_DEVICE")]);
+    agent.register(json!({"platformDevices": devices})).await.unwrap();
+    agent.connect(Behaviour::Obeys).await.unwrap();
+    let mut given = Vec::new();
+    for _ in 0..2 {
+        let answer = server.ecs("RunTask", run.clone()).await;
+        assert_eq!(answer["tasks"][0]["containerInstanceArn"], json!(agent.arn), "{answer}");
+        given.push(answer["tasks"][0].clone());
+    }
+    assert_eq!(given[0]["containers"][0]["gpuIds"], json!(["gpu-a"]));
+    assert_eq!(given[1]["containers"][0]["gpuIds"], json!(["gpu-b"]));
+    assert_eq!(server.ecs("RunTask", run.clone()).await["tasks"], json!([]));
+    eventually("the tasks", || async { (agent.running().len() == 2).then_some(()) }).await;
+    {
+        let log = agent.log.lock();
+        let association = &log.payloads[0].associations[0];
+        assert_eq!((association.kind.as_str(), association.name.as_str()), ("gpu", "gpu-a"));
+        assert_eq!(association.containers, ["main"]);
+    }
+    server.ecs("StopTask", json!({"task": given[0]["taskArn"]})).await;
+    let input = json!({"containerInstances": [agent.arn]});
+    let described = server.ecs("DescribeContainerInstances", input).await;
+    let resources = |member: &str| {
+        let resources = described["containerInstances"][0][member].as_array().unwrap();
+        resources.iter().find(|resource| resource["name"] == "GPU").unwrap()["stringSetValue"].clone()
+    };
+    assert_eq!(resources("registeredResources"), json!(["gpu-a", "gpu-b"]));
+    assert_eq!(resources("remainingResources"), json!(["gpu-a"]));
+    server.define("all", gpus("ALL")).await;
+    let refused = server.refused("RunTask", json!({"taskDefinition": "all"})).await;
+    assert_eq!(refused.code, "UnsupportedFeatureException");
+}

@@ -76,6 +76,7 @@ impl Member {
         }
         self.remaining.cpu += i64::from(demand.cpu);
         self.remaining.memory += i64::from(demand.memory);
+        self.remaining.gpus += i64::from(demand.gpus);
         release(&mut self.tcp, &demand.ports.tcp, &mut self.remaining.ports.tcp);
         release(&mut self.udp, &demand.ports.udp, &mut self.remaining.ports.udp);
         Some(count)
@@ -98,9 +99,9 @@ impl Member {
 
     fn start_from_registered(&mut self) {
         let registered = &self.instance.registered;
-        let (cpu, memory) = (registered.cpu.into(), registered.memory.into());
+        let (cpu, memory, gpus) = (registered.cpu.into(), registered.memory.into(), registered.gpus.into());
         let reserved = registered.reserved.clone();
-        self.remaining = Remaining { cpu, memory, ports: Ports::default() };
+        self.remaining = Remaining { cpu, memory, gpus, ports: Ports::default() };
         self.tcp.clear();
         self.udp.clear();
         self.hold(&reserved);
@@ -109,6 +110,7 @@ impl Member {
     fn subtract(&mut self, demand: &Demand) {
         self.remaining.cpu -= i64::from(demand.cpu);
         self.remaining.memory -= i64::from(demand.memory);
+        self.remaining.gpus -= i64::from(demand.gpus);
         self.hold(&demand.ports);
     }
 

@@ -24,6 +24,7 @@ pub enum Reason {
     DistinctInstance,
     Cpu,
     Memory,
+    Gpus,
     Ports,
 }
 
@@ -39,6 +40,7 @@ impl Reason {
             Reason::DistinctInstance => "DistinctInstance placement constraint unsatisfied.",
             Reason::Cpu => "RESOURCE:CPU",
             Reason::Memory => "RESOURCE:MEMORY",
+            Reason::Gpus => "RESOURCE:GPU",
             Reason::Ports => "RESOURCE:PORTS",
         }
     }
@@ -68,12 +70,14 @@ pub fn fits(cluster: &Cluster, request: &PlacementRequest, instance: &InstanceId
     check(cluster, request, slot)
 }
 
-/// Whether an instance is one for tasks of the request, by its status, attributes and `memberOf` constraints: whatever
-/// is free there at the moment, and whether its agent is connected or not.
+/// Whether an instance is one for tasks of the request, by its status, attributes, GPUs and `memberOf` constraints:
+/// whatever is free there at the moment, and whether its agent is connected or not.
 pub fn suits(cluster: &Cluster, request: &PlacementRequest, instance: &InstanceId) -> bool {
     let member = cluster.slot_of(instance).map(|slot| cluster.member(slot));
     member.is_some_and(|member| {
-        member.instance.status == InstanceStatus::Active && check_kind(request, member).is_ok()
+        member.instance.status == InstanceStatus::Active
+            && member.instance.registered.gpus >= request.demand.gpus
+            && check_kind(request, member).is_ok()
     })
 }
 
@@ -98,6 +102,9 @@ pub(super) fn check(cluster: &Cluster, request: &PlacementRequest, slot: Slot) -
     }
     if i64::from(demand.memory) > remaining.memory {
         return Err(Reason::Memory);
+    }
+    if i64::from(demand.gpus) > remaining.gpus {
+        return Err(Reason::Gpus);
     }
     if request.wants_listened_port && instance.listens {
         return Err(Reason::Ports);

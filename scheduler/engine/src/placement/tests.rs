@@ -14,7 +14,7 @@ fn instance(id: &str, zone: &str, cpu: u32, memory: u32) -> Instance {
         agent_connected: true,
         agent_version: "1.0.0".to_owned(),
         registered_at_ms: 0,
-        registered: Registered { cpu, memory, reserved: tcp(&[22]) },
+        registered: Registered { cpu, memory, gpus: 0, reserved: tcp(&[22]) },
         attributes: [(ZONE_ATTRIBUTE.to_owned(), Some(zone.to_owned()))].into(),
         listens: false,
     }
@@ -28,7 +28,7 @@ fn request(cpu: u32, memory: u32) -> PlacementRequest {
     PlacementRequest {
         group: "family:web".into(),
         count: 1,
-        demand: Demand { cpu, memory, ports: Ports::default() },
+        demand: Demand { cpu, memory, ..Demand::default() },
         wants_listened_port: false,
         required_attributes: Vec::new(),
         constraints: Vec::new(),
@@ -141,6 +141,25 @@ fn what_suits_a_request_does_not_depend_on_what_is_free_or_connected() {
 }
 
 #[test]
+fn gpus_are_counted_like_everything_else() {
+    let mut with_gpus = instance("gpus", "a", 1024, 1024);
+    with_gpus.registered.gpus = 3;
+    let mut cluster = cluster(vec![with_gpus, instance("none", "a", 1024, 1024)]);
+    let demand = Demand { gpus: 2, ..Demand::default() };
+    let request = PlacementRequest { count: 2, demand, ..request(0, 0) };
+    let placement = place(&mut cluster, &request);
+    assert_eq!((placement.placed, placement.unplaced), (vec!["gpus".into()], 1));
+    assert_eq!(placement.refusals.len(), 2);
+    assert!(placement.refusals.iter().all(|refusal| refusal.reason.as_str() == "RESOURCE:GPU"));
+    assert!(suits(&cluster, &request, &"gpus".into()) && !suits(&cluster, &request, &"none".into()));
+    place_and_keep(&mut cluster, &PlacementRequest { count: 1, ..request.clone() }, "t");
+    assert_eq!(cluster.remaining(&"gpus".into()).unwrap().gpus, 1);
+    assert_eq!(fits(&cluster, &request, &"gpus".into()), Err(Reason::Gpus));
+    cluster.remove_task(&"t-0".into());
+    assert_eq!(fits(&cluster, &request, &"gpus".into()), Ok(()));
+}
+
+#[test]
 fn udp_and_tcp_ports_do_not_collide() {
     let mut cluster = cluster(vec![instance("i", "a", 1024, 1024)]);
     let udp = Ports { udp: [22].into(), ..Ports::default() };
@@ -153,7 +172,7 @@ fn a_static_port_takes_one_instance_each() {
     let mut cluster = cluster(vec![instance("i1", "a", 1024, 1024), instance("i2", "a", 1024, 1024)]);
     let request = PlacementRequest {
         count: 3,
-        demand: Demand { cpu: 1, memory: 1, ports: tcp(&[80]) },
+        demand: Demand { cpu: 1, memory: 1, gpus: 0, ports: tcp(&[80]) },
         ..request(0, 0)
     };
     let placement = place(&mut cluster, &request);
@@ -168,7 +187,7 @@ fn placing_leaves_the_cluster_as_it_was() {
     let before = format!("{cluster:?}");
     let request = PlacementRequest {
         count: 10,
-        demand: Demand { cpu: 200, memory: 100, ports: tcp(&[8080]) },
+        demand: Demand { cpu: 200, memory: 100, gpus: 0, ports: tcp(&[8080]) },
         strategies: Strategy::service_defaults(),
         ..request(0, 0)
     };
@@ -309,8 +328,10 @@ fn a_removed_instance_takes_its_tasks_along_and_its_slot_is_reused() {
 #[test]
 fn a_change_of_registration_keeps_what_the_tasks_take() {
     let mut cluster = cluster(vec![instance("i", "a", 1024, 1024)]);
-    let with_port =
-        PlacementRequest { demand: Demand { cpu: 100, memory: 50, ports: tcp(&[80]) }, ..request(0, 0) };
+    let with_port = PlacementRequest {
+        demand: Demand { cpu: 100, memory: 50, gpus: 0, ports: tcp(&[80]) },
+        ..request(0, 0)
+    };
     place_and_keep(&mut cluster, &with_port, "t");
     cluster.put_instance(instance("i", "b", 2048, 512));
     let remaining = cluster.remaining(&"i".into()).unwrap();
@@ -353,7 +374,7 @@ proptest::proptest! {
             cluster.put_instance(instance);
         }
         for (number, (count, cpu, memory, port, strategies, keep, seed)) in requests.into_iter().enumerate() {
-            let demand = Demand { cpu, memory, ports: tcp(port.as_slice()) };
+            let demand = Demand { cpu, memory, gpus: 0, ports: tcp(port.as_slice()) };
             let request = PlacementRequest { count, demand, strategies, seed, ..request(0, 0) };
             let first = place(&mut cluster, &PlacementRequest { count: 1, ..request.clone() });
             let candidates: Vec<InstanceId> = cluster

@@ -112,6 +112,7 @@ fn closest_text(reason: Reason) -> &'static str {
         Reason::Memory => "has insufficient memory available",
         Reason::Ports => "is already using a port required by your task",
         Reason::Attribute => "is missing an attribute required by your task",
+        Reason::Gpus => "has insufficient GPUs available",
         Reason::Agent => "encountered error \"AGENT\"",
         Reason::Inactive => "encountered error \"INACTIVE\"",
         Reason::Missing => "encountered error \"MISSING\"",

@@ -3,6 +3,7 @@
 //! The first registration binds instance and principal. Reports of tasks that are over are answered like
 //! any other: there is nothing in them that an agent could do better.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use registry_aws::AwsError;
@@ -146,7 +147,7 @@ fn describe_host(
         memory,
         reserved_tcp: ports(&input.total_resources, "PORTS")?,
         reserved_udp: ports(&input.total_resources, "PORTS_UDP")?,
-        gpus: input.platform_devices.iter().map(|device| device.id.clone()).collect(),
+        gpus: gpus(input),
         attributes: attributes(input, fixed),
         custom_attributes: Vec::new(),
         zone,
@@ -194,6 +195,16 @@ fn ports(resources: &[Resource], name: &str) -> Result<PortSet, AwsError> {
         .iter()
         .map(|port| port.parse().map_err(|_| invalid(format!("Invalid port in {name}: {port}."))))
         .collect()
+}
+
+/// Ids of a host's GPUs: its devices of that type, and the resource of that name.
+fn gpus(input: &RegisterContainerInstanceRequest) -> Vec<String> {
+    let devices =
+        input.platform_devices.iter().filter(|device| device.kind == "GPU").map(|device| &device.id);
+    let resources = input.total_resources.iter().filter(|resource| resource.name == "GPU");
+    let named = resources.filter_map(|resource| resource.string_set_value.as_ref()).flatten();
+    let ids: BTreeSet<String> = devices.chain(named).cloned().collect();
+    ids.into_iter().collect()
 }
 
 /// The instance that the same request made before: an agent that did not see the answer asks again.

@@ -17,7 +17,7 @@ use super::operation::Operation;
 use super::task_definitions::own_role;
 use super::{Request, check_tags, input, render};
 use crate::core::Core;
-use crate::definition::{is_fargate_only, parse_cpu, parse_memory};
+use crate::definition::{check_resources, is_fargate_only, parse_cpu, parse_memory};
 use crate::ids::{ClusterName, InstanceId, TaskId};
 use crate::launch::Launch;
 use crate::model::{
@@ -253,6 +253,9 @@ fn check_definition(
         if container.memory.is_some_and(|memory| memory < 6) || container.cpu.is_some_and(|cpu| cpu < 0) {
             return Err(invalid(format!("Invalid override of cpu or memory for container {name}.")));
         }
+        check_resources(
+            container.resource_requirements.as_ref().and_then(Value::as_array).map_or(&[], Vec::as_slice),
+        )?;
     }
     Ok(())
 }
@@ -269,6 +272,9 @@ pub(super) fn check_launchable(
     }
     if definition.content.network_mode() == "awsvpc" {
         return Err(unsupported("the network mode awsvpc"));
+    }
+    for container in &definition.content.container_definitions {
+        check_resources(&container.resource_requirements)?;
     }
     if network.is_some() {
         return Err(invalid(

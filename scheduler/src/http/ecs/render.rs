@@ -164,6 +164,7 @@ fn container(names: &Names, task: &Task, container: &TaskContainer) -> Value {
         ("cpu", Some(json!(container.cpu.to_string()))),
         ("memory", container.memory.map(|size| json!(size.to_string()))),
         ("memoryReservation", container.memory_reservation.map(|size| json!(size.to_string()))),
+        ("gpuIds", Some(json!(container.gpu_ids)).filter(|_| !container.gpu_ids.is_empty())),
     ])
 }
 
@@ -179,14 +180,27 @@ fn image_digest(container: &TaskContainer) -> Option<&str> {
 pub(super) fn instance(names: &Names, state: &State, instance: &Instance, with_tags: bool) -> Value {
     let id = instance.id.as_str().into();
     let remaining = state.placement(&instance.cluster).and_then(|cluster| cluster.remaining(&id));
-    let free = match remaining {
+    let mut free = match remaining {
         Some(left) => resources(left.cpu, left.memory, &left.ports.tcp, &left.ports.udp),
         None => resources(instance.cpu, instance.memory, &instance.reserved_tcp, &instance.reserved_udp),
     };
-    let registered = resources(instance.cpu, instance.memory, &instance.reserved_tcp, &instance.reserved_udp);
+    let mut registered =
+        resources(instance.cpu, instance.memory, &instance.reserved_tcp, &instance.reserved_udp);
     let (mut running, mut pending) = (0, 0);
+    let mut gpus = instance.gpus.clone();
     for task in state.live_tasks_on(&instance.id) {
-        if task.started_at.is_some() { running += 1 } else { pending += 1 }
+        if task.started_at.is_some() {
+            running += 1
+        } else {
+            pending += 1
+        }
+        if task.holds_resources() {
+            gpus.retain(|id| !task.containers.iter().any(|container| container.gpu_ids.contains(id)));
+        }
+    }
+    if !instance.gpus.is_empty() {
+        free.push(set("GPU", &gpus));
+        registered.push(set("GPU", &instance.gpus));
     }
     object([
         ("containerInstanceArn", Some(json!(names.instance(&instance.cluster, &instance.id)))),
@@ -199,8 +213,8 @@ pub(super) fn instance(names: &Names, state: &State, instance: &Instance, with_t
                 ("dockerVersion", instance.docker_version.as_ref().map(|text| json!(text))),
             ])),
         ),
-        ("remainingResources", Some(free)),
-        ("registeredResources", Some(registered)),
+        ("remainingResources", Some(json!(free))),
+        ("registeredResources", Some(json!(registered))),
         ("status", Some(json!(instance.status))),
         ("agentConnected", Some(json!(instance.connected))),
         ("runningTasksCount", Some(json!(running))),
@@ -217,14 +231,20 @@ fn attributes(instance: &Instance) -> Value {
     json!(all)
 }
 
-fn resources(cpu: i64, memory: i64, tcp: &PortSet, udp: &PortSet) -> Value {
+fn resources(cpu: i64, memory: i64, tcp: &PortSet, udp: &PortSet) -> Vec<Value> {
     let integer = |name: &str, value: i64| json!({"name": name, "type": "INTEGER", "doubleValue": 0.0, "longValue": 0, "integerValue": value});
-    let set = |name: &str, ports: &PortSet| {
-        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-        json!({
-            "name": name, "type": "STRINGSET", "doubleValue": 0.0, "longValue": 0, "integerValue": 0,
-            "stringSetValue": ports,
-        })
-    };
-    json!([integer("CPU", cpu), integer("MEMORY", memory), set("PORTS", tcp), set("PORTS_UDP", udp)])
+    let ports = |ports: &PortSet| ports.iter().map(u16::to_string).collect::<Vec<String>>();
+    vec![
+        integer("CPU", cpu),
+        integer("MEMORY", memory),
+        set("PORTS", &ports(tcp)),
+        set("PORTS_UDP", &ports(udp)),
+    ]
+}
+
+fn set(name: &str, values: &[String]) -> Value {
+    json!({
+        "name": name, "type": "STRINGSET", "doubleValue": 0.0, "longValue": 0, "integerValue": 0,
+        "stringSetValue": values,
+    })
 }

@@ -191,11 +191,11 @@ fn a_static_port_on_one_host_is_told_with_its_fix() {
         agent_connected: true,
         agent_version: String::new(),
         registered_at_ms: 0,
-        registered: Registered { cpu: 1024, memory: 1024, reserved: Ports::default() },
+        registered: Registered { cpu: 1024, memory: 1024, ..Registered::default() },
         attributes: [].into(),
         listens: false,
     };
-    let demand = Demand { cpu: 1, memory: 1, ports: Ports { tcp: [8080].into(), udp: [].into() } };
+    let demand = Demand { cpu: 1, memory: 1, gpus: 0, ports: Ports { tcp: [8080].into(), udp: [].into() } };
     let mut cluster = Cluster::new();
     cluster.put_instance(instance);
     let old = PlacedTask {
