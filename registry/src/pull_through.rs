@@ -10,6 +10,7 @@ mod client;
 mod error;
 mod import;
 mod provide;
+mod read;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,10 +30,11 @@ pub(crate) use address::{Place, PlaceError};
 use client::Client;
 pub(crate) use error::UpstreamError;
 pub use provide::NotProvided;
+pub(crate) use read::{NotReady, Reader, Ready};
 
 /// The actions that fetching needs beside the one to read.
-pub(crate) const IMPORT: &str = "ecr:BatchImportUpstreamImage";
-pub(crate) const CREATE: &str = "ecr:CreateRepository";
+const IMPORT: &str = "ecr:BatchImportUpstreamImage";
+const CREATE: &str = "ecr:CreateRepository";
 
 /// What is fetched at a time; the rest waits.
 const FETCHES: usize = 32;
@@ -97,9 +99,9 @@ type Outcome = Result<(), UpstreamError>;
 
 /// What somebody asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Wanted {
-    pub(crate) name: RepositoryName,
-    pub(crate) part: Part,
+struct Wanted {
+    name: RepositoryName,
+    part: Part,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,7 +112,7 @@ pub(crate) enum Part {
 
 /// What is here of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Held {
+enum Held {
     /// It is here, and may be served as it is.
     Fresh,
     /// It is here, and the upstream is to be asked whether it still is the same.
@@ -165,7 +167,7 @@ impl PullThrough {
     }
 
     /// Counts an answer that may be older than what its upstream has.
-    pub(crate) fn note_stale(&self) {
+    fn note_stale(&self) {
         self.inner.stale.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -204,7 +206,7 @@ impl PullThrough {
     }
 
     /// What is here of what somebody asks for.
-    pub(crate) async fn held(
+    async fn held(
         &self,
         rule: &PullThroughRule,
         repository: Option<&Repository>,
@@ -240,7 +242,7 @@ impl PullThrough {
     ///
     /// # Errors
     /// What kept it from being fetched.
-    pub(crate) async fn fetch(
+    async fn fetch(
         &self,
         rule: &Arc<PullThroughRule>,
         wanted: Wanted,

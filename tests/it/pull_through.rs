@@ -1,5 +1,6 @@
 //! Repositories that are filled from another registry: a second server of this kind, and one that lies.
 
+mod api;
 mod hostile;
 mod interrupted;
 mod upstream;
@@ -15,6 +16,7 @@ use test_support::{
 
 use crate::at_rest::lies_nowhere;
 use crate::policy_files::{Files, SECRET};
+use crate::signed::{ECR, Signer};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -318,12 +320,24 @@ fn only_who_may_import_makes_anything_be_fetched() {
     let refused = manifest(&puller, "hub/app", "1");
     assert_eq!((refused.status, refused.oci_code().as_str()), (403, "DENIED"), "{refused:?}");
     assert!(String::from_utf8_lossy(&refused.body).contains("ecr:BatchImportUpstreamImage"), "{refused:?}");
+    // The same through ECR's API.
+    let api = |operation: &str, member: &str, value: &Value| {
+        let input = json!({"repositoryName": "hub/app", member: value}).to_string();
+        Signer::new(cache.endpoint(), Some((PULLER, SECRET))).call(&ECR, operation, &input)
+    };
+    let refused = |answer: Response| {
+        let message = answer.json();
+        assert_eq!(message["__type"], "AccessDeniedException", "{message}");
+        assert!(message["message"].as_str().unwrap().contains("ecr:BatchImportUpstreamImage"), "{message}");
+    };
+    refused(api("BatchGetImage", "imageIds", &json!([{"imageTag": "1"}])));
     assert_eq!(answered(&upstream, "oci:GetManifest"), 0);
     let pulled = manifest(&importer, "hub/app", "1");
     assert_eq!(pulled.status, 200, "{pulled:?}");
     assert_eq!(manifest(&puller, "hub/app", "1").body, pulled.body, "what is here needs no import");
     let blob = format!("/v2/hub/app/blobs/{}", blobs(&pulled)[0]);
     assert_eq!(puller.get(&blob).status, 403);
+    refused(api("GetDownloadUrlForLayer", "layerDigest", &json!(blobs(&pulled)[0])));
     // As every push asks before it sends a blob: no upstream is meant.
     let unnamed = puller.get(&format!("/v2/hub/app/blobs/sha256:{}", sha256(b"not of an image")));
     assert_eq!((unnamed.status, unnamed.oci_code().as_str()), (404, "BLOB_UNKNOWN"), "{unnamed:?}");

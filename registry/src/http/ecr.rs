@@ -19,6 +19,7 @@ mod repositories;
 mod repository_policies;
 mod resource_tags;
 mod scanning;
+mod through;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -35,6 +36,7 @@ use serde_json::Value;
 
 use self::error::{Subject, invalid, repository_not_found};
 use self::operation::{Operation, Target};
+use self::through::Asking;
 use crate::access::Access;
 use crate::pull_through::{PullThrough, PullThroughConfig};
 
@@ -80,11 +82,16 @@ impl Ecr {
         Subject { registry: self.access.account(), repository }
     }
 
-    /// The repository of the request, or `RepositoryNotFoundException`; also when another registry is meant.
-    async fn found(&self, input: &Value) -> Result<Repository, AwsError> {
+    /// The repository's name in the request, or `RepositoryNotFoundException` when another registry is meant.
+    fn named(&self, input: &Value) -> Result<RepositoryName, AwsError> {
         let name = input::repository_name(input)?;
         self.check_registry(input, &name)?;
-        self.found_by_name(&name).await
+        Ok(name)
+    }
+
+    /// The repository of the request, or `RepositoryNotFoundException`; also when another registry is meant.
+    async fn found(&self, input: &Value) -> Result<Repository, AwsError> {
+        self.found_by_name(&self.named(input)?).await
     }
 
     async fn found_by_name(&self, name: &RepositoryName) -> Result<Repository, AwsError> {
@@ -210,6 +217,7 @@ impl AwsApi for Ecr {
         input: Value,
     ) -> Result<Value, AwsError> {
         let operation = parse_operation(operation)?;
+        let asking = Asking { ecr: self, ctx, caller, operation };
         match operation {
             Operation::GetAuthorizationToken => self.get_authorization_token(ctx, caller, input),
 
@@ -228,16 +236,18 @@ impl AwsApi for Ecr {
 
             Operation::ListImages => self.list_images(input).await,
             Operation::DescribeImages => self.describe_images(input).await,
-            Operation::BatchGetImage => self.batch_get_image(input).await,
+            Operation::BatchGetImage => self.batch_get_image(asking, input).await,
             Operation::BatchDeleteImage => self.batch_delete_image(input).await,
             Operation::PutImage => self.put_image(input).await,
             Operation::ListImageReferrers => self.list_image_referrers(input).await,
 
-            Operation::BatchCheckLayerAvailability => self.batch_check_layer_availability(input).await,
+            Operation::BatchCheckLayerAvailability => {
+                self.batch_check_layer_availability(asking, input).await
+            }
             Operation::InitiateLayerUpload => self.initiate_layer_upload(caller, input).await,
             Operation::UploadLayerPart => Box::pin(self.upload_layer_part(caller, input)).await,
             Operation::CompleteLayerUpload => self.complete_layer_upload(caller, input).await,
-            Operation::GetDownloadUrlForLayer => self.get_download_url_for_layer(ctx, caller, input).await,
+            Operation::GetDownloadUrlForLayer => self.get_download_url_for_layer(asking, input).await,
 
             Operation::DescribeRegistry => Ok(self.describe_registry()),
             Operation::PutRegistryPolicy => self.put_registry_policy(input).await,

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::stream;
-use policies_identity::{Caller, RequestContext, Scope};
+use policies_identity::{Caller, Scope};
 use registry_aws::AwsError;
 use registry_core::{Body, ContentRange, CoreError, NewUpload, PushTarget, UploadUid};
 use registry_types::{Algorithm, Digest};
@@ -14,8 +14,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::invalid;
+use super::through::{Absent, Asking};
 use super::{Ecr, input};
 use crate::http::oci::ticket;
+use crate::pull_through::Part;
 
 /// ECR's part sizes in bytes: what clients are told to send, and the most they may.
 const PART_BYTES: u64 = 10_485_760;
@@ -57,24 +59,25 @@ impl Ecr {
     /// rights: whether its caller may still read is decided when it is used.
     pub(super) async fn get_download_url_for_layer(
         &self,
-        ctx: &RequestContext,
-        caller: &Caller,
+        asking: Asking<'_>,
         input: Value,
     ) -> Result<Value, AwsError> {
-        let repository = self.found(&input).await?;
+        let name = self.named(&input)?;
         let request: GetDownloadUrlForLayerRequest = input::parse(input)?;
         let digest: Digest = request
             .layer_digest
             .parse()
             .map_err(|_| invalid("layerDigest", "must be a sha256 or sha512 digest"))?;
-        let name = &repository.name;
+        let repository = asking.repository_with(&name, Part::Blob(digest.clone())).await;
+        let repository = repository.map_err(|absent| asking.not_here(&name, absent))?;
         let layer = self.registry.blob_info(&repository, &digest).await;
-        layer.map_err(|error| self.subject(name).error(error))?;
-        let scope = Scope::parse(&ticket::scope(name, &digest)).ok_or_else(AwsError::server)?;
-        let token = self.identity.mint_bearer(caller, &scope).map_err(|error| {
+        layer.map_err(|error| self.subject(&name).error(error))?;
+        let scope = Scope::parse(&ticket::scope(&name, &digest)).ok_or_else(AwsError::server)?;
+        let token = self.identity.mint_bearer(asking.caller, &scope).map_err(|error| {
             tracing::warn!(error = &error as &dyn std::error::Error, "no ticket can be made");
             AwsError::unavailable("The server cannot do this at the moment. Try again.")
         })?;
+        let ctx = asking.ctx;
         let scheme = if ctx.secure_transport { "https" } else { "http" };
         let url = format!(
             "{scheme}://{}/v2/{name}/blobs/{digest}?{}={}",
@@ -85,8 +88,12 @@ impl Ecr {
         Ok(json!({ "downloadUrl": url, "layerDigest": digest }))
     }
 
-    pub(super) async fn batch_check_layer_availability(&self, input: Value) -> Result<Value, AwsError> {
-        let repository = self.found(&input).await?;
+    pub(super) async fn batch_check_layer_availability(
+        &self,
+        asking: Asking<'_>,
+        input: Value,
+    ) -> Result<Value, AwsError> {
+        let name = self.found(&input).await?.name;
         let request: BatchCheckLayerAvailabilityRequest = input::parse(input)?;
         input::check_batch("layerDigests", request.layer_digests.len())?;
         let (mut layers, mut failures) = (Vec::new(), Vec::new());
@@ -100,7 +107,13 @@ impl Ecr {
                 failures.push(json!({ "layerDigest": text, "failureCode": code, "failureReason": reason }));
                 continue;
             };
-            match self.registry.blob_info(&repository, &digest).await {
+            let layer = match asking.repository_with(&name, Part::Blob(digest.clone())).await {
+                Ok(repository) => self.registry.blob_info(&repository, &digest).await,
+                // Whoever may not have it from the upstream, or cannot, may still upload it.
+                Err(Absent::Withheld(_)) => Err(CoreError::BlobNotFound),
+                Err(absent) => return Err(asking.not_here(&name, absent)),
+            };
+            match layer {
                 Ok(layer) => layers.push(json!({
                     "layerDigest": digest,
                     "layerAvailability": "AVAILABLE",
@@ -110,7 +123,7 @@ impl Ecr {
                 Err(CoreError::BlobNotFound) => {
                     layers.push(json!({ "layerDigest": digest, "layerAvailability": "UNAVAILABLE" }));
                 }
-                Err(error) => return Err(self.subject(&repository.name).error(error)),
+                Err(error) => return Err(self.subject(&name).error(error)),
             }
         }
         Ok(json!({ "layers": layers, "failures": failures }))

@@ -2,14 +2,16 @@
 
 use registry_aws::{AwsError, page};
 use registry_core::{CoreError, ManifestPush, PushTarget, Referrer, Repository};
-use registry_types::{Algorithm, Digest, MediaType, Reference, Tag};
+use registry_types::{Algorithm, Digest, MediaType, Reference, RepositoryName, Tag};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::error::invalid;
-use super::input::{ImageFailure, ImageIdentifier};
+use super::input::{ImageFailure, ImageIdentifier, ImageKey};
+use super::through::{Absent, Asking};
 use super::{Ecr, input};
+use crate::pull_through::Part;
 
 /// Bytes of manifests that one answer may hold.
 const MAX_ANSWER_BYTES: usize = 20 * 1024 * 1024;
@@ -53,14 +55,14 @@ struct ReferrerFilter {
 }
 
 impl Ecr {
-    pub(super) async fn batch_get_image(&self, input: Value) -> Result<Value, AwsError> {
-        let repository = self.found(&input).await?;
+    pub(super) async fn batch_get_image(&self, asking: Asking<'_>, input: Value) -> Result<Value, AwsError> {
+        let name = self.named(&input)?;
         let request: BatchGetImageRequest = input::parse(input)?;
         input::check_batch("imageIds", request.image_ids.len())?;
         let (mut images, mut failures) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         for id in &request.image_ids {
-            match self.get_image(&repository, id, &request.accepted_media_types).await? {
+            match self.get_image(asking, &name, id, &request.accepted_media_types).await? {
                 Ok((image, len)) => {
                     bytes += len;
                     images.push(image);
@@ -79,10 +81,21 @@ impl Ecr {
 
     async fn get_image(
         &self,
-        repository: &Repository,
+        asking: Asking<'_>,
+        name: &RepositoryName,
         id: &ImageIdentifier,
         accepted: &[String],
     ) -> Result<Result<(Value, usize), ImageFailure>, AwsError> {
+        let reference = match id.key() {
+            Ok(ImageKey::Digest(digest)) => Reference::Digest(digest),
+            Ok(ImageKey::Tag(tag) | ImageKey::Both(_, tag)) => Reference::Tag(tag),
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let repository = &match asking.repository_with(name, Part::Manifest(reference)).await {
+            Ok(repository) => repository,
+            Err(Absent::Nowhere) => return Ok(Err(id.not_found())),
+            Err(absent) => return Err(asking.not_here(name, absent)),
+        };
         let found = match self.resolve(repository, id).await? {
             Ok(found) => found,
             Err(failure) => return Ok(Err(failure)),

@@ -16,6 +16,7 @@ use super::mount::{Source, Wish};
 use super::operation::{Operation, action};
 use super::route::{Route, Target};
 use super::ticket;
+use crate::pull_through::Reader;
 
 /// What the scope of a token has to hold for a mount that names no source. A token that was asked for one
 /// repository reads no other by its digests.
@@ -90,11 +91,6 @@ impl<'a> Gate<'a> {
     /// Who asks, for the access line.
     pub(super) fn shared_principal(&self) -> Arc<str> {
         self.caller.shared_arn()
-    }
-
-    /// Who asks, and how: for what is done on the caller's behalf after the answer's head.
-    pub(super) fn asker(&self) -> (&Caller, &RequestContext) {
-        (&self.caller, &self.context)
     }
 
     /// Refuses what the caller's token does not reach, whatever the policies say.
@@ -221,12 +217,6 @@ impl<'a> Gate<'a> {
         decided == [true, true]
     }
 
-    /// Whether the caller may do something beside what was asked for; leaves no audit line.
-    pub(super) fn may(&self, action: &'static str, name: &RepositoryName, repository: &Repository) -> bool {
-        let check = self.service.access.check(action, name, Some(repository));
-        self.service.identity.probe(&self.context, &self.caller, &check).is_ok()
-    }
-
     /// Whether a row of a listing may be shown; leaves no audit line.
     pub(super) fn may_list(&self, repository: &Repository) -> bool {
         let check = self.service.access.check(self.operation.action(), &repository.name, Some(repository));
@@ -278,6 +268,28 @@ impl<'a> Gate<'a> {
             }
             DeniedKind::Unavailable => OciError::unavailable(),
         }
+    }
+}
+
+impl Reader for Gate<'_> {
+    type Refusal = OciError;
+
+    fn require(
+        &self,
+        action: &'static str,
+        name: &RepositoryName,
+        repository: Option<&Repository>,
+    ) -> Result<(), OciError> {
+        self.allow_action(action, name, repository)
+    }
+
+    fn may(&self, action: &'static str, name: &RepositoryName, repository: Option<&Repository>) -> bool {
+        let check = self.service.access.check(action, name, repository);
+        self.service.identity.probe(&self.context, &self.caller, &check).is_ok()
+    }
+
+    fn asker(&self) -> (&Caller, &RequestContext) {
+        (&self.caller, &self.context)
     }
 }
 

@@ -12,7 +12,7 @@ use registry_types::{Digest, Reference, RepositoryName};
 use super::error::OciError;
 use super::gate::Gate;
 use super::{Service, plain};
-use crate::pull_through::{CREATE, Held, IMPORT, Part, UpstreamError, Wanted};
+use crate::pull_through::{NotReady, Part, Ready, UpstreamError};
 
 /// What a read is of.
 #[derive(Clone, Copy)]
@@ -72,51 +72,26 @@ impl Service {
     ) -> Result<Readable, OciError> {
         let existing = self.registry.repository(name).await?;
         gate.allow(name, existing.as_ref())?;
-        let held = self.pull_through.held(&rule, existing.as_ref(), &part).await?;
-        let stale = |repository, why: &str| {
-            self.pull_through.note_stale();
-            let why: String = why
-                .chars()
-                .filter(|letter| (' '..='~').contains(letter) && *letter != '"')
-                .take(300)
-                .collect();
-            let text = format!("299 - \"this may be older than at {}: {why}\"", rule.upstream_url);
-            Ok(Readable { repository, warning: Some(plain(&text)) })
-        };
-        match (held, existing) {
-            (Held::Fresh, Some(repository)) => Ok(Readable { repository, warning: None }),
-            (Held::Stale, Some(repository)) => stale(repository, "it could not be asked"),
-            // As a push asks before it sends a blob.
-            (Held::Unnamed, Some(_)) => Err(CoreError::BlobNotFound.into()),
-            (Held::Unnamed, None) => Err(OciError::repository_unknown()),
-            (Held::Due, Some(repository)) => {
-                // Whoever may not import reads what is here.
-                if !gate.may(IMPORT, name, &repository) {
-                    return Ok(Readable { repository, warning: None });
-                }
-                let wanted = Wanted { name: name.clone(), part };
-                let (caller, context) = gate.asker();
-                match self.pull_through.fetch(&rule, wanted, caller, context).await {
-                    Ok(()) => Ok(Readable { repository, warning: None }),
-                    Err(error) => stale(repository, &error.to_string()),
-                }
+        match self.pull_through.read(gate, &rule, name, existing, part.clone()).await {
+            Ok(Ready::Fresh(repository)) => Ok(Readable { repository, warning: None }),
+            Ok(Ready::Stale(repository, why)) => {
+                Ok(Readable { repository, warning: Some(may_be_older(&rule, &why)) })
             }
-            (_, existing) => {
-                gate.allow_action(IMPORT, name, existing.as_ref())?;
-                if existing.is_none() {
-                    gate.allow_action(CREATE, name, None)?;
-                }
-                let wanted = Wanted { name: name.clone(), part: part.clone() };
-                let (caller, context) = gate.asker();
-                let fetched = self.pull_through.fetch(&rule, wanted, caller, context).await;
-                fetched.map_err(|error| refusal(error, &part, &rule))?;
-                match existing {
-                    Some(repository) => Ok(Readable { repository, warning: None }),
-                    None => Ok(Readable { repository: gate.repository(name).await?, warning: None }),
-                }
-            }
+            Ok(Ready::Made) => Ok(Readable { repository: gate.repository(name).await?, warning: None }),
+            Ok(Ready::Unnamed(Some(_))) => Err(CoreError::BlobNotFound.into()),
+            Ok(Ready::Unnamed(None)) => Err(OciError::repository_unknown()),
+            Err(NotReady::Refused(refusal)) => Err(refusal),
+            Err(NotReady::Upstream(error)) => Err(refusal(error, &part, &rule)),
+            Err(NotReady::Own(error)) => Err(error.into()),
         }
     }
+}
+
+/// What warns of an answer that the upstream has no part in.
+fn may_be_older(rule: &PullThroughRule, why: &str) -> HeaderValue {
+    let why: String =
+        why.chars().filter(|letter| (' '..='~').contains(letter) && *letter != '"').take(300).collect();
+    plain(&format!("299 - \"this may be older than at {}: {why}\"", rule.upstream_url))
 }
 
 /// Why there is no answer, as the protocol says it.
