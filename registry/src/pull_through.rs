@@ -11,6 +11,7 @@ mod error;
 mod import;
 mod provide;
 mod read;
+mod referrers;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -167,7 +168,7 @@ impl PullThrough {
     }
 
     /// Counts an answer that may be older than what its upstream has.
-    fn note_stale(&self) {
+    pub(crate) fn note_stale(&self) {
         self.inner.stale.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -298,8 +299,12 @@ impl Inner {
         if is_fresh {
             return Held::Fresh;
         }
-        let silent = self.silent.lock().get(&rule.prefix).is_some_and(|since| since.elapsed() < SILENCE);
-        if silent { Held::Stale } else { Held::Due }
+        if self.is_silent(rule) { Held::Stale } else { Held::Due }
+    }
+
+    /// Whether the upstream could not be asked a moment ago.
+    fn is_silent(&self, rule: &PullThroughRule) -> bool {
+        self.silent.lock().get(&rule.prefix).is_some_and(|since| since.elapsed() < SILENCE)
     }
 
     async fn run(

@@ -1,6 +1,7 @@
 //! Repositories that are filled from another registry: a second server of this kind, and one that lies.
 
 mod api;
+mod artifacts;
 mod hostile;
 mod interrupted;
 mod upstream;
@@ -304,7 +305,8 @@ fn only_who_may_import_makes_anything_be_fetched() {
     let builder = Server::builder();
     let dir = builder.data().join("policies");
     let files = Files::new(&dir);
-    let read = ["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+    let read =
+        ["ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:ListImages"];
     let import = ["ecr:BatchImportUpstreamImage", "ecr:CreateRepository"];
     let statement = |actions: &[&str]| json!({"Effect": "Allow", "Action": actions, "Resource": "*"});
     files.user("puller", PULLER, &json!([statement(&read)]));
@@ -332,6 +334,17 @@ fn only_who_may_import_makes_anything_be_fetched() {
     };
     refused(api("BatchGetImage", "imageIds", &json!([{"imageTag": "1"}])));
     assert_eq!(answered(&upstream, "oci:GetManifest"), 0);
+    // Nor is anybody's list of referrers asked for; whoever gets none of the upstream is told.
+    let referrers = format!("/v2/hub/app/referrers/sha256:{}", sha256(b"an image"));
+    let listed = puller.get(&referrers);
+    assert!(
+        listed.status == 200 && listed.header("warning").unwrap().contains("may not import"),
+        "{listed:?}"
+    );
+    assert_eq!(answered(&upstream, "oci:ListReferrers"), 0);
+    let listed = importer.get(&referrers);
+    assert_eq!((listed.status, listed.header("warning")), (200, None), "{listed:?}");
+    assert_eq!(answered(&upstream, "oci:ListReferrers"), 1);
     let pulled = manifest(&importer, "hub/app", "1");
     assert_eq!(pulled.status, 200, "{pulled:?}");
     assert_eq!(manifest(&puller, "hub/app", "1").body, pulled.body, "what is here needs no import");

@@ -51,7 +51,7 @@ pub use pins::{PinnedDigests, Pins};
 pub use pull_through::{NewRule, PullThroughRule, UpstreamCredentials, UpstreamTag};
 pub use quotas::{Bound, NearlyFull, PrefixQuota, Quota, Usage};
 pub use receive::{Body, ContentRange};
-pub use referrers::Referrer;
+pub use referrers::{Referrer, fallback_tag};
 pub use registry::{Page, Registry};
 pub use registry_metadata::adoption::Restored;
 pub use registry_metadata::census::Census;

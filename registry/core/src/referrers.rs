@@ -4,6 +4,8 @@
 
 mod fallback;
 
+use std::collections::BTreeMap;
+
 use registry_metadata::{ReferrerKey, Repository, RepositoryUid, referrers};
 use registry_runtime::Sealer;
 use registry_types::{Digest, MediaType};
@@ -12,6 +14,7 @@ use crate::error::CoreError;
 use crate::manifest::{Annotations, ParsedManifest};
 use crate::registry::{Page, Registry};
 
+pub use fallback::fallback_tag;
 pub(crate) use fallback::only_lists_referrers;
 
 const COLUMN: &str = "referrers.annotations_sealed";
@@ -39,28 +42,9 @@ impl Registry {
         after: &str,
         limit: u32,
     ) -> Result<Page<Referrer>, CoreError> {
-        let mut listed = self.fallback_referrers(repository, subject).await?;
-        listed.retain(|digest, referrer| {
-            digest.as_str() > after
-                && artifact_type.is_none_or(|kind| referrer.artifact_type.as_deref() == Some(kind))
-        });
-        let mut page = self.own_referrers(repository, subject, artifact_type, after, limit).await?;
-        if listed.is_empty() {
-            return Ok(page);
-        }
-        // What lies behind this page comes with the page it lies on.
-        if let Some(next) = &page.next {
-            listed.retain(|digest, _| digest <= next);
-        }
-        for own in page.items {
-            listed.insert(own.digest.to_string(), own);
-        }
-        page.items = listed.into_values().collect();
-        if page.items.len() > limit as usize {
-            page.items.truncate(limit as usize);
-            page.next = page.items.last().map(|last| last.digest.to_string());
-        }
-        Ok(page)
+        let listed = self.fallback_referrers(repository, subject).await?;
+        let page = self.own_referrers(repository, subject, artifact_type, after, limit).await?;
+        Ok(page.merged(listed, artifact_type, after, limit))
     }
 
     /// The manifests that name `subject` themselves.
@@ -105,6 +89,40 @@ impl Registry {
                 Ok(Page { items, next })
             })
             .await
+    }
+}
+
+impl Page<Referrer> {
+    /// This page with others among it that are listed elsewhere, by digest; who is in both is as the page has it. The
+    /// page is that of the same type, `after` and `limit`.
+    #[must_use]
+    pub fn merged(
+        mut self,
+        mut listed: BTreeMap<String, Referrer>,
+        artifact_type: Option<&str>,
+        after: &str,
+        limit: u32,
+    ) -> Self {
+        listed.retain(|digest, referrer| {
+            digest.as_str() > after
+                && artifact_type.is_none_or(|kind| referrer.artifact_type.as_deref() == Some(kind))
+        });
+        if listed.is_empty() {
+            return self;
+        }
+        // What lies behind this page comes with the page it lies on.
+        if let Some(next) = &self.next {
+            listed.retain(|digest, _| digest <= next);
+        }
+        for own in self.items {
+            listed.insert(own.digest.to_string(), own);
+        }
+        self.items = listed.into_values().collect();
+        if self.items.len() > limit as usize {
+            self.items.truncate(limit as usize);
+            self.next = self.items.last().map(|last| last.digest.to_string());
+        }
+        self
     }
 }
 

@@ -239,7 +239,7 @@ impl AwsApi for Ecr {
             Operation::BatchGetImage => self.batch_get_image(asking, input).await,
             Operation::BatchDeleteImage => self.batch_delete_image(input).await,
             Operation::PutImage => self.put_image(input).await,
-            Operation::ListImageReferrers => self.list_image_referrers(input).await,
+            Operation::ListImageReferrers => self.list_image_referrers(asking, input).await,
 
             Operation::BatchCheckLayerAvailability => {
                 self.batch_check_layer_availability(asking, input).await

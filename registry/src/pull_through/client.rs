@@ -110,6 +110,18 @@ impl Client {
         self.ask(source, Method::GET, &path).await
     }
 
+    /// The answer of status 200 to the question who refers to a manifest: the first page, or the one that the page
+    /// before it named.
+    pub(super) async fn referrers(
+        &self,
+        source: &Source,
+        subject: &str,
+        next: Option<&str>,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let first = format!("/v2/{}/referrers/{subject}", source.repository);
+        self.ask(source, Method::GET, next.unwrap_or(&first)).await
+    }
+
     async fn ask(
         &self,
         source: &Source,

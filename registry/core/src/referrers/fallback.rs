@@ -31,7 +31,7 @@ struct Descriptor {
 }
 
 /// The tag that stands for the referrers of `subject`.
-pub(super) fn tag_of(subject: &Digest) -> Option<Tag> {
+pub fn fallback_tag(subject: &Digest) -> Option<Tag> {
     let (algorithm, encoded) = subject.as_str().split_once(':')?;
     let cut = |text: &str, most: usize| text.get(..most).unwrap_or(text).to_owned();
     format!("{}-{}", cut(algorithm, ALGORITHM), cut(encoded, ENCODED)).parse().ok()
@@ -64,7 +64,7 @@ impl Registry {
         repository: &Repository,
         subject: &Digest,
     ) -> Result<BTreeMap<String, Referrer>, CoreError> {
-        let Some(tag) = tag_of(subject) else { return Ok(BTreeMap::new()) };
+        let Some(tag) = fallback_tag(subject) else { return Ok(BTreeMap::new()) };
         let index = match self.manifest(repository, &Reference::Tag(tag)).await {
             Ok(index) if index.media_type.is_index() => index,
             Ok(_) | Err(CoreError::ManifestNotFound) => return Ok(BTreeMap::new()),
@@ -102,15 +102,15 @@ impl Registry {
 mod tests {
     use registry_types::{Algorithm, Digest};
 
-    use super::{is_fallback, tag_of};
+    use super::{fallback_tag, is_fallback};
 
     #[test]
     fn digests_have_fallback_tags() {
         let short = Digest::from_hash(Algorithm::Sha256, &[0xab; 32]);
         let long = Digest::from_hash(Algorithm::Sha512, &[0xab; 64]);
-        assert_eq!(tag_of(&short).unwrap().as_str(), format!("sha256-{}", "ab".repeat(32)));
-        assert_eq!(tag_of(&long).unwrap().as_str(), format!("sha512-{}", "ab".repeat(32)));
-        assert!(is_fallback(&tag_of(&short).unwrap()) && is_fallback(&tag_of(&long).unwrap()));
+        assert_eq!(fallback_tag(&short).unwrap().as_str(), format!("sha256-{}", "ab".repeat(32)));
+        assert_eq!(fallback_tag(&long).unwrap().as_str(), format!("sha512-{}", "ab".repeat(32)));
+        assert!(is_fallback(&fallback_tag(&short).unwrap()) && is_fallback(&fallback_tag(&long).unwrap()));
         for other in ["sha256-12", "latest", &format!("sha256-{}.sig", "ab".repeat(32)), "md5-x"] {
             assert!(!is_fallback(&other.parse().unwrap()), "{other}");
         }

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::invalid;
 use super::input::{ImageFailure, ImageIdentifier, ImageKey};
-use super::through::{Absent, Asking};
+use super::through::{Absent, Asking, exception};
 use super::{Ecr, input};
 use crate::pull_through::Part;
 
@@ -168,7 +168,11 @@ impl Ecr {
         }
     }
 
-    pub(super) async fn list_image_referrers(&self, input: Value) -> Result<Value, AwsError> {
+    pub(super) async fn list_image_referrers(
+        &self,
+        asking: Asking<'_>,
+        input: Value,
+    ) -> Result<Value, AwsError> {
         let repository = self.found(&input).await?;
         let request: ListImageReferrersRequest = input::parse(input)?;
         let subject = request.subject_id.image_digest.as_deref().unwrap_or_default();
@@ -193,7 +197,19 @@ impl Ecr {
         // One type is an index's business; several leave the page short, with a token.
         let only = if let [only] = types.as_slice() { Some(only.as_str()) } else { None };
         let found = self.registry.referrers(&repository, &subject, only, &after, limit).await;
-        let found = found.map_err(|error| self.subject(&repository.name).error(error))?;
+        let mut found = found.map_err(|error| self.subject(&repository.name).error(error))?;
+        if let Some(rule) = self.pull_through.rule(&repository.name) {
+            let (name, existing) = (&repository.name, Some(&repository));
+            let upstream = self.pull_through.referrers(&asking, &rule, name, existing, &subject);
+            match Box::pin(upstream).await {
+                Ok(Some(listed)) => found = found.merged(listed, only, &after, limit),
+                // Whoever may not import reads what is here.
+                Ok(None) => {}
+                Err(error) => {
+                    return Err(exception(error, &rule, "UnableToListUpstreamImageReferrersException"));
+                }
+            }
+        }
         let wanted = |referrer: &&Referrer| {
             types.is_empty() || referrer.artifact_type.as_ref().is_some_and(|kind| types.contains(kind))
         };

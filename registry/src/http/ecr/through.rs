@@ -66,14 +66,17 @@ impl Asking<'_> {
         let failed = |error| Absent::Failed(ecr.subject(name).error(error));
         let existing = ecr.registry.repository(name).await.map_err(failed)?;
         let Some(rule) = ecr.pull_through.rule(name) else { return existing.ok_or(Absent::Repository) };
-        let is_manifest = matches!(part, Part::Manifest(_));
+        let code = match &part {
+            Part::Manifest(_) => "UnableToGetUpstreamImageException",
+            Part::Blob(_) => "UnableToGetUpstreamLayerException",
+        };
         // Boxed: fetching needs room that every other read would have to hold too.
         match Box::pin(ecr.pull_through.read(self, &rule, name, existing.clone(), part)).await {
             Ok(Ready::Fresh(repository) | Ready::Stale(repository, _)) => Ok(repository),
             Ok(Ready::Made) => ecr.registry.repository(name).await.map_err(failed)?.ok_or(Absent::Repository),
             Ok(Ready::Unnamed(repository)) => repository.ok_or(Absent::Repository),
             Err(NotReady::Upstream(UpstreamError::Missing)) => existing.ok_or(Absent::Nowhere),
-            Err(NotReady::Upstream(error)) => Err(Absent::Withheld(exception(error, &rule, is_manifest))),
+            Err(NotReady::Upstream(error)) => Err(Absent::Withheld(exception(error, &rule, code))),
             Err(NotReady::Refused(refused)) => Err(Absent::Withheld(refused)),
             Err(NotReady::Own(error)) => Err(failed(error)),
         }
@@ -90,7 +93,8 @@ impl Asking<'_> {
     }
 }
 
-fn exception(error: UpstreamError, rule: &PullThroughRule, is_manifest: bool) -> AwsError {
+/// The exception for what an upstream did not give, by the name that the operation has for it.
+pub(super) fn exception(error: UpstreamError, rule: &PullThroughRule, code: &'static str) -> AwsError {
     match error {
         UpstreamError::Denied(why) => AwsError::access_denied(why),
         UpstreamError::Busy | UpstreamError::Own => {
@@ -101,12 +105,6 @@ fn exception(error: UpstreamError, rule: &PullThroughRule, is_manifest: bool) ->
         | UpstreamError::TooMany { .. }
         | UpstreamError::Away(_)
         | UpstreamError::Wrong(_)
-        | UpstreamError::Bounded(_) => {
-            let code = match is_manifest {
-                true => "UnableToGetUpstreamImageException",
-                false => "UnableToGetUpstreamLayerException",
-            };
-            AwsError::client(code, format!("{}: {error}", rule.upstream_url))
-        }
+        | UpstreamError::Bounded(_) => AwsError::client(code, format!("{}: {error}", rule.upstream_url)),
     }
 }

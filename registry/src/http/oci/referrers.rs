@@ -1,4 +1,5 @@
-//! Who refers to a manifest: always an index, whatever exists.
+//! Who refers to a manifest: always an index, whatever exists. Where the repository has an upstream, who refers to it
+//! there is listed too.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, header};
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use super::error::OciError;
 use super::gate::Gate;
 use super::query::{Query, encode};
+use super::through::may_be_older;
 use super::{Service, plain};
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -28,12 +30,24 @@ impl Service {
         gate.allow(name, repository.as_ref())?;
         let artifact_type = query.get("artifactType").filter(|wanted| !wanted.is_empty());
         let after = query.get("last").unwrap_or_default();
-        let page = match &repository {
+        let mut page = match &repository {
             Some(repository) => {
                 self.registry.referrers(repository, subject, artifact_type, after, limit).await?
             }
             None => Page { items: Vec::new(), next: None },
         };
+        let mut warning = None;
+        if let Some(rule) = self.pull_through.rule(name) {
+            let upstream = self.pull_through.referrers(gate, &rule, name, repository.as_ref(), subject);
+            match Box::pin(upstream).await {
+                Ok(Some(listed)) => page = page.merged(listed, artifact_type, after, limit),
+                Ok(None) => warning = Some(may_be_older(&rule, "the caller may not import from it")),
+                Err(error) => {
+                    self.pull_through.note_stale();
+                    warning = Some(may_be_older(&rule, &error.to_string()));
+                }
+            }
+        }
         let index = json!({
             "schemaVersion": 2,
             "mediaType": MediaType::OCI_INDEX,
@@ -44,6 +58,9 @@ impl Service {
         if artifact_type.is_some() {
             let value = HeaderValue::from_static("artifactType");
             response.headers_mut().insert(FILTERS_APPLIED, value);
+        }
+        if let Some(warning) = warning {
+            response.headers_mut().insert(header::WARNING, warning);
         }
         if let Some(next) = page.next {
             let filter =

@@ -88,7 +88,7 @@ impl Service {
 }
 
 /// What warns of an answer that the upstream has no part in.
-fn may_be_older(rule: &PullThroughRule, why: &str) -> HeaderValue {
+pub(super) fn may_be_older(rule: &PullThroughRule, why: &str) -> HeaderValue {
     let why: String =
         why.chars().filter(|letter| (' '..='~').contains(letter) && *letter != '"').take(300).collect();
     plain(&format!("299 - \"this may be older than at {}: {why}\"", rule.upstream_url))
