@@ -52,8 +52,12 @@ impl Session {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         // Else a statement whose plan might depend on a parameter is planned anew each time it is bound.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        // The pragma answers with the mode that is now in force, hence a query.
-        connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+        // The pragma answers with the mode that is now in force, and with that alone where it could not change it.
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            let problem = format!("SQLite keeps no write-ahead log there, but works in mode `{mode}`");
+            return Err(Error::Open(Arc::new(std::io::Error::other(problem))));
+        }
         connection.execute_batch(
             "PRAGMA synchronous = FULL;
              PRAGMA temp_store = MEMORY;
