@@ -1,7 +1,10 @@
 //! What the operator should look at, for `/readyz` and the log: keys that nobody has a copy of, a restore that
-//! waits to be adopted, replicas that cannot be used or do not keep up with the database.
+//! waits to be adopted, replicas that cannot be used or do not keep up with the database, disks that fill up.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +19,10 @@ use crate::dispatch::Ready;
 const LOOK: Duration = Duration::from_secs(1);
 /// How often every replica is asked whether it is there.
 const LOOK_AT_REPLICAS: Duration = Duration::from_secs(5);
+const LOOK_AT_DISKS: Duration = Duration::from_secs(5);
+/// A disk fills up when less than this is free, or less than this part of it.
+const LITTLE: u64 = 1 << 30;
+const PART: u64 = 50;
 
 /// Adds everything to what `/readyz` reports; what stands at the start is logged once.
 pub(crate) fn report(
@@ -39,6 +46,7 @@ pub(crate) fn report(
         std::future::ready(Ok::<_, Infallible>(()))
     });
     ready.report(move || away(&watch));
+    ready.report(watch_disks(settings, shutdown));
     let waiting: Arc<Mutex<Option<String>>> = Arc::default();
     let (registry, shared) = (registry.clone(), Arc::clone(&waiting));
     worker::spawn("look_for_adoption", LOOK, shutdown, move || {
@@ -62,8 +70,49 @@ pub(crate) fn report(
     ready.report(move || waiting.lock().clone());
 }
 
+/// Looks at the disks of the data directory and of replicas in folders; what was last seen, and logged when it came.
+fn watch_disks(
+    settings: &Settings,
+    shutdown: &Shutdown,
+) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+    let mut folders = vec![settings.data.clone()];
+    folders
+        .extend(settings.replica_locations().into_iter().map(PathBuf::from).filter(|one| one.is_absolute()));
+    let (folders, seen) = (Arc::new(folders), Arc::<Mutex<Option<String>>>::default());
+    let shared = Arc::clone(&seen);
+    worker::spawn("look_at_disks", LOOK_AT_DISKS, shutdown, move || {
+        let (folders, shared) = (Arc::clone(&folders), Arc::clone(&shared));
+        async move {
+            // A disk that hangs holds up this alone.
+            let found = tokio::task::spawn_blocking(move || filling(&folders)).await?;
+            let before = std::mem::replace(&mut *shared.lock(), found.clone());
+            if let (Some(found), None) = (&found, &before) {
+                tracing::warn!("{found}");
+            }
+            Ok::<_, tokio::task::JoinError>(())
+        }
+    });
+    move || seen.lock().clone()
+}
+
+/// Disks that are full or nearly so, each told once.
+fn filling(folders: &[PathBuf]) -> Option<String> {
+    let mut devices = BTreeSet::new();
+    let low = |folder: &PathBuf| {
+        // A folder that is not there is told elsewhere.
+        let (device, disk) = (std::fs::metadata(folder).ok()?.dev(), rustix::fs::statvfs(folder).ok()?);
+        let (free, all) = (disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize);
+        let is_low = free < LITTLE.min(all / PART) && devices.insert(device);
+        is_low.then(|| format!("{} ({} of {} MiB are free)", folder.display(), free >> 20, all >> 20))
+    };
+    let low: Vec<String> = folders.iter().filter_map(low).collect();
+    (!low.is_empty()).then(|| {
+        format!("there is little space left, without which nothing can be written: {}", low.join(", "))
+    })
+}
+
 /// Keys that no recovery key holds: with this disk they would be gone, and everything with them.
-fn unexported(folder: &std::path::Path) -> Option<String> {
+fn unexported(folder: &Path) -> Option<String> {
     let count = LocalKeys::open(folder).and_then(|keys| keys.unexported());
     match count {
         Ok(0) => None,

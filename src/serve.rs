@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use policies_identity::files::PolicyWatch;
-use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, Sts};
+use policies_identity::{BerthIdentity, Iam, Identity, IdentityConfig, IdentityError, Sts};
 use registry::backup::is_half_restored;
 use registry::{
     Access, BerthQuotas, BerthRecovery, BerthStatus, BerthStore, BerthUpstreams, Ecr, Facts, Lifecycle, Oci,
@@ -493,9 +493,14 @@ async fn identity(
 ) -> Result<Identity> {
     let config = identity_config(settings)?;
     let opened = Identity::open(database.clone(), Arc::clone(sealer), config, clock.clone()).await;
-    let (identity, _bootstrap) = opened.context(
-        "cannot open the identities (were they sealed with other keys than those in key_dir? All servers of an \
-         installation need the same)",
-    )?;
+    let (identity, _bootstrap) = opened.map_err(|error| {
+        let told = match &error {
+            IdentityError::Sealed(_) => {
+                "cannot open the identities: all servers of an installation need the same keys in key_dir"
+            }
+            _ => "cannot open the identities",
+        };
+        anyhow::Error::new(error).context(told)
+    })?;
     Ok(identity)
 }

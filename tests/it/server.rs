@@ -6,7 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use test_support::{Server, aws, run, try_run};
+use test_support::{Disk, Server, aws, eventually, run, try_run};
+
+use crate::backup::problems;
 
 #[test]
 fn starts_within_a_second_and_answers_ready() {
@@ -148,6 +150,29 @@ fn a_key_that_is_gone_is_missed_and_not_made_anew() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     server.start_again();
     assert_eq!(server.http().get(&format!("/v2/app/blobs/{digest}")).body, b"content");
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told_and_all_goes_on_once_there_is_space() {
+    let builder = Server::builder();
+    let disk = Disk::format("ext4", 64, builder.data());
+    let server = builder.start();
+    server.http().push_blob("app", b"before");
+    let is_told = || problems(&server).iter().any(|problem| problem.contains("little space left"));
+    assert!(!is_told());
+    let filler = server.data().join("filler");
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 1 << 16]).is_ok() {}
+    eventually("the disk is told to be full", || is_told().then_some(()));
+    let blob = [1; 1 << 12];
+    let path = format!("/v2/app/blobs/uploads/?digest=sha256:{}", test_support::sha256(&blob));
+    let refused = server.http().post(&path, &[], &blob);
+    assert!(refused.status >= 500, "{refused:?}");
+    drop(file);
+    std::fs::remove_file(&filler).unwrap();
+    eventually("it is not full any more", || (!is_told()).then_some(()));
+    server.http().push_blob("app", b"after");
+    drop((server, disk));
 }
 
 #[test]

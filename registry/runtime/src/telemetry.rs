@@ -22,6 +22,9 @@ pub fn init(format: Format) {
     let filter = EnvFilter::builder().with_env_var("BERTH_LOG");
     let filter = filter.with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, because the log's disk is full, is lost: telling that on the same output would
+    // panic, and end whatever wanted to log.
+    let builder = builder.log_internal_errors(false);
     let installed = match format {
         Format::Text => {
             let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
