@@ -39,7 +39,7 @@ pub struct Limits {
     pub blob_bytes: u64,
     /// Bytes of a manifest.
     pub manifest_bytes: usize,
-    /// Descriptors that one manifest names.
+    /// Descriptors that one manifest names: one transaction writes a row for each.
     pub descriptors: usize,
     /// Tags that one push may set.
     pub tags_per_push: usize,
@@ -73,7 +73,7 @@ impl Default for Limits {
             // ECR's quota.
             blob_bytes: 52_000 << 20,
             manifest_bytes: 4 << 20,
-            descriptors: 1000,
+            descriptors: 10_000,
             tags_per_push: 100,
             // Ten times ECR's quota: one tag for each build of what never changes.
             tags_per_image: 10_000,

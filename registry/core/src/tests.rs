@@ -5,6 +5,7 @@ mod healing;
 mod images;
 mod keys;
 mod lifecycle;
+mod manifests;
 mod pull_through;
 mod races;
 mod simulation;

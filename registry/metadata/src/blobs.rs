@@ -93,6 +93,21 @@ pub fn link(tx: &Tx<'_>, repository: &RepositoryUid, digest: &Digest) -> Result<
     .transpose()
 }
 
+/// Those of eight blobs that are linked, with their sizes.
+pub fn sizes(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digests: [&Digest; 8],
+) -> Result<Vec<(Digest, u64)>, Error> {
+    let [a, b, c, d, e, f, g, h] = digests.map(Digest::as_str);
+    let rows = tx.query(
+        "SELECT digest, size FROM blob_links \
+         WHERE repository_uid = $1 AND digest IN ($2, $3, $4, $5, $6, $7, $8, $9)",
+        params![repository.as_str(), a, b, c, d, e, f, g, h],
+    )?;
+    rows.iter().map(|row| Ok((parse(row, 0, "blob_links")?, length(row, 1, "blob_links")?))).collect()
+}
+
 /// Up to `limit` repositories that hold a blob, in no order that means anything.
 pub fn holders(tx: &Tx<'_>, digest: &Digest, limit: u32) -> Result<Vec<RepositoryUid>, Error> {
     let rows = tx.query(

@@ -10,7 +10,7 @@ use registry_types::Digest;
 
 use crate::error::{Error, parse};
 use crate::liveness::{self, LinkKey, ObjectKey};
-use crate::model::{Domain, RepositoryUid};
+use crate::model::{Content, Domain, RepositoryUid};
 
 /// Notes that something which named a digest has gone.
 pub(crate) fn note_digest(tx: &Tx<'_>, digest: &Digest, now_ms: i64) -> Result<(), Error> {
@@ -49,13 +49,18 @@ pub(crate) fn note_contents(
 pub(crate) fn forget_contents(
     tx: &Tx<'_>,
     repository: &RepositoryUid,
-    manifest: &Digest,
+    contents: &[Content],
 ) -> Result<(), Error> {
-    tx.execute(
-        "UPDATE blob_links SET is_candidate = 0 WHERE repository_uid = $1 AND is_candidate = 1 AND digest IN \
-         (SELECT digest FROM manifest_contents WHERE repository_uid = $1 AND manifest = $2)",
-        params![repository.as_str(), manifest.as_str()],
-    )?;
+    // By eights, the last filled up with its first. Asked like this, neither engine goes through all candidates.
+    for some in contents.chunks(8) {
+        let [a, b, c, d, e, f, g, h] =
+            std::array::from_fn(|at| some.get(at).unwrap_or(&some[0]).digest.as_str());
+        tx.execute(
+            "UPDATE blob_links SET is_candidate = 0 WHERE repository_uid = $1 AND is_candidate <> 0 \
+             AND digest IN ($2, $3, $4, $5, $6, $7, $8, $9)",
+            params![repository.as_str(), a, b, c, d, e, f, g, h],
+        )?;
+    }
     Ok(())
 }
 

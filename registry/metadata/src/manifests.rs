@@ -2,7 +2,7 @@
 //!
 //! A manifest's row makes it visible; the rows of what it names pin content and make nothing visible.
 
-use registry_sql::{Row, Tx, params};
+use registry_sql::{Row, Tx, Value, params};
 use registry_types::{Digest, MediaType, Tag};
 
 use crate::error::{Error, length, parse, parse_optional, stored};
@@ -10,6 +10,16 @@ use crate::model::{Content, ContentKind, Manifest, RepositoryUid};
 use crate::{candidates, quotas};
 
 const TABLE: &str = "manifests";
+
+const ONE_CONTENT: &str = "INSERT INTO manifest_contents (repository_uid, manifest, position, kind, digest, \
+    media_type, size) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+/// A long list would take too many round trips one by one.
+const EIGHT_CONTENTS: &str = "INSERT INTO manifest_contents (repository_uid, manifest, position, kind, digest, \
+    media_type, size) VALUES \
+    ($1, $2, $3, $4, $5, $6, $7), ($1, $2, $8, $9, $10, $11, $12), \
+    ($1, $2, $13, $14, $15, $16, $17), ($1, $2, $18, $19, $20, $21, $22), \
+    ($1, $2, $23, $24, $25, $26, $27), ($1, $2, $28, $29, $30, $31, $32), \
+    ($1, $2, $33, $34, $35, $36, $37), ($1, $2, $38, $39, $40, $41, $42)";
 
 /// Point read by digest.
 pub fn by_digest(
@@ -23,6 +33,23 @@ pub fn by_digest(
         params![repository.as_str(), digest.as_str()],
     )?;
     row.as_ref().map(from_row).transpose()
+}
+
+/// Those of eight manifests that are there: the size of each and that of its image.
+pub fn sizes(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    digests: [&Digest; 8],
+) -> Result<Vec<(Digest, u64, u64)>, Error> {
+    let [a, b, c, d, e, f, g, h] = digests.map(Digest::as_str);
+    let rows = tx.query(
+        "SELECT digest, size, image_size FROM manifests \
+         WHERE repository_uid = $1 AND digest IN ($2, $3, $4, $5, $6, $7, $8, $9)",
+        params![repository.as_str(), a, b, c, d, e, f, g, h],
+    )?;
+    rows.iter()
+        .map(|row| Ok((parse(row, 0, TABLE)?, length(row, 1, TABLE)?, length(row, 2, TABLE)?)))
+        .collect()
 }
 
 /// Point read through a tag.
@@ -119,22 +146,29 @@ pub fn insert_contents(
     manifest: &Digest,
     contents: &[Content],
 ) -> Result<(), Error> {
-    for (position, content) in contents.iter().enumerate() {
-        tx.execute(
-            "INSERT INTO manifest_contents (repository_uid, manifest, position, kind, digest, media_type, size) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            params![
-                repository.as_str(),
-                manifest.as_str(),
-                i64::try_from(position).unwrap_or(i64::MAX),
-                content.kind.as_str(),
-                content.digest.as_str(),
-                content.media_type.as_str(),
-                stored(content.size)
-            ],
-        )?;
+    let mut position = 0i64;
+    let mut insert = |sql, contents: &[Content]| {
+        let mut values = vec![Value::from(repository.as_str()), Value::from(manifest.as_str())];
+        for content in contents {
+            values.extend([
+                Value::from(position),
+                Value::from(content.kind.as_str()),
+                Value::from(content.digest.as_str()),
+                Value::from(content.media_type.as_str()),
+                Value::from(stored(content.size)),
+            ]);
+            position += 1;
+        }
+        tx.execute(sql, &values)
+    };
+    let (by_eight, rest) = contents.as_chunks::<8>();
+    for contents in by_eight {
+        insert(EIGHT_CONTENTS, contents)?;
     }
-    candidates::forget_contents(tx, repository, manifest)
+    for content in rest {
+        insert(ONE_CONTENT, std::slice::from_ref(content))?;
+    }
+    candidates::forget_contents(tx, repository, contents)
 }
 
 /// What a manifest names, in its order.

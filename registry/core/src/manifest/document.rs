@@ -82,8 +82,9 @@ pub(crate) fn parse(content_type: &str, bytes: &[u8], limits: &Limits) -> Result
     let document: Document = serde_json::from_slice(bytes).map_err(|error| invalid(error.to_string()))?;
     document.check(&media_type).map_err(|message| invalid(message.to_owned()))?;
     let parsed = document.into_parsed(media_type);
-    if parsed.contents.len() > limits.descriptors {
-        return Err(invalid(format!("more than {} descriptors", limits.descriptors)));
+    let (found, limit) = (parsed.contents.len(), limits.descriptors);
+    if found > limit {
+        return Err(invalid(format!("it names {found} descriptors, and a manifest may name {limit}")));
     }
     Ok(parsed)
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use registry_metadata::{Content, ContentKind, Repository, Tx, blobs, manifests};
+use registry_metadata::{Content, ContentKind, Repository, RepositoryUid, Tx, blobs, manifests};
 use registry_types::Digest;
 
 use crate::error::CoreError;
@@ -28,8 +28,12 @@ pub(super) fn check(
     let mut missing: Vec<Digest> = Vec::new();
     let mut seen = HashSet::new();
     let mut image_size = 0u64;
-    for content in contents {
-        let size = match found(tx, repository, content)? {
+    let mut all = Vec::with_capacity(contents.len());
+    for some in contents.chunks(8) {
+        all.extend(found(tx, &repository.uid, some)?);
+    }
+    for (content, found) in contents.iter().zip(all) {
+        let size = match found {
             Some((size, _)) if size != content.size => {
                 let message = format!("{} has {size} bytes, not {}", content.digest, content.size);
                 return Err(CoreError::ManifestInvalid(message));
@@ -58,15 +62,50 @@ pub(super) fn check(
     Ok(image_size)
 }
 
-/// The size of the bytes, and that of the image; `None` for what is not visible.
-fn found(tx: &Tx<'_>, repository: &Repository, content: &Content) -> Result<Option<(u64, u64)>, CoreError> {
+/// Of each the size of the bytes, and that of the image; `None` for what is not visible.
+fn found(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    contents: &[Content],
+) -> Result<Vec<Option<(u64, u64)>>, CoreError> {
+    let Ok(eight) = <&[Content; 8]>::try_from(contents) else {
+        return contents.iter().map(|content| found_alone(tx, repository, content)).collect();
+    };
+    // A long list would take too many round trips one by one.
+    let digests = eight.each_ref().map(|content| &content.digest);
+    let mut found = vec![None; eight.len()];
+    if eight.iter().any(|content| content.kind == ContentKind::Child) {
+        for (digest, size, image_size) in manifests::sizes(tx, repository, digests)? {
+            let places = eight.iter().zip(&mut found);
+            let places = places.filter(|(content, _)| content.kind == ContentKind::Child);
+            places.filter(|(content, _)| content.digest == digest).for_each(|(_, found)| {
+                *found = Some((size, image_size));
+            });
+        }
+    }
+    if found.contains(&None) {
+        for (digest, size) in blobs::sizes(tx, repository, digests)? {
+            let places = eight.iter().zip(&mut found).filter(|(_, found)| found.is_none());
+            places.filter(|(content, _)| content.digest == digest).for_each(|(_, found)| {
+                *found = Some((size, size));
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn found_alone(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    content: &Content,
+) -> Result<Option<(u64, u64)>, CoreError> {
     if content.kind == ContentKind::Child
-        && let Some(child) = manifests::by_digest(tx, &repository.uid, &content.digest)?
+        && let Some(child) = manifests::by_digest(tx, repository, &content.digest)?
     {
         return Ok(Some((child.size, child.image_size)));
     }
     // An index may list what is no manifest, as build caches do.
-    let link = blobs::link(tx, &repository.uid, &content.digest)?;
+    let link = blobs::link(tx, repository, &content.digest)?;
     Ok(link.map(|link| (link.size, link.size)))
 }
 

@@ -119,6 +119,27 @@ async fn a_manifest_that_is_pushed_again_pins_its_contents_once() {
 }
 
 #[tokio::test]
+async fn a_long_list_of_contents_keeps_its_order() {
+    let world = World::new().await;
+    for count in [8, 9, 16, 23] {
+        let mut many = contents();
+        many.extend((0..count - 3).map(|n| Content {
+            size: n,
+            digest: digest(100 - n as u8),
+            ..contents()[1].clone()
+        }));
+        let named = many.clone();
+        let read = world
+            .write(move |tx| {
+                manifests::insert_contents(tx, &uid("r"), &digest(count as u8), &named)?;
+                manifests::contents(tx, &uid("r"), &digest(count as u8))
+            })
+            .await;
+        assert_eq!(read, many);
+    }
+}
+
+#[tokio::test]
 async fn referrers_are_filtered_and_paged_by_key() {
     let world = World::new().await;
     for byte in 1..=6u8 {

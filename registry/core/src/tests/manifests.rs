@@ -1,0 +1,99 @@
+//! Manifests at their limits, and pushed again.
+
+use bytes::Bytes;
+use registry_types::{Digest, MediaType, Reference};
+use serde_json::{Value, json};
+
+use super::support::{World, sha256};
+use crate::{CoreError, ManifestPush, PushTarget, PushedManifest, RegistryConfig, Repository};
+
+async fn put(
+    world: &World,
+    repository: &Repository,
+    content_type: &str,
+    manifest: &Value,
+    is_upstream: bool,
+) -> Result<PushedManifest, CoreError> {
+    let push = ManifestPush {
+        target: &PushTarget::Existing(repository.clone()),
+        reference: "v1".parse().unwrap(),
+        tags: Vec::new(),
+        content_type,
+        bytes: Bytes::from(manifest.to_string()),
+    };
+    match is_upstream {
+        true => world.registry.put_upstream_manifest(push).await,
+        false => world.registry.put_manifest(push).await,
+    }
+}
+
+fn descriptor(digest: &Digest, size: usize) -> Value {
+    json!({ "mediaType": "application/x", "digest": digest, "size": size })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_names_thousands_of_layers() {
+    let world = World::new(RegistryConfig::default()).await;
+    let repository = world.repository("app").await;
+    let image = |layers: usize| {
+        let layers: Vec<Value> = (0..layers).map(|n| descriptor(&sha256(&n.to_be_bytes()), n)).collect();
+        json!({ "schemaVersion": 2, "config": descriptor(&sha256(b"{}"), 2), "layers": layers })
+    };
+    let most = image(9999);
+    let missing = put(&world, &repository, MediaType::OCI_MANIFEST, &most, false).await;
+    assert!(matches!(&missing, Err(CoreError::ContentsMissing(some)) if some.len() == 1000), "{missing:?}");
+    let pushed = put(&world, &repository, MediaType::OCI_MANIFEST, &most, true).await.unwrap();
+    let held =
+        world.registry.manifest_info(&repository, &Reference::Digest(pushed.digest.clone())).await.unwrap();
+    assert_eq!(held.image_size, 2 + (0..9999).sum::<u64>());
+    let last = sha256(&9998usize.to_be_bytes());
+    assert_eq!(world.registry.stated_size(&repository, &last).await.unwrap(), Some(9998));
+    let more = put(&world, &repository, MediaType::OCI_MANIFEST, &image(10_000), true).await;
+    assert!(matches!(more, Err(CoreError::ManifestInvalid(_))), "{more:?}");
+    world.registry.delete_manifest(&repository, &pushed.digest).await.unwrap();
+    world.registry.collect_garbage().await.unwrap();
+    assert_eq!(world.registry.stated_size(&repository, &last).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_long_list_everything_is_looked_for() {
+    let world = World::new(RegistryConfig::default()).await;
+    let repository = world.repository("app").await;
+    let config = descriptor(&world.push(&repository, b"{}").await.unwrap(), 2);
+    let mut layers = Vec::new();
+    for n in 0..20usize {
+        let layer = vec![1; n];
+        layers.push(descriptor(&world.push(&repository, &layer).await.unwrap(), n));
+    }
+    let image = |layers: &[Value]| json!({ "schemaVersion": 2, "config": config, "layers": layers });
+    let index = |children: &[Value]| json!({ "schemaVersion": 2, "manifests": children });
+    let mut children = Vec::new();
+    for n in 1..20 {
+        let image = image(&layers[..n]);
+        let digest = put(&world, &repository, MediaType::OCI_MANIFEST, &image, false).await.unwrap().digest;
+        let size = image.to_string().len();
+        children.push(json!({ "mediaType": MediaType::OCI_MANIFEST, "digest": digest, "size": size }));
+    }
+    // Layers in an index, as build caches have them, and one of them twice.
+    children.splice(9..9, [15, 3, 15].map(|n| layers[n].clone()));
+    let pushed = put(&world, &repository, MediaType::OCI_INDEX, &index(&children), false).await.unwrap();
+    let held = world.registry.manifest_info(&repository, &Reference::Digest(pushed.digest)).await.unwrap();
+    assert_eq!(held.image_size, 2 + (0..19).sum::<u64>());
+    let absent = sha256(b"absent");
+    for at in [0, 5, 8, 17, 19] {
+        for is_index in [true, false] {
+            let push = async |list: &[Value]| match is_index {
+                true => put(&world, &repository, MediaType::OCI_INDEX, &index(list), false).await,
+                false => put(&world, &repository, MediaType::OCI_MANIFEST, &image(list), false).await,
+            };
+            let mut list = if is_index { children.clone() } else { layers.clone() };
+            list[at]["size"] = json!(1 << 20);
+            let wrong = push(&list).await;
+            assert!(matches!(wrong, Err(CoreError::ManifestInvalid(_))), "{at}: {wrong:?}");
+            list[at] = descriptor(&absent, 3);
+            list.push(list[at].clone());
+            let Err(CoreError::ContentsMissing(missing)) = push(&list).await else { panic!("{at}") };
+            assert_eq!(missing, std::slice::from_ref(&absent), "{at}");
+        }
+    }
+}
