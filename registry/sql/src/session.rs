@@ -52,12 +52,14 @@ impl Session {
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         // Else a statement whose plan might depend on a parameter is planned anew each time it is bound.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-        // The pragma answers with the mode that is now in force, and with that alone where it could not change it.
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-        if mode != "wal" {
-            let problem = format!("SQLite keeps no write-ahead log there, but works in mode `{mode}`");
+        // It answers with the mode before it changes the file, and tells only then whether that went well.
+        let mut pragma = connection.prepare("PRAGMA journal_mode = WAL")?;
+        let modes: Vec<String> = pragma.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        if modes != ["wal"] {
+            let problem = format!("SQLite keeps no write-ahead log there, but works in mode {modes:?}");
             return Err(Error::Open(Arc::new(std::io::Error::other(problem))));
         }
+        drop(pragma);
         connection.execute_batch(
             "PRAGMA synchronous = FULL;
              PRAGMA temp_store = MEMORY;
