@@ -103,6 +103,26 @@ pub fn widen(
     Ok(widened == 1)
 }
 
+/// Makes a manifest one of another media type, among the referrers of its subject too.
+pub fn set_media_type(
+    tx: &Tx<'_>,
+    repository: &RepositoryUid,
+    manifest: &Manifest,
+    media_type: &MediaType,
+) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE manifests SET media_type = $3 WHERE repository_uid = $1 AND digest = $2",
+        params![repository.as_str(), manifest.digest.as_str(), media_type.as_str()],
+    )?;
+    if let Some(subject) = &manifest.subject {
+        tx.execute(
+            "UPDATE referrers SET media_type = $4 WHERE repository_uid = $1 AND subject = $2 AND digest = $3",
+            params![repository.as_str(), subject.as_str(), manifest.digest.as_str(), media_type.as_str()],
+        )?;
+    }
+    Ok(())
+}
+
 /// Notes that a task or a deployment is about to run a manifest. False when there is none.
 pub fn note_resolved(
     tx: &Tx<'_>,

@@ -266,7 +266,7 @@ impl Commit {
             // What adds nothing is never refused.
             quotas::nearly_full(tx, &repository.name)?
         };
-        let mut changed = created;
+        let mut changed = created || self.renew(tx, &repository, image_size)?;
         for tag in &self.tags {
             match self.origin {
                 Origin::Client => changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?,
@@ -298,11 +298,10 @@ impl Commit {
             last_pulled_at_ms: None,
         };
         if !manifests::insert(tx, &repository.uid, &manifest)? {
-            self.renew(tx, repository, image_size)?;
             return Ok(false);
         }
         manifests::insert_contents(tx, &repository.uid, &self.digest, &parsed.contents)?;
-        // Where contents are required, an index comes after its images.
+        // Where contents are required, an index comes after its images, or is pushed again after them.
         if !self.require_contents {
             contents::tell_indexes(tx, repository, &self.digest, image_size)?;
         }
@@ -321,15 +320,20 @@ impl Commit {
         Ok(true)
     }
 
-    /// Brings the row of a manifest that the repository holds up to what is known now.
-    fn renew(&self, tx: &Tx<'_>, repository: &Repository, image_size: u64) -> Result<(), CoreError> {
+    /// Brings the row of a manifest that the repository holds up to what is known now. True when it is of another
+    /// media type than before: a manifest that does not say its own is of the one it was last pushed with.
+    fn renew(&self, tx: &Tx<'_>, repository: &Repository, image_size: u64) -> Result<bool, CoreError> {
         let held = manifests::by_digest(tx, &repository.uid, &self.digest)?;
-        let held = held.ok_or(CoreError::internal("a manifest that is held has no row"))?;
+        let held = held.ok_or_else(|| CoreError::internal("a manifest that is held has no row"))?;
         // Images of an index may have come since.
         if held.image_size < image_size && manifests::widen(tx, &repository.uid, &self.digest, image_size)? {
             contents::tell_indexes(tx, repository, &self.digest, image_size)?;
         }
-        Ok(())
+        let renewed = held.media_type != self.parsed.media_type;
+        if renewed {
+            manifests::set_media_type(tx, &repository.uid, &held, &self.parsed.media_type)?;
+        }
+        Ok(renewed)
     }
 }
 

@@ -97,3 +97,28 @@ async fn of_a_long_list_everything_is_looked_for() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_without_a_type_of_its_own_has_the_one_it_was_last_pushed_with() {
+    let world = World::new(RegistryConfig::default()).await;
+    let repository = world.repository("app").await;
+    let config = world.push(&repository, b"{}").await.unwrap();
+    let subject = sha256(b"subject");
+    let manifest = json!({
+        "schemaVersion": 2, "config": descriptor(&config, 2), "layers": [], "subject": descriptor(&subject, 7),
+    });
+    for (content_type, created, changed) in [
+        (MediaType::DOCKER_MANIFEST, true, true),
+        (MediaType::OCI_MANIFEST, false, true),
+        (MediaType::OCI_MANIFEST, false, false),
+        (MediaType::DOCKER_MANIFEST, false, true),
+    ] {
+        let pushed = put(&world, &repository, content_type, &manifest, false).await.unwrap();
+        assert_eq!((pushed.created, pushed.changed), (created, changed), "{content_type}");
+        let held = world.registry.manifest(&repository, &"v1".parse().unwrap()).await.unwrap();
+        assert_eq!(held.media_type.as_str(), content_type);
+        let referrers = world.registry.referrers(&repository, &subject, None, "", 10).await.unwrap().items;
+        let types: Vec<&str> = referrers.iter().map(|one| one.media_type.as_str()).collect();
+        assert_eq!(types, [content_type]);
+    }
+}
