@@ -13,9 +13,6 @@ use super::{Ecr, input, scanning};
 /// Rows that one page examines at most; a filter may leave the page short or empty, with a token.
 const ROWS: u32 = 1000;
 
-/// Tags that one answer about images that were asked for may have, before those of its last image.
-const MOST_TAGS: usize = 10_000;
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListRequest {
@@ -196,7 +193,7 @@ impl Ecr {
             if described.iter().any(|image| image.manifest.digest == manifest.digest) {
                 continue;
             }
-            if tags > MOST_TAGS {
+            if tags > self.most_tags() {
                 return Err(AwsError::client(
                     "LimitExceededException",
                     "The images have more tags than one answer may hold: ask for fewer images at once",
@@ -244,7 +241,7 @@ impl Ecr {
         input::check_batch("imageIds", request.image_ids.len())?;
         let (mut deleted, mut failures) = (Vec::new(), Vec::new());
         for id in &request.image_ids {
-            if deleted.len() > MOST_TAGS {
+            if deleted.len() > self.most_tags() {
                 let reason = "The answer is full: nothing was done about this image; ask for it again";
                 failures.push(id.failure("LimitExceeded", reason));
                 continue;
@@ -284,6 +281,11 @@ impl Ecr {
             ))),
             Err(error) => Err(self.subject(&repository.name).error(error)),
         }
+    }
+
+    /// Tags that one answer about images that were asked for may have, beside those of its last image.
+    fn most_tags(&self) -> usize {
+        self.registry.config().limits.tags_per_image as usize
     }
 
     async fn untag(&self, repository: &Repository, tag: &Tag) -> Result<Vec<ImageIdentifier>, CoreError> {

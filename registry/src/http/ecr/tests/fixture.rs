@@ -45,12 +45,16 @@ pub(crate) struct Exception {
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
+        Self::with(RegistryConfig::default()).await
+    }
+
+    pub(crate) async fn with(config: RegistryConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::manual(NOW_MS);
         let keys = LocalKeys::open(&folder.path().join("keys")).unwrap();
         let sealer = Arc::new(Sealer::new(&keys.create("system", 1).unwrap(), 1));
         let database = Database::open_rerunning(&test_support::database_in(folder.path()), 9).await.unwrap();
-        let config = IdentityConfig {
+        let identity_config = IdentityConfig {
             account_id: "000000000000".parse().unwrap(),
             region: "us-east-1".parse().unwrap(),
             bootstrap: Some(BootstrapKey {
@@ -61,13 +65,13 @@ impl Fixture {
             audit_log: folder.path().join("audit.log"),
             clock_skew_ms: IdentityConfig::DEFAULT_CLOCK_SKEW_MS,
         };
-        let opened = Identity::open(database.clone(), Arc::clone(&sealer), config, clock.clone()).await;
+        let opened =
+            Identity::open(database.clone(), Arc::clone(&sealer), identity_config, clock.clone()).await;
         let (identity, _) = opened.unwrap();
         let replicas = Replicated::single(ReplicaId::new("memory"), Arc::new(MemoryStore::default()));
         let content = ContentStore::new(replicas, Arc::new(keys));
         let metadata = Metadata::open(database).await.unwrap();
-        let registry =
-            Registry::open(metadata, content, sealer, clock, RegistryConfig::default()).await.unwrap();
+        let registry = Registry::open(metadata, content, sealer, clock, config).await.unwrap();
         let access = Access::new("000000000000".parse().unwrap(), "us-east-1".parse().unwrap());
         let ecr = Ecr::new(registry, identity.clone(), Arc::new(access), None);
         let administrator = Credentials::new(ACCESS_KEY_ID, SECRET);

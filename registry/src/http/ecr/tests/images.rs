@@ -1,6 +1,6 @@
 //! Images: put, listed, described, fetched, deleted.
 
-use registry_core::{ManifestPush, PushTarget};
+use registry_core::{Limits, ManifestPush, PushTarget, RegistryConfig};
 use serde_json::{Value, json};
 
 use super::fixture::{Fixture, digest};
@@ -286,4 +286,36 @@ async fn an_image_with_very_many_tags_is_listed_with_all_of_them() {
     gone.sort();
     expected.sort();
     assert_eq!(gone, expected);
+}
+
+#[tokio::test]
+async fn an_answer_holds_only_so_many_tags_and_says_what_it_leaves_out() {
+    let limits = Limits { tags_per_image: 3, ..Limits::default() };
+    let fixture = Fixture::with(RegistryConfig { limits, ..RegistryConfig::default() }).await;
+    fixture.create("app").await;
+    let mut ids = Vec::new();
+    for (image, count) in [("one", 3), ("two", 1), ("three", 2)] {
+        for tag in 0..count {
+            fixture.put("app", image, Some(&format!("{image}-{tag}"))).await;
+        }
+        ids.push(json!({ "imageTag": format!("{image}-0") }));
+    }
+    let manifest = fixture.manifest("app", "one").await;
+    let fourth = json!({ "repositoryName": "app", "imageManifest": manifest, "imageTag": "one-3" });
+    assert_eq!(fixture.refused("PutImage", fourth).await.name, "LimitExceededException");
+    let ask = |ids: &[Value]| json!({ "repositoryName": "app", "imageIds": ids });
+    assert_eq!(all(&fixture.call("DescribeImages", ask(&ids[..2])).await, "imageDetails").len(), 2);
+    assert_eq!(fixture.refused("DescribeImages", ask(&ids)).await.name, "LimitExceededException");
+
+    let mut digests = Vec::new();
+    for id in &ids {
+        let described = fixture.call("DescribeImages", ask(std::slice::from_ref(id))).await;
+        digests.push(json!({ "imageDigest": described["imageDetails"][0]["imageDigest"] }));
+    }
+    let first = fixture.call("BatchDeleteImage", ask(&digests)).await;
+    assert_eq!(all(&first, "imageIds").len(), 4, "{first}");
+    assert_eq!(first["failures"][0]["failureCode"], "LimitExceeded");
+    assert_eq!(first["failures"][0]["imageId"], digests[2]);
+    let second = fixture.call("BatchDeleteImage", ask(&digests[2..])).await;
+    assert_eq!((all(&second, "imageIds").len(), &second["failures"]), (2, &json!([])));
 }
