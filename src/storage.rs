@@ -101,7 +101,10 @@ impl KeyProvider for SharedKeys {
     }
 
     fn create(&self, domain: &str, epoch: u32) -> Result<Secret, KeyError> {
-        self.0.secret(domain, epoch)
+        self.0.secret(domain, epoch).map_err(|error| match error {
+            KeyError::Missing { .. } => KeyError::NotShared { path: self.0.path(domain, epoch) },
+            error => error,
+        })
     }
 
     fn destroy(&self, domain: &str, epoch: u32) -> Result<(), KeyError> {

@@ -35,6 +35,13 @@ pub enum KeyError {
     /// There is no such secret: what it encrypted cannot be read.
     #[error("there is no secret for epoch {epoch} of key domain `{domain}`")]
     Missing { domain: String, epoch: u32 },
+    /// Several servers need the same secret, so that none makes one by itself.
+    #[error(
+        "{} is not there: several servers use these keys, so make it on one of them (openssl rand -hex 32), copy it \
+         into key_dir of each (mode 0600), and try again",
+        path.display()
+    )]
+    NotShared { path: PathBuf },
     /// This source only gives secrets.
     #[error("this source of keys destroys none")]
     Kept,
@@ -75,7 +82,8 @@ impl LocalKeys {
         &self.folder
     }
 
-    fn path(&self, domain: &str, epoch: u32) -> PathBuf {
+    /// Where the secret of an epoch lies, or would.
+    pub fn path(&self, domain: &str, epoch: u32) -> PathBuf {
         self.folder.join(format!("{}.key", file_stem(domain, epoch)))
     }
 

@@ -3,11 +3,14 @@
 mod operation;
 mod render;
 
+use std::error::Error;
+
 use async_trait::async_trait;
 use policies_identity::{AwsApi, Caller, Check, RequestContext};
 use registry_aws::AwsError;
 use registry_blob::StoreError;
 use registry_core::{CoreError, CreateKeyError, FindingKind, Registry, ReplicaError, ShredError, Upkeep};
+use registry_runtime::KeyError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -238,7 +241,11 @@ fn refused(message: impl Into<String>) -> AwsError {
 
 /// The error of an operation that only our own trouble can keep from being done.
 pub(super) fn core(error: &CoreError) -> AwsError {
-    tracing::error!(error = error as &dyn std::error::Error, "an operation of Berth's own failed");
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    if let Some(missing @ KeyError::NotShared { .. }) = causes.filter_map(<dyn Error>::downcast_ref).next() {
+        return refused(of_a_name(missing));
+    }
+    tracing::error!(error = error as &dyn Error, "an operation of Berth's own failed");
     match error {
         CoreError::Unavailable(_) | CoreError::Full(_) => {
             AwsError::unavailable("The server cannot do this at the moment; its log says why.")
@@ -271,14 +278,14 @@ fn of_replica(error: &ReplicaError) -> AwsError {
 }
 
 /// An error's text with a capital and a full stop.
-fn sentence(error: &dyn std::error::Error) -> String {
+fn sentence(error: &dyn Error) -> String {
     let mut text = of_a_name(error);
     text[..1].make_ascii_uppercase();
     text
 }
 
 /// The text of an error that begins with a name that somebody gave, which stays as it is; with a full stop.
-fn of_a_name(error: &dyn std::error::Error) -> String {
+fn of_a_name(error: &dyn Error) -> String {
     format!("{error}.")
 }
 

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use test_support::{Postgres, Server};
 
-use super::installation::{Installation, admin};
+use super::installation::{ACCESS_KEY_ID, Installation, SECRET, admin};
+use crate::signed::{BERTH, Signer};
 
 #[test]
 fn servers_that_start_at_once_make_one_account() {
@@ -60,6 +61,22 @@ fn a_server_without_the_keys_of_the_others_does_not_start() {
     let refused = refusal(&config);
     assert!(refused.contains("key_dir"), "{refused}");
     assert_eq!(admin(&servers[0]).get("/v2/").status, 200);
+}
+
+#[test]
+fn a_key_that_all_servers_need_is_made_by_the_operator_who_is_told_how() {
+    let installation = Installation::new();
+    let servers = installation.start(1);
+    drop(servers);
+    let servers = installation.start(1);
+    let signer = Signer::new(servers[0].endpoint(), Some((ACCESS_KEY_ID, SECRET)));
+    let rotate = || signer.call(&BERTH, "RotateKey", "{}");
+    let refused = rotate();
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    let path = installation.keys().join("default-2.key");
+    assert!(message.starts_with(path.to_str().unwrap()) && message.contains("openssl rand"), "{refused:?}");
+    std::fs::write(path, "5e".repeat(32)).unwrap();
+    assert_eq!(rotate().json()["epoch"], 2);
 }
 
 #[test]
