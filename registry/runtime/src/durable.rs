@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,8 +18,19 @@ const GIVEN_UP: Duration = Duration::from_secs(3600);
 /// Replaces or creates the file at `path` with `bytes`, with permissions `mode` (0o600).
 pub fn write_file_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let staged = stage(path, bytes, mode)?;
-    std::fs::rename(&staged, path).inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
+    let named = hand_over(&staged, folder(path)).and_then(|()| std::fs::rename(&staged, path));
+    named.inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
     sync_directory(folder(path))
+}
+
+/// What root writes into somebody's folder is theirs, as everything else there: a command that an operator runs as root
+/// leaves nothing that the server cannot read.
+fn hand_over(file: &Path, folder: &Path) -> io::Result<()> {
+    let owner = std::fs::metadata(folder)?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Creates the file at `path` with `bytes`; fails with `AlreadyExists`, changing nothing, when it is there.
@@ -108,6 +119,20 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_root_writes_into_a_folder_is_its_owners() {
+        let folder = tempfile::tempdir().unwrap();
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(folder.path(), Some(4711), Some(4712)).unwrap();
+        }
+        let path = folder.path().join("state");
+        for content in [b"first", b"later"] {
+            write_file_atomically(&path, content, 0o600).unwrap();
+            let (file, folder) = (std::fs::metadata(&path).unwrap(), std::fs::metadata(folder.path()).unwrap());
+            assert_eq!((file.uid(), file.gid()), (folder.uid(), folder.gid()));
+        }
     }
 
     #[test]
