@@ -181,6 +181,8 @@ impl Settings {
         settings.check_sharing()?;
         settings.check_hosts()?;
         settings.check_mirrors()?;
+        settings.check_folders()?;
+        settings.check_numbers()?;
         settings.check_listening()?;
         settings.bootstrap()?;
         Ok(settings)
@@ -188,14 +190,45 @@ impl Settings {
 
     /// A host that is written otherwise than it is looked for would never be found.
     fn check_hosts(&self) -> Result<()> {
+        let bad = |host: &str| host.is_empty() || host.contains(['/', '@', ' ']);
         for host in &self.config.pull_through_private_hosts {
-            let bare = host.strip_prefix("http://").unwrap_or(host);
-            if bare.is_empty() || bare.contains(['/', '@', ' ']) {
+            if bad(host.strip_prefix("http://").unwrap_or(host)) {
                 bail!(
                     "pull_through_private_hosts: '{host}' is not HOST or HOST:PORT, with http:// before it where it \
                      speaks plain HTTP"
                 );
             }
+        }
+        if let Some(host) = self.config.oidc_private_hosts.iter().find(|host| bad(host)) {
+            bail!("oidc_private_hosts: '{host}' is not HOST or HOST:PORT");
+        }
+        if let Some(host) = self.config.mirrors.keys().find(|host| bad(host)) {
+            bail!("mirrors: '{host}' is not HOST or HOST:PORT, as clients name the registry in ?ns=");
+        }
+        Ok(())
+    }
+
+    /// What depends on where somebody stood when they typed the command would be another folder the next time.
+    fn check_folders(&self) -> Result<()> {
+        let folders = [("key_dir", &self.config.key_dir), ("policy_dir", &self.config.policy_dir)];
+        for (name, folder) in folders {
+            if let Some(folder) = folder.as_ref().filter(|folder| !folder.is_absolute()) {
+                bail!("{name}: {} is no absolute path", folder.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Numbers with which nothing would work.
+    fn check_numbers(&self) -> Result<()> {
+        if self.config.instance_lease == 0 {
+            bail!("instance_lease: at least 1 second, or every container instance is lost at once");
+        }
+        if self.config.s3.part_buffers == 0 {
+            bail!("s3.part_buffers: at least 1, or no upload could begin");
+        }
+        if let Some((first, last)) = self.config.agent.dynamic_ports.filter(|(first, last)| first > last) {
+            bail!("agent.dynamic_ports: {first} comes after {last}");
         }
         Ok(())
     }
@@ -226,8 +259,10 @@ impl Settings {
     /// What other servers of the installation could not reach is refused.
     fn check_sharing(&self) -> Result<()> {
         let Some(url) = &self.config.database else {
-            if self.config.peer_listen.is_some() {
-                bail!("peer_listen is for several servers: set database = \"postgres://…\" too");
+            if self.config.peer_listen.is_some() || self.config.peer_advertise.is_some() {
+                bail!(
+                    "peer_listen and peer_advertise are for several servers: set database = \"postgres://…\" too"
+                );
             }
             return Ok(());
         };
@@ -338,6 +373,14 @@ mod tests {
         let path = folder.path().join("berth.toml");
         for (text, told) in [
             ("mirrors = { \"x.io\" = \"UPPER\" }", "mirrors: 'UPPER', for x.io, is no prefix"),
+            ("mirrors = { \"\" = \"hub\" }", "mirrors: '' is not HOST"),
+            ("oidc_private_hosts = [\"http://x\"]", "oidc_private_hosts: 'http://x' is not HOST"),
+            ("key_dir = \"keys\"", "key_dir: keys is no absolute path"),
+            ("policy_dir = \"./policies\"", "policy_dir: ./policies is no absolute path"),
+            ("instance_lease = 0", "instance_lease: at least 1 second"),
+            ("[s3]\npart_buffers = 0", "s3.part_buffers: at least 1"),
+            ("[agent]\ndynamic_ports = [5, 1]", "agent.dynamic_ports: 5 comes after 1"),
+            ("peer_advertise = \"a:1\"", "peer_listen and peer_advertise are for several servers"),
             (
                 "listen = \"127.0.0.1:5009\"\nmetrics_listen = \"127.0.0.1:5009\"",
                 "metrics_listen: 127.0.0.1:5009 is in",
