@@ -254,14 +254,27 @@ fn an_index_comes_with_what_is_asked_of_it() {
     log_in(&cache, &upstream);
     let pulled = manifest(&cache.http(), "hub/app", "multi");
     assert_eq!((pulled.status, pulled.header("content-type")), (200, Some(INDEX)), "{pulled:?}");
+    // What is here takes another tag, though nothing that it names is here.
+    put(&cache.http(), "hub/app", "prod", INDEX, index.as_bytes());
     let child = children[1]["digest"].as_str().unwrap();
     let image = manifest(&cache.http(), "hub/app", child);
     assert_eq!(format!("sha256:{}", sha256(&image.body)), child);
+    let size = |server: &Server, repository: &str, id: &str| {
+        let described = ["ecr", "describe-images", "--repository-name", repository, "--image-ids", id];
+        aws(server, described).unwrap()["imageDetails"][0]["imageSizeInBytes"].as_u64().unwrap()
+    };
+    let by_digest = format!("imageDigest={child}");
+    let expected = size(&upstream, "app", &by_digest);
+    assert!(expected > 0);
+    for id in [by_digest.as_str(), "imageTag=multi"] {
+        assert_eq!(size(&cache, "hub/app", id), expected, "before its layers came: {id}");
+    }
     for blob in blobs(&image) {
         assert_eq!(cache.http().get(&format!("/v2/hub/app/blobs/{blob}")).status, 200);
     }
     let listed = aws(&cache, ["ecr", "list-images", "--repository-name", "hub/app"]).unwrap();
-    assert_eq!(listed["imageIds"].as_array().unwrap().len(), 2, "only what was asked for: {listed}");
+    let listed = listed["imageIds"].as_array().unwrap();
+    assert_eq!(listed.len(), 3, "the index by its two tags, and what was asked for: {listed:?}");
 }
 
 #[test]
