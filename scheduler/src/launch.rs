@@ -128,7 +128,7 @@ impl Launch {
                     image: container.image.clone(),
                     pin,
                     essential: container.is_essential(),
-                    has_health_check: container.health_check.is_some(),
+                    has_health_check: container.is_checked(),
                     cpu: over.and_then(|over| over.cpu).unwrap_or(container.cpu),
                     memory: over.and_then(|over| over.memory).or(container.memory),
                     memory_reservation: over

@@ -185,7 +185,7 @@ fn container_message(
             host_config: host_config(container, placed).to_string(),
             version: DOCKER_API.into(),
         },
-        health_check_type: container.health_check.as_ref().map(|_| "docker".into()),
+        health_check_type: container.is_checked().then(|| "docker".into()),
         registry_authentication,
     }
 }

@@ -59,6 +59,7 @@ pub(super) fn validate_containers(content: &mut DefinitionContent) -> Result<(),
     if !content.container_definitions.iter().any(ContainerDefinition::is_essential) {
         return Err(client("At least one container of a task definition must be essential."));
     }
+    check_reserved_memory(content)?;
     check_host_ports(content)?;
     check_dependencies(content)?;
     fill_defaults(content);
@@ -116,6 +117,20 @@ fn check_sizes(container: &ContainerDefinition, task_memory: Option<&str>) -> Re
     {
         return Err(client(format!(
             "The 'memory' setting for container '{name}' is greater than for the task."
+        )));
+    }
+    Ok(())
+}
+
+/// What the containers reserve together fits into the task.
+fn check_reserved_memory(content: &DefinitionContent) -> Result<(), AwsError> {
+    let limit: Option<i64> = content.memory.as_deref().and_then(|memory| memory.parse().ok());
+    let reserved =
+        content.container_definitions.iter().filter_map(|one| one.memory_reservation.or(one.memory));
+    let reserved: i64 = reserved.sum();
+    if limit.is_some_and(|limit| reserved > limit) {
+        return Err(client(format!(
+            "The containers reserve {reserved} MiB of memory together, which is more than the 'memory' of the task."
         )));
     }
     Ok(())
@@ -217,6 +232,11 @@ fn check_settings(container: &ContainerDefinition) -> Result<(), AwsError> {
                 "Invalid 'healthCheck' setting for container '{name}'. The command must begin with CMD or CMD-SHELL."
             )));
         }
+        if container.is_checked() && check.command.len() < 2 {
+            return Err(client(format!(
+                "Invalid 'healthCheck' setting for container '{name}'. There is no command."
+            )));
+        }
         within("healthCheck.interval", check.interval, 5, 300)?;
         within("healthCheck.timeout", check.timeout, 2, 60)?;
         within("healthCheck.retries", check.retries, 1, 10)?;
@@ -228,11 +248,22 @@ fn check_settings(container: &ContainerDefinition) -> Result<(), AwsError> {
             return Err(client("A restart policy can ignore at most 50 exit codes."));
         }
     }
+    if let Some(linux) = &container.linux_parameters {
+        within("linuxParameters.swappiness", linux.swappiness, 0, 100)?;
+        within("linuxParameters.maxSwap", linux.max_swap, 0, i64::from(i32::MAX))?;
+    }
     if let Some(logs) = &container.log_configuration {
         one_of("logConfiguration.logDriver", Some(&logs.log_driver), &LOG_DRIVERS)?;
     }
     for ulimit in &container.ulimits {
         one_of("ulimits.name", Some(&ulimit.name), &ULIMITS)?;
+        let unlimited = ulimit.hard_limit == -1;
+        if !unlimited && (ulimit.soft_limit > ulimit.hard_limit || ulimit.soft_limit == -1) {
+            return Err(client(format!(
+                "Invalid 'ulimits' setting for container '{name}'. The soft limit of {} is above the hard limit.",
+                ulimit.name
+            )));
+        }
     }
     one_of("versionConsistency", container.version_consistency.as_deref(), &["enabled", "disabled"])?;
     let mut variables = HashSet::new();
@@ -283,7 +314,7 @@ fn check_dependencies(content: &DefinitionContent) -> Result<(), AwsError> {
                     )));
                 }
                 "COMPLETE" | "SUCCESS" => {}
-                "HEALTHY" if target.health_check.is_none() => {
+                "HEALTHY" if !target.is_checked() => {
                     return Err(client(format!(
                         "Container '{}' depends on '{name}' being HEALTHY, but '{name}' has no health check.",
                         container.name

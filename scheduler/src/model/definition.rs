@@ -319,4 +319,11 @@ impl ContainerDefinition {
     pub(crate) fn is_essential(&self) -> bool {
         self.essential.unwrap_or(true)
     }
+
+    /// Whether it has a health check; `NONE` takes away that of its image.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.health_check
+            .as_ref()
+            .is_some_and(|check| check.command.first().is_none_or(|kind| kind != "NONE"))
+    }
 }

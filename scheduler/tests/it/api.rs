@@ -177,6 +177,32 @@ async fn malformed_requests_get_awss_errors() {
             "",
         ),
         ("RegisterTaskDefinition", with(json!({"essential": false})), "ClientException", ""),
+        ("RegisterTaskDefinition", with(json!({"healthCheck": {"command": ["CMD"]}})), "ClientException", ""),
+        (
+            "RegisterTaskDefinition",
+            with(json!({"linuxParameters": {"swappiness": 101}})),
+            "ClientException",
+            "",
+        ),
+        (
+            "RegisterTaskDefinition",
+            with(json!({"ulimits": [{"name": "nofile", "softLimit": 2, "hardLimit": 1}]})),
+            "ClientException",
+            "",
+        ),
+        (
+            "RegisterTaskDefinition",
+            json!({"family": "web", "memory": "64", "containerDefinitions": [
+                {"name": "a", "image": "x", "memory": 64, "memoryReservation": 33}, {"name": "b", "image": "x", "memory": 32}]}),
+            "ClientException",
+            "The containers reserve 65 MiB of memory together, which is more than the 'memory' of the task.",
+        ),
+        (
+            "RegisterTaskDefinition",
+            two(depends("b", "HEALTHY"), json!({"healthCheck": {"command": ["NONE"]}})),
+            "ClientException",
+            "",
+        ),
         ("RegisterTaskDefinition", with(json!({"memory": "16"})), "SerializationException", ""),
         (
             "RegisterTaskDefinition",

@@ -116,3 +116,15 @@ fn overrides_are_merged_before_they_travel() {
     assert_eq!((task.volumes[0].kind.as_str(), task.volumes[1].kind.as_str()), ("host", "docker"));
     assert_eq!(task.volumes[1].docker_volume_configuration.as_ref().unwrap().driver, "local");
 }
+
+#[test]
+fn a_health_check_that_is_none_is_nothing_to_wait_for() {
+    for (command, kind) in [(json!(["NONE"]), None), (json!(["CMD", "true"]), Some("docker"))] {
+        let container =
+            json!({"name": "main", "image": "x", "memory": 8, "healthCheck": {"command": command.clone()}});
+        let task = message(json!({"containerDefinitions": [container]}), json!({}));
+        assert_eq!(task.containers[0].health_check_type.as_deref(), kind);
+        let config: Value = serde_json::from_str(&task.containers[0].docker_config.config).unwrap();
+        assert_eq!(config["Healthcheck"]["Test"], command, "the image's own check is off");
+    }
+}

@@ -117,3 +117,14 @@ fn the_circuit_breaker_counts_as_it_was_told_to() {
         }
     }
 }
+
+#[test]
+fn tasks_whose_health_check_is_none_are_healthy_once_they_have_run_for_a_while() {
+    let mut world = World::of(1);
+    let mut unchecked = definition();
+    unchecked.content.container_definitions[0].health_check =
+        serde_json::from_value(json!({"command": ["NONE"]})).unwrap();
+    Draft::new(&mut world.state, 0).put(Record::Definition(Arc::new(unchecked)));
+    world.pass(60_000, |_| i64::MAX);
+    assert_eq!(world.state.service(&service(0).key).unwrap().primary().rollout, RolloutState::Completed);
+}
