@@ -67,13 +67,20 @@ fn follow_instances(draft: &mut Draft<'_>, service: &Service) -> HashSet<engine:
     let tasks = draft.state().live_tasks_of(&service.key).filter(|task| task.wants_to_run());
     let mut holding: HashSet<engine::InstanceId> =
         tasks.filter_map(|task| task.instance.as_ref()).map(|id| id.as_str().into()).collect();
-    // An agent that is away, as while it restarts, is no reason to give up the task on its host: that the host is
-    // lost is for its lease to say. A new task comes when the agent is back.
-    let wanted = |instance: &&engine::Instance| {
-        (instance.agent_connected || holding.contains(&instance.id))
-            && engine::suits(cluster, &request, &instance.id)
+    // An agent that is away, as while it restarts, is no reason to give up the task on its host, nor to call a service
+    // complete that lacks one there: that the host is lost is for its lease to say.
+    let lost = |id: &engine::InstanceId| {
+        draft.state().instance(&InstanceId::new(id.as_str())).is_none_or(|instance| instance.lost)
     };
-    let wanted = cluster.instances().filter(wanted).count() as i64;
+    let (mut wanted, mut away) = (0, 0);
+    for instance in cluster.instances().filter(|one| engine::suits(cluster, &request, &one.id)) {
+        if instance.agent_connected || holding.contains(&instance.id) {
+            wanted += 1;
+        } else if !lost(&instance.id) {
+            away += 1;
+        }
+    }
+    let wanted = service.desired_count.clamp(wanted, wanted + away);
     holding.retain(|id| {
         let active = |instance: &engine::Instance| instance.status == engine::InstanceStatus::Active;
         cluster.instance(id).is_some_and(active) && !engine::suits(cluster, &request, id)

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::reconcile_service;
 use crate::fixture::{cluster, definition, instance, service};
 use crate::ids::{InstanceId, TaskId};
-use crate::model::{LastStatus, RolloutState, Task};
+use crate::model::{Instance, LastStatus, RolloutState, SchedulingStrategy, Task};
 use crate::reconcile::apply_report;
 use crate::state::{Draft, Record, State};
 
@@ -127,4 +127,21 @@ fn tasks_whose_health_check_is_none_are_healthy_once_they_have_run_for_a_while()
     Draft::new(&mut world.state, 0).put(Record::Definition(Arc::new(unchecked)));
     world.pass(60_000, |_| i64::MAX);
     assert_eq!(world.state.service(&service(0).key).unwrap().primary().rollout, RolloutState::Completed);
+}
+
+#[test]
+fn a_daemon_that_lacks_a_task_is_not_complete_because_its_host_is_away() {
+    let mut world = World::of(0);
+    let key = service(0).key;
+    let mut draft = Draft::new(&mut world.state, 0);
+    draft.edit_service(&key, |service| service.strategy = SchedulingStrategy::Daemon);
+    reconcile_service(&mut draft, &key);
+    let task = draft.state().tasks().next().unwrap().id.clone();
+    report(&mut draft, &task, "STOPPED");
+    for (lost, expected) in [(false, (1, RolloutState::InProgress)), (true, (0, RolloutState::Completed))] {
+        draft.put(Record::Instance(Arc::new(Instance { lost, ..instance("i", false) })));
+        reconcile_service(&mut draft, &key);
+        let service = draft.state().service(&key).unwrap();
+        assert_eq!((service.desired_count, service.primary().rollout), expected);
+    }
 }
