@@ -19,7 +19,7 @@ pub(crate) struct AgentArguments {
     server: Option<String>,
 
     /// Token of `berth cluster join-token`; needed once. Another one lets a host join again: it stays the same
-    /// container instance, and gets another key
+    /// container instance, or becomes a new one where that was deregistered, and gets another key
     #[arg(long, value_name = "TOKEN")]
     join: Option<String>,
 
