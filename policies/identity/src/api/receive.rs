@@ -3,7 +3,7 @@
 //! A signature covers the body, so it has to be read first. What strangers can hold meanwhile is bounded:
 //! little of a request that is not signed, in a budget of its own, nothing of one that names no key of ours (it is read, hashed and
 //! forgotten, so that it takes as long as one that does), and a fixed budget for all others together. A signed request
-//! has its share until it was answered, as what it sent is in memory until then.
+//! has a share until it was answered, as what it sent is in memory until then; of what it might have sent, no more.
 
 use std::time::Duration;
 
@@ -80,6 +80,7 @@ impl BodyBudget {
         let (bytes, sha256) = tokio::time::timeout(SMALL_TIME, read(body, announced, limit, true))
             .await
             .map_err(|_| too_slow())??;
+        let share = share.map(|share| shrunk(share, bytes.len()));
         Ok(Received { bytes, sha256, share })
     }
 
@@ -105,6 +106,7 @@ impl BodyBudget {
         let (bytes, sha256) = tokio::time::timeout(time, read(body, announced, limit, keep))
             .await
             .map_err(|_| too_slow())??;
+        let share = share.map(|share| shrunk(share, bytes.len()));
         Ok(Received { bytes, sha256, share })
     }
 }
@@ -115,6 +117,12 @@ async fn share(budget: &Semaphore, bytes: usize) -> Result<SemaphorePermit<'_>, 
         Ok(Ok(share)) => Ok(share),
         Ok(Err(_)) | Err(_) => Err(AwsError::throttling()),
     }
+}
+
+/// The share of a body that has come: what was announced, or had to be expected, may have been more.
+fn shrunk(mut share: SemaphorePermit<'_>, bytes: usize) -> SemaphorePermit<'_> {
+    drop(share.split(share.num_permits().saturating_sub(bytes)));
+    share
 }
 
 async fn read(
@@ -159,7 +167,7 @@ mod tests {
     use bytes::Bytes;
     use futures_util::stream;
 
-    use super::{BUDGET_BYTES, BodyBudget};
+    use super::{BUDGET_BYTES, BodyBudget, UNSIGNED_BUDGET_BYTES};
 
     #[tokio::test]
     async fn what_is_kept_has_its_share_until_it_is_dropped() {
@@ -175,6 +183,23 @@ mod tests {
         assert_eq!(free(), (0, 0));
         let forgotten = budget.receive(Body::from("abc"), 1024, false).await.unwrap();
         assert_eq!((forgotten.bytes.len(), free()), (0, (0, 0)));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_announced_no_length_holds_what_came_of_it() {
+        let budget = BodyBudget::default();
+        let short = || Body::from_stream(stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"abc"))]));
+        let unsigned = budget.receive_unsigned(short()).await.unwrap();
+        let mut held = Vec::new();
+        for _ in 0..5 {
+            held.push(budget.receive(short(), BUDGET_BYTES / 2, true).await.unwrap());
+        }
+        assert!(held.iter().all(|received| &*received.bytes == b"abc"));
+        assert_eq!((budget.large_in_use(), budget.small.available_permits()), (15, BUDGET_BYTES));
+        assert_eq!(UNSIGNED_BUDGET_BYTES - budget.unsigned.available_permits(), 3);
+        drop((held, unsigned));
+        assert_eq!(budget.large_in_use(), 0);
+        assert_eq!(budget.unsigned.available_permits(), UNSIGNED_BUDGET_BYTES);
     }
 
     #[tokio::test]
