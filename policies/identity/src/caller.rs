@@ -133,6 +133,11 @@ impl Caller {
         self.principal.of_host.then_some(&self.principal.name)
     }
 
+    /// Whether a user asks with a session of GetSessionToken instead of an access key of its own.
+    pub(crate) fn is_session_of_user(&self) -> bool {
+        self.principal.kind == CallerKind::User && self.principal.session.is_some()
+    }
+
     /// When the credential of this caller ends; milliseconds since the Unix epoch. None for access keys.
     pub fn expires_ms(&self) -> Option<i64> {
         let session = self.principal.session.as_ref().map(|session| session.expires_ms);

@@ -94,6 +94,46 @@ async fn everybody_with_credentials_may_ask_who_they_are() {
 }
 
 #[tokio::test]
+async fn a_session_of_a_user_calls_nothing_of_iam_and_makes_no_session_of_its_own() {
+    let fixture = Fixture::new().await;
+    let trusted = trust(r#""AWS":"arn:aws:iam::000000000000:user/administrator""#, "{}");
+    fixture.role("deployer", &trusted, ALLOW_ALL).await;
+    let admin = signing(&fixture.administrator);
+    let ask = "Action=GetSessionToken&Version=2011-06-15";
+    let (_, body) = post(&fixture, Some(&admin), ask).await;
+    let session = credentials(&body);
+    let iam = crate::Iam::new(fixture.identity.clone());
+    for operation in
+        ["CreateAccessKey&UserName=administrator", "CreateUser&UserName=bob", "GetUser", "ListUsers"]
+    {
+        let form = format!("Version=2010-05-08&Action={operation}");
+        let (status, body) = post_to(&fixture, &iam, Some(&session), &form).await;
+        assert_eq!((status.as_u16(), between(&body, "Code")), (403, "InvalidClientTokenId"), "{operation}");
+        let (status, body) = post_to(&fixture, &iam, Some(&admin), &form).await;
+        assert_eq!(status, StatusCode::OK, "{operation}: {body}");
+    }
+    let lines = fixture.audit_lines().await;
+    let id = session.access_key_id.as_str();
+    assert_eq!(
+        lines.iter().filter(|line| line.to_string().contains(id)).count(),
+        4,
+        "each refusal is written down"
+    );
+    let (status, body) = post(&fixture, Some(&session), ask).await;
+    assert_eq!((status.as_u16(), between(&body, "Code")), (403, "AccessDenied"));
+    let assume = "Action=AssumeRole&Version=2011-06-15&RoleArn=arn:aws:iam::000000000000:role/deployer&RoleSessionName=ci";
+    for form in ["Action=GetCallerIdentity&Version=2011-06-15", assume] {
+        let (status, body) = post(&fixture, Some(&session), form).await;
+        assert_eq!(status, StatusCode::OK, "{form}: {body}");
+    }
+    // The role's session has the role's rights.
+    let (_, body) = post(&fixture, Some(&session), &format!("{assume}-2")).await;
+    let (status, _) =
+        post_to(&fixture, &iam, Some(&credentials(&body)), "Version=2010-05-08&Action=ListUsers").await;
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn an_assumed_role_says_who_it_is() {
     let fixture = Fixture::new().await;
     let trusted = trust(r#""AWS":"arn:aws:iam::000000000000:user/administrator""#, "{}");
