@@ -50,16 +50,17 @@ pub(super) fn checks(call: &Call, tx: &Tx<'_>, operation: &Operation) -> Result<
         check
     };
     let mut check = tagged(Check::on(operation.action, target.arn.clone()).shown_as(target.shown.clone()));
-    let mut also = None;
+    let mut also = Vec::new();
     for key in operation.keys {
         check = match key {
             Key::RequestTags => {
                 let tags = call.input.tags()?;
-                let keys = tags.iter().map(|(key, _)| key.clone()).collect();
-                let with_tags = |check: Check, (key, value): &(String, String)| {
-                    check.with(format!("aws:RequestTag/{key}"), value)
-                };
-                tags.iter().fold(check, with_tags).with_many("aws:TagKeys", keys)
+                // Whoever creates with tags needs the right to tag as well.
+                if let Some(action) = tagging(operation.on).filter(|_| !tags.is_empty()) {
+                    let tagging = Check::on(action, target.arn.clone()).shown_as(target.shown.clone());
+                    also.push(with_request_tags(tagging, &tags));
+                }
+                with_request_tags(check, &tags)
             }
             Key::TagKeys => {
                 let keys = call.input.texts("TagKeys")?.into_iter().map(str::to_owned).collect();
@@ -76,17 +77,39 @@ pub(super) fn checks(call: &Call, tx: &Tx<'_>, operation: &Operation) -> Result<
             },
             Key::PassRole => {
                 let role = principal(call, tx, EntityKind::Role, name_of(call, EntityKind::Role)?)?;
-                also = Some(Identity::pass_role_check(&role.arn, EC2).shown_as(role.shown));
+                also.push(Identity::pass_role_check(&role.arn, EC2).shown_as(role.shown));
                 check
             }
             Key::NewName => {
                 let renamed = renamed(call, operation.on, &target.arn)?;
-                also = renamed.map(|(arn, shown)| tagged(Check::on(operation.action, arn).shown_as(shown)));
+                also.extend(
+                    renamed.map(|(arn, shown)| tagged(Check::on(operation.action, arn).shown_as(shown))),
+                );
                 check
             }
         };
     }
-    Ok([Some(check), also].into_iter().flatten().collect())
+    also.insert(0, check);
+    Ok(also)
+}
+
+/// The right to tag what is created.
+fn tagging(on: On) -> Option<&'static str> {
+    match on {
+        On::NewUser => Some("iam:TagUser"),
+        On::NewRole => Some("iam:TagRole"),
+        On::NewPolicy => Some("iam:TagPolicy"),
+        On::NewInstanceProfile => Some("iam:TagInstanceProfile"),
+        On::NewOidcProvider => Some("iam:TagOpenIDConnectProvider"),
+        _ => None,
+    }
+}
+
+fn with_request_tags(check: Check, tags: &Tags) -> Check {
+    let keys = tags.iter().map(|(key, _)| key.clone()).collect();
+    let with_tag =
+        |check: Check, (key, value): &(String, String)| check.with(format!("aws:RequestTag/{key}"), value);
+    tags.iter().fold(check, with_tag).with_many("aws:TagKeys", keys)
 }
 
 /// What a user or group is to be called, when that is another ARN than it has: somebody may trust it.

@@ -112,6 +112,46 @@ async fn every_operation_asks_for_what_its_row_names() {
 }
 
 #[tokio::test]
+async fn what_is_created_with_tags_needs_the_right_to_tag() {
+    let fixture = Fixture::new().await;
+    let statements = json!([
+        {"Effect": "Allow", "Action": ["iam:Create*", "iam:Tag*"], "Resource": "*"},
+        {"Effect": "Deny", "Action": "iam:Tag*", "Resource": "*",
+         "Condition": {"StringEquals": {"aws:RequestTag/team": "red"}}},
+    ]);
+    let user = async |name: &str, statements: Value| {
+        let document = json!({"Version": "2012-10-17", "Statement": statements}).to_string();
+        signing(&fixture.user(name, &document).await)
+    };
+    let denied = user("denied", statements).await;
+    let creator =
+        user("creator", json!([{"Effect": "Allow", "Action": "iam:Create*", "Resource": "*"}])).await;
+    let client = |credentials| Client { fixture: &fixture, credentials: Some(credentials) };
+    let (denied, creator) = (client(denied), client(creator));
+    let (document, trusted) = (encoded(ALLOW_ALL), encoded(&trust(r#""AWS":"*""#, "{}")));
+    let url = encoded("https://token.example.org/");
+    for (form, tagging) in [
+        ("CreateUser&UserName=bob".to_owned(), "iam:TagUser"),
+        (format!("CreateRole&AssumeRolePolicyDocument={trusted}&RoleName=job"), "iam:TagRole"),
+        (format!("CreatePolicy&PolicyDocument={document}&PolicyName=own"), "iam:TagPolicy"),
+        ("CreateInstanceProfile&InstanceProfileName=own".to_owned(), "iam:TagInstanceProfile"),
+        (
+            format!("CreateOpenIDConnectProvider&ClientIDList.member.1=berth&Url={url}own"),
+            "iam:TagOpenIDConnectProvider",
+        ),
+    ] {
+        let tagged = |team: &str| format!("{form}&Tags.member.1.Key=team&Tags.member.1.Value={team}");
+        for (client, team) in [(&creator, "blue"), (&denied, "red")] {
+            let (status, body) = client.send(&tagged(team)).await;
+            assert_eq!((status.as_u16(), between(&body, "Code")), (403, "AccessDenied"), "{form}");
+            assert!(between(&body, "Message").contains(tagging), "{body}");
+        }
+        creator.ask(&form).await;
+        denied.ask(&tagged("blue").replace("bob", "eve").replace("job", "web").replace("own", "other")).await;
+    }
+}
+
+#[tokio::test]
 async fn every_member_is_looked_at() {
     let (fixture, key) = house().await;
     let admin = Client::administrator(&fixture);
