@@ -84,7 +84,7 @@ impl Export {
         if self.output == Path::new("-") {
             print!("{}", *text);
         } else {
-            durable::create_file_atomically(&self.output, text.as_bytes(), 0o600)
+            durable::create_own_file_atomically(&self.output, text.as_bytes())
                 .with_context(|| format!("cannot write {}: name a new file", self.output.display()))?;
             println!(
                 "{} holds the {} secrets of installation {}. Keep it apart from backups and replicas",
@@ -264,6 +264,9 @@ impl RestoreCommand {
             eprintln!("warning: {} objects were lost before the backup was made", restored.missing_objects);
         }
         warn_of_keys(&restored.missing_keys);
+        if restored.went_on {
+            eprintln!("warning: this is what an interrupted restore had checked before; --from was not read");
+        }
         if self.json {
             println!("{}", serde_json::to_string_pretty(&restored)?);
         } else {

@@ -74,14 +74,14 @@ pub(crate) async fn start(settings: Settings, shutdown: Shutdown) -> Result<Serv
     telemetry::init(telemetry::Format::default());
     listener::raise_open_file_limit();
     private_dir(&settings.data)?;
+    let lock = lock(&settings.data)?;
     if is_half_restored(&settings.data) {
         bail!(
-            "{} is being restored, or a restore ended there before it was whole: wait for it, or run berth restore \
-             again, or remove the directory to begin anew",
+            "a restore into {} ended before it was whole: run berth restore again, or remove the directory to begin \
+             anew",
             settings.data.display()
         );
     }
-    let lock = lock(&settings.data)?;
     let access_log = AccessLog::open(&settings.config.access_log)?;
     shutdown.listen_for_signals()?;
 
@@ -454,7 +454,7 @@ fn lock(data: &Path) -> Result<File> {
     let file = file.with_context(|| format!("cannot write {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!(
-            "another berth runs on {}: stop it first, or name another directory with --data",
+            "another berth runs on {}, or restores it: stop it first, or name another directory with --data",
             data.display()
         );
     }

@@ -30,6 +30,8 @@ const POLICIES: &str = "policies/";
 const LOCK: &str = "lock";
 /// Where a restore gathers what it reads.
 const RESTORING: &str = ".restore";
+/// There once all of that was checked: what it is of. From then on it is only given its places.
+const CHECKED: &str = "checked.json";
 /// Files of the data directory that are kept beside the database, where they are there, and what they are called
 /// after a restore: what is restored begins an audit log of its own, because the metadata may be older than the
 /// last lines of the old one.

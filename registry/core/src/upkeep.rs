@@ -12,7 +12,6 @@ mod status;
 mod watch;
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,14 +79,17 @@ pub(crate) async fn renewing<T, F>(work: impl Future<Output = T>, renew: impl Fn
 where
     F: Future<Output = Result<(), CoreError>>,
 {
-    let mut work = pin!(work);
-    loop {
-        if let Ok(done) = tokio::time::timeout(RENEWED_EACH, &mut work).await {
-            return done;
+    let keep = async {
+        loop {
+            tokio::time::sleep(RENEWED_EACH).await;
+            if let Err(error) = renew().await {
+                tracing::warn!(%error, "work that goes on could not be kept: another may do it too");
+            }
         }
-        if let Err(error) = renew().await {
-            tracing::warn!(%error, "work that goes on could not be kept: another may do it too");
-        }
+    };
+    tokio::select! {
+        done = work => done,
+        never = keep => never,
     }
 }
 

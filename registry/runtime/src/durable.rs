@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::random_id;
@@ -17,26 +17,34 @@ const GIVEN_UP: Duration = Duration::from_secs(3600);
 
 /// Replaces or creates the file at `path` with `bytes`, with permissions `mode` (0o600).
 pub fn write_file_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let staged = stage(path, bytes, mode)?;
-    let named = hand_over(&staged, folder(path)).and_then(|()| std::fs::rename(&staged, path));
-    named.inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
+    let staged = stage(path, bytes, mode, true)?;
+    std::fs::rename(&staged, path).inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
     sync_directory(folder(path))
 }
 
 /// What root writes into somebody's folder is theirs, as everything else there: a command that an operator runs as root
-/// leaves nothing that the server cannot read.
-fn hand_over(file: &Path, folder: &Path) -> io::Result<()> {
+/// leaves nothing that the server cannot read. By the open file, for its name may stand for another by now.
+fn hand_over(file: &File, folder: &Path) -> io::Result<()> {
     let owner = std::fs::metadata(folder)?;
-    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
-        return Ok(());
+    if rustix::process::geteuid().is_root() && owner.uid() != 0 {
+        // Where even root may not, it stays root's.
+        drop(std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid())));
     }
-    std::os::unix::fs::chown(file, Some(owner.uid()), Some(owner.gid()))
+    Ok(())
 }
 
 /// Creates the file at `path` with `bytes`; fails with `AlreadyExists`, changing nothing, when it is there.
 /// Of several processes that try at once, one wins.
 pub fn create_file_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let staged = stage(path, bytes, mode)?;
+    link(stage(path, bytes, mode, true)?, path)
+}
+
+/// The same for what an operator wants written somewhere, mode 0600: it stays theirs, wherever that is.
+pub fn create_own_file_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    link(stage(path, bytes, 0o600, false)?, path)
+}
+
+fn link(staged: PathBuf, path: &Path) -> io::Result<()> {
     let linked = std::fs::hard_link(&staged, path);
     std::fs::remove_file(&staged)?;
     linked?;
@@ -90,12 +98,13 @@ fn is_staged(name: &str) -> bool {
     })
 }
 
-/// Writes and syncs a file beside its later name.
-fn stage(path: &Path, bytes: &[u8], mode: u32) -> io::Result<std::path::PathBuf> {
+/// Writes and syncs a file beside its later name; the folder's owner has it where it is handed over.
+fn stage(path: &Path, bytes: &[u8], mode: u32, handed_over: bool) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file name"))?;
     let staged = folder(path).join(format!(".{}.{}", name.to_string_lossy(), random_id()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let handed = if handed_over { hand_over(&file, folder(path)) } else { Ok(()) };
+    let written = handed.and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all());
     written.inspect_err(|_| drop(std::fs::remove_file(&staged)))?;
     Ok(staged)
 }
@@ -130,7 +139,8 @@ mod tests {
         let path = folder.path().join("state");
         for content in [b"first", b"later"] {
             write_file_atomically(&path, content, 0o600).unwrap();
-            let (file, folder) = (std::fs::metadata(&path).unwrap(), std::fs::metadata(folder.path()).unwrap());
+            let (file, folder) =
+                (std::fs::metadata(&path).unwrap(), std::fs::metadata(folder.path()).unwrap());
             assert_eq!((file.uid(), file.gid()), (folder.uid(), folder.gid()));
         }
     }
@@ -149,7 +159,7 @@ mod tests {
     #[test]
     fn what_a_writer_left_is_swept_once_it_is_old() {
         let folder = tempfile::tempdir().unwrap();
-        let staged = stage(&folder.path().join("key"), b"half a change", 0o600).unwrap();
+        let staged = stage(&folder.path().join("key"), b"half a change", 0o600, true).unwrap();
         let kept = folder.path().join(".key.not-ours");
         std::fs::write(&kept, b"").unwrap();
         sweep(folder.path());

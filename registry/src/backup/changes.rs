@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::error::BackupError;
 use super::restore::SchemaCheck;
-use super::staging::{Scratch, is_empty};
-use super::{DATABASE, RESTORING, keys};
+use super::staging::{OwnData, Scratch, is_empty};
+use super::{CHECKED, DATABASE, RESTORING, keys};
 
 /// What is restored, and where to.
 pub struct RestoreChanges<'a> {
@@ -50,20 +50,28 @@ impl RestoreChanges<'_> {
     /// # Errors
     /// What is wrong with the replicas, the key or the directory.
     pub async fn run(&self) -> Result<RestoredChanges, BackupError> {
-        Scratch::clear(&self.data.join(RESTORING))?;
-        if !is_empty(self.data, &[self.key_dir])? {
+        let made = !self.data.exists();
+        let own = OwnData::take(self.data)?;
+        let restored = self.run_alone().await;
+        if restored.is_err() {
+            own.give_up();
+            if made {
+                // Not empty means that somebody else uses it by now.
+                drop(std::fs::remove_dir(self.data));
+            }
+        }
+        restored
+    }
+
+    async fn run_alone(&self) -> Result<RestoredChanges, BackupError> {
+        let checked = self.data.join(RESTORING).join(CHECKED);
+        if checked.exists() || !is_empty(self.data, &[self.key_dir])? {
             return Err(BackupError::NotEmpty { path: self.data.to_owned() });
         }
         if let Some(key) = self.recovery_key {
             key.check(self.key_dir)?;
         }
-        let made = !self.data.exists();
-        let restored = self.stage_and_publish().await;
-        if restored.is_err() && made {
-            // Not empty means that somebody else uses it by now.
-            drop(std::fs::remove_dir(self.data));
-        }
-        restored
+        self.stage_and_publish().await
     }
 
     async fn stage_and_publish(&self) -> Result<RestoredChanges, BackupError> {

@@ -15,7 +15,7 @@ pub enum BackupError {
     #[error("{} is not empty: a restore needs an empty directory", path.display())]
     NotEmpty { path: PathBuf },
     /// Another process writes there.
-    #[error("{} is in use by another backup or restore: wait for it", path.display())]
+    #[error("{} is in use by a server, or another backup or restore: wait for it", path.display())]
     Busy { path: PathBuf },
     /// Of the default key domain.
     #[error(

@@ -2,7 +2,7 @@
 //!
 //! Everything is written beside its place first; only when all of it was read, opened and found to fit together
 //! does it get its names, the database last: a directory without it is none yet. Invariant: after an error
-//! nothing is left but empty folders.
+//! nothing is left but empty folders, unless it came while the names were given: then the next attempt goes on there.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,17 +17,18 @@ use registry_blob::{BlobStore, FileId, ReplicaId};
 use registry_core::Places;
 use registry_metadata::adoption::{self, Restored};
 use registry_metadata::{Metadata, blobs};
-use registry_runtime::{RecoveryKey, SealedReader, StreamError, StreamKey, StreamKind};
+use registry_runtime::{RecoveryKey, SealedReader, StreamError, StreamKey, StreamKind, durable};
 use registry_sql::{Database, Error as SqlError, check_sqlite};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::archive::{self, Counts, Part};
 use super::error::BackupError;
-use super::staging::{Scratch, is_empty, publish};
+use super::staging::{OwnData, Scratch, is_empty, publish};
 use super::{
-    BESIDE, BackupManifest, DATABASE, FORMAT, MANIFEST, POLICIES, Phase, Progress, RESTORING, Report, keys,
+    BESIDE, BackupManifest, CHECKED, DATABASE, FORMAT, MANIFEST, POLICIES, Phase, Progress, RESTORING,
+    Report, keys,
 };
 
 /// Objects up to this size are written many at a time: each costs a sync.
@@ -60,7 +61,7 @@ pub struct Restore<'a> {
     pub now_ms: i64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreReport {
     pub data: PathBuf,
@@ -70,13 +71,15 @@ pub struct RestoreReport {
     pub missing_objects: u64,
     /// Keys, as `domain/epoch`, without which some of it stays unreadable.
     pub missing_keys: Vec<String>,
+    /// Whether an interrupted restore had checked all of this before, and was brought to its end.
+    pub went_on: bool,
 }
 
 /// What has been written so far, none of it in its place.
 struct Staged {
     scratch: Scratch,
-    /// The folders of replicas, and where their objects are staged.
-    roots: Vec<(PathBuf, Scratch)>,
+    /// Where the objects of replicas in folders are staged.
+    roots: Vec<Scratch>,
     stores: Vec<Arc<dyn BlobStore>>,
     objects: HashMap<FileId, u64>,
     manifest: Option<BackupManifest>,
@@ -90,6 +93,28 @@ impl Restore<'_> {
     /// # Errors
     /// What is wrong with the backup, the key or the directory.
     pub async fn run(&self, report: Report<'_>) -> Result<RestoreReport, BackupError> {
+        let made = self.missing_folders();
+        let own = OwnData::take(self.data)?;
+        let restored = self.run_alone(report).await;
+        if restored.is_err() {
+            own.give_up();
+            for folder in made.iter().rev() {
+                // Not empty means that somebody else uses it by now.
+                drop(std::fs::remove_dir(folder));
+            }
+        }
+        restored
+    }
+
+    async fn run_alone(&self, report: Report<'_>) -> Result<RestoreReport, BackupError> {
+        let checked = self.data.join(RESTORING).join(CHECKED);
+        if checked.exists() && !self.data.join(DATABASE).exists() {
+            let text = std::fs::read(&checked).map_err(BackupError::file(&checked))?;
+            let restored =
+                serde_json::from_slice(&text).map_err(|_| incomplete("what was checked is unknown"))?;
+            self.publish()?;
+            return Ok(RestoreReport { went_on: true, ..restored });
+        }
         self.check_targets()?;
         let file = File::open(self.from).map_err(BackupError::file(self.from))?;
         let sealed = |source| match source {
@@ -99,15 +124,7 @@ impl Restore<'_> {
         let total_bytes = file.metadata().map_err(BackupError::file(self.from))?.len();
         let input = SealedReader::new(BufReader::with_capacity(1 << 20, file), self.key, StreamKind::Backup);
         let mut parts = archive::read(input.map_err(sealed)?);
-        let made = self.missing_folders();
-        let restored = self.stage_and_publish(&mut parts, total_bytes, report).await;
-        if restored.is_err() {
-            for folder in made.iter().rev() {
-                // Not empty means that somebody else uses it by now.
-                drop(std::fs::remove_dir(folder));
-            }
-        }
-        restored
+        self.stage_and_publish(&mut parts, total_bytes, report).await
     }
 
     async fn stage_and_publish(
@@ -119,20 +136,25 @@ impl Restore<'_> {
         let mut staged = self.stage().await?;
         self.receive(parts, &mut staged, total_bytes, report).await?;
         let restored = self.check(&mut staged, total_bytes, report).await?;
-        self.publish(&staged)?;
+        let checked = staged.scratch.path().join(CHECKED);
+        let text = serde_json::to_vec(&restored).map_err(|_| BackupError::Panicked)?;
+        durable::write_file_atomically(&checked, &text, 0o600).map_err(BackupError::file(&checked))?;
+        staged.scratch.keep();
+        staged.roots.into_iter().for_each(Scratch::keep);
+        self.publish()?;
         Ok(restored)
     }
 
     fn check_targets(&self) -> Result<(), BackupError> {
         let targets = || std::iter::once(self.data).chain(self.folders());
-        for path in targets() {
-            Scratch::clear(&path.join(RESTORING))?;
-        }
         let but: Vec<&Path> = targets().chain([self.key_dir]).collect();
         for path in targets() {
             if !is_empty(path, &but)? {
                 return Err(BackupError::NotEmpty { path: path.to_owned() });
             }
+        }
+        for path in targets() {
+            Scratch::clear(&path.join(RESTORING))?;
         }
         if let Some(key) = self.recovery_key {
             key.check(self.key_dir)?;
@@ -161,7 +183,7 @@ impl Restore<'_> {
             if Path::new(location).is_absolute() {
                 let root = Scratch::make(&Path::new(location).join(RESTORING))?;
                 staging = root.path().to_string_lossy().into_owned();
-                roots.push((PathBuf::from(location), root));
+                roots.push(root);
             }
             self.places.initialize(&staging, &id).await?;
             stores.push(self.places.open(&staging, &id)?);
@@ -331,7 +353,7 @@ impl Restore<'_> {
         let synced = File::open(&path).and_then(|file| file.sync_all());
         synced.map_err(BackupError::file(&path))?;
         let (data, missing_objects) = (self.data.to_owned(), counts.missing);
-        Ok(RestoreReport { data, backup: manifest, missing_objects, missing_keys })
+        Ok(RestoreReport { data, backup: manifest, missing_objects, missing_keys, went_on: false })
     }
 
     async fn check_database(
@@ -383,12 +405,14 @@ impl Restore<'_> {
         Ok(missing_keys)
     }
 
-    /// Gives everything its place: the database last, and with it the directory counts.
-    fn publish(&self, staged: &Staged) -> Result<(), BackupError> {
-        for (folder, root) in &staged.roots {
-            publish(root.path(), folder)?;
+    /// Gives everything that was checked its place: the database last, and with it the directory counts. Goes on where
+    /// an earlier attempt ended.
+    fn publish(&self) -> Result<(), BackupError> {
+        let staged = self.data.join(RESTORING);
+        for folder in self.folders() {
+            publish(&folder.join(RESTORING), folder)?;
         }
-        let policies = staged.scratch.path().join(POLICIES);
+        let policies = staged.join(POLICIES);
         if policies.exists() && is_empty(self.policies, &[])? {
             publish(&policies, self.policies)?;
         }
@@ -396,13 +420,13 @@ impl Restore<'_> {
             key.install(self.key_dir)?;
         }
         for (name, restored) in BESIDE.iter().chain(&[(DATABASE, DATABASE)]) {
-            let (from, to) = (staged.scratch.path().join(name), self.data.join(restored));
+            let (from, to) = (staged.join(name), self.data.join(restored));
             if from.exists() {
                 std::fs::rename(&from, &to).map_err(BackupError::file(&to))?;
             }
-            registry_runtime::durable::sync_directory(self.data).map_err(BackupError::file(self.data))?;
+            durable::sync_directory(self.data).map_err(BackupError::file(self.data))?;
         }
-        Ok(())
+        std::fs::remove_dir_all(&staged).map_err(BackupError::file(&staged))
     }
 }
 

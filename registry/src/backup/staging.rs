@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use registry_runtime::durable;
 
-use super::LOCK;
 use super::error::BackupError;
+use super::{LOCK, RESTORING};
 
 /// A folder of mode 0700, this process's alone, removed with all it holds when dropped.
 pub(super) struct Scratch {
     path: PathBuf,
     /// Locked: another process leaves the folder alone.
     _folder: File,
+    is_kept: bool,
 }
 
 impl Scratch {
@@ -29,7 +30,7 @@ impl Scratch {
                 if is_folder { std::fs::remove_dir_all(&left) } else { std::fs::remove_file(&left) };
             removed.map_err(failed())?;
         }
-        Ok(Scratch { path: path.to_owned(), _folder: folder })
+        Ok(Scratch { path: path.to_owned(), _folder: folder, is_kept: false })
     }
 
     /// Removes what a process that ended left there, if anything.
@@ -40,6 +41,11 @@ impl Scratch {
         }
     }
 
+    /// Leaves the folder there.
+    pub(super) fn keep(mut self) {
+        self.is_kept = true;
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -47,13 +53,44 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.path));
+        if !self.is_kept {
+            drop(std::fs::remove_dir_all(&self.path));
+        }
     }
 }
 
 /// Takes a file or folder for this process alone, for as long as what is given lives.
 pub(super) fn own(path: &Path) -> Result<File, BackupError> {
-    let file = File::open(path).map_err(BackupError::file(path))?;
+    lock(File::open(path).map_err(BackupError::file(path))?, path)
+}
+
+/// A data directory that is this process's alone, as a server's is.
+pub(super) struct OwnData {
+    path: PathBuf,
+    is_new: bool,
+    _file: File,
+}
+
+impl OwnData {
+    /// Takes it; it is made where it is missing.
+    pub(super) fn take(data: &Path) -> Result<OwnData, BackupError> {
+        durable::create_directory(data, 0o700).map_err(BackupError::file(data))?;
+        let path = data.join(LOCK);
+        let is_new = !path.exists();
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = lock(file.map_err(BackupError::file(&path))?, data)?;
+        Ok(OwnData { path, is_new, _file: file })
+    }
+
+    /// Leaves the directory as it was found.
+    pub(super) fn give_up(self) {
+        if self.is_new {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn lock(file: File, path: &Path) -> Result<File, BackupError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(BackupError::Busy { path: path.to_owned() }),
@@ -62,12 +99,12 @@ pub(super) fn own(path: &Path) -> Result<File, BackupError> {
 }
 
 /// Whether a folder holds nothing, or is not there. What a fresh filesystem brings along counts as nothing, and
-/// so do `but` and the lock of a server that did not start.
+/// so do `but`, the lock, and what an interrupted restore gathered.
 pub(super) fn is_empty(path: &Path, but: &[&Path]) -> Result<bool, BackupError> {
     let nothing = |entry: std::io::Result<std::fs::DirEntry>| {
         entry.is_ok_and(|entry| {
             let name = entry.file_name();
-            name == "lost+found" || name == LOCK || but.contains(&entry.path().as_path())
+            name == "lost+found" || name == LOCK || name == RESTORING || but.contains(&entry.path().as_path())
         })
     };
     match std::fs::read_dir(path) {
@@ -77,13 +114,18 @@ pub(super) fn is_empty(path: &Path, but: &[&Path]) -> Result<bool, BackupError> 
     }
 }
 
-/// Moves everything in `from` into `into`, which is made when it is missing, and makes the names durable.
+/// Moves everything in `from` into `into`, which is made when it is missing, makes the names durable, and removes `from`:
+/// in several attempts, if need be.
 pub(super) fn publish(from: &Path, into: &Path) -> Result<(), BackupError> {
     durable::create_directory(into, 0o700).map_err(BackupError::file(into))?;
+    if !from.exists() {
+        return Ok(());
+    }
     for entry in std::fs::read_dir(from).map_err(BackupError::file(from))? {
         let entry = entry.map_err(BackupError::file(from))?;
         let target = into.join(entry.file_name());
         std::fs::rename(entry.path(), &target).map_err(BackupError::file(&target))?;
     }
-    durable::sync_directory(into).map_err(BackupError::file(into))
+    durable::sync_directory(into).map_err(BackupError::file(into))?;
+    std::fs::remove_dir_all(from).map_err(BackupError::file(from))
 }

@@ -47,9 +47,9 @@ fn a_restore_that_was_killed_is_no_installation_and_can_be_done_again() {
         let mut command = berth(&server, ["serve", "--listen", "127.0.0.1:0"]);
         try_run(command.arg("--data").arg(&target)).unwrap_err()
     };
-    assert!(start().contains("is being restored"));
+    assert!(start().contains("or restores it"));
     let second = try_run(&mut restore(&server, &whole, &target, &key)).unwrap_err();
-    assert!(second.contains("in use by another"), "{second}");
+    assert!(second.contains("is in use by a server, or another backup or restore"), "{second}");
     restoring.kill().unwrap();
     restoring.wait().unwrap();
     drop(rest);
@@ -59,6 +59,46 @@ fn a_restore_that_was_killed_is_no_installation_and_can_be_done_again() {
     assert!(!target.join(".restore").exists() && !target.join("content/.restore").exists());
     let restored = builder.start();
     assert_eq!(restored.http().get(&format!("/v2/app/blobs/{digest}")).body, vec![7; 3_000_000]);
+}
+
+#[test]
+fn a_restore_that_was_killed_at_any_rename_is_brought_to_its_end() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let digest = server.http().push_blob("app", b"content");
+    let (key, whole) = (recovery_key(&server, elsewhere.path()), elsewhere.path().join("backup"));
+    backup(&server, &whole);
+    let mut went_on = 0;
+    for number in 1.. {
+        let builder = Server::builder();
+        let target = builder.data();
+        let plain = restore(&server, &whole, target, &key);
+        let mut killed = Command::new("strace");
+        killed.args([
+            "--follow-forks",
+            "--quiet=all",
+            "--trace=rename,renameat,renameat2",
+            "--output=/dev/null",
+        ]);
+        killed.arg(format!("--inject=rename,renameat,renameat2:signal=KILL:when={number}"));
+        killed.arg(plain.get_program()).args(plain.get_args());
+        if killed.output().unwrap().status.success() {
+            break;
+        }
+        let is_whole = target.join("berth.db").exists();
+        if !is_whole {
+            let mut serve = berth(&server, ["serve", "--listen", "127.0.0.1:0", "--data"]);
+            let refused = try_run(serve.arg(target)).unwrap_err();
+            assert!(refused.contains("run berth restore again"), "rename {number}: {refused}");
+            let told = run(&mut restore(&server, &whole, target, &key));
+            let told: Value = serde_json::from_str(&told[told.find('{').unwrap()..]).unwrap();
+            went_on += usize::from(told["wentOn"] == true);
+        }
+        let restored = builder.start();
+        let http = restored.anonymous().basic(server.access_key_id(), server.secret());
+        assert_eq!(http.get(&format!("/v2/app/blobs/{digest}")).body, b"content", "rename {number}");
+    }
+    assert!(went_on > 2, "{went_on} while it gave names");
 }
 
 #[test]
@@ -73,7 +113,7 @@ fn what_a_killed_backup_left_is_in_nobodys_way() {
     let held = File::open(&left).unwrap();
     held.lock().unwrap();
     let refused = try_run(server.berth(["backup"]).arg("--output").arg(&whole)).unwrap_err();
-    assert!(refused.contains(".backup.unfinished is in use by another backup"), "{refused}");
+    assert!(refused.contains(".backup.unfinished is in use by"), "{refused}");
     drop(held);
     backup(&server, &whole);
     assert!(!left.exists() && !server.data().join(".backup").exists());

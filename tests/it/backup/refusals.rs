@@ -67,6 +67,10 @@ fn a_bad_backup_is_refused_in_one_sentence_and_changes_nothing() {
     let mut onto = berth(&server, ["restore"]);
     onto.arg("--from").arg(&backup).arg("--data").arg(other.data()).arg("--recovery-key").arg(&key);
     let error = try_run(&mut onto).unwrap_err();
+    assert!(error.contains("is in use by a server"), "{error}");
+    let mut onto = berth(&server, ["restore"]);
+    onto.arg("--from").arg(&backup).arg("--data").arg(elsewhere.path()).arg("--recovery-key").arg(&key);
+    let error = try_run(&mut onto).unwrap_err();
     assert!(error.contains("is not empty"), "{error}");
     let with_keys = elsewhere.path().join("with-keys");
     std::fs::create_dir(&with_keys).unwrap();
