@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use registry_blob::BlobError;
-use registry_metadata::{KeyRow, Manifest, ReferrerKey, Repository, Tx, blobs, manifests, referrers};
+use registry_metadata::{
+    KeyRow, Manifest, ReferrerKey, Repository, TagMutability, Tx, blobs, manifests, referrers,
+};
 use registry_runtime::Sealer;
 use registry_types::{Algorithm, Digest, Reference, Tag};
 use sha2::{Digest as _, Sha256, Sha512};
@@ -321,7 +323,8 @@ impl Commit {
     }
 
     /// Brings the row of a manifest that the repository holds up to what is known now. True when it is of another
-    /// media type than before: a manifest that does not say its own is of the one it was last pushed with.
+    /// media type than before: a manifest that does not say its own is of the one that a client pushed it with last,
+    /// where tags may move.
     fn renew(&self, tx: &Tx<'_>, repository: &Repository, image_size: u64) -> Result<bool, CoreError> {
         let held = manifests::by_digest(tx, &repository.uid, &self.digest)?;
         let held = held.ok_or_else(|| CoreError::internal("a manifest that is held has no row"))?;
@@ -329,7 +332,10 @@ impl Commit {
         if held.image_size < image_size && manifests::widen(tx, &repository.uid, &self.digest, image_size)? {
             contents::tell_indexes(tx, repository, &self.digest, image_size)?;
         }
-        let renewed = held.media_type != self.parsed.media_type;
+        // No tag of the repository may be one that is to serve what it always did.
+        let may_renew =
+            self.origin == Origin::Client && matches!(repository.tag_mutability, TagMutability::Mutable);
+        let renewed = may_renew && held.media_type != self.parsed.media_type;
         if renewed {
             manifests::set_media_type(tx, &repository.uid, &held, &self.parsed.media_type)?;
         }

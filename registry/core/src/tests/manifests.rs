@@ -1,6 +1,7 @@
 //! Manifests at their limits, and pushed again.
 
 use bytes::Bytes;
+use registry_metadata::{ImmutabilityExclusion, TagMutability};
 use registry_types::{Digest, MediaType, Reference};
 use serde_json::{Value, json};
 
@@ -120,5 +121,25 @@ async fn a_manifest_without_a_type_of_its_own_has_the_one_it_was_last_pushed_wit
         let referrers = world.registry.referrers(&repository, &subject, None, "", 10).await.unwrap().items;
         let types: Vec<&str> = referrers.iter().map(|one| one.media_type.as_str()).collect();
         assert_eq!(types, [content_type]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_immutable_tag_serves_keeps_its_type_and_an_upstream_changes_none() {
+    let world = World::new(RegistryConfig::default()).await;
+    let repository = world.repository("app").await;
+    let config = world.push(&repository, b"{}").await.unwrap();
+    let manifest = json!({ "schemaVersion": 2, "config": descriptor(&config, 2), "layers": [] });
+    put(&world, &repository, MediaType::OCI_MANIFEST, &manifest, false).await.unwrap();
+    let only_v1 = TagMutability::MutableWithExclusion(vec![ImmutabilityExclusion("v1".into())]);
+    for (mutability, is_upstream) in
+        [(TagMutability::Immutable, false), (only_v1, false), (TagMutability::Mutable, true)]
+    {
+        world.registry.set_tag_mutability(&repository.uid, mutability).await.unwrap();
+        let again =
+            put(&world, &repository, MediaType::DOCKER_MANIFEST, &manifest, is_upstream).await.unwrap();
+        assert!(!again.created && !again.changed);
+        let held = world.registry.manifest(&repository, &"v1".parse().unwrap()).await.unwrap();
+        assert_eq!(held.media_type.as_str(), MediaType::OCI_MANIFEST);
     }
 }
