@@ -303,10 +303,8 @@ impl Commit {
             return Ok(false);
         }
         manifests::insert_contents(tx, &repository.uid, &self.digest, &parsed.contents)?;
-        // Where contents are required, an index comes after its images, or is pushed again after them.
-        if !self.require_contents {
-            contents::tell_indexes(tx, repository, &self.digest, image_size)?;
-        }
+        // An index that came from an upstream is here before its images, whoever brings these.
+        contents::tell_indexes(tx, repository, &self.digest, image_size)?;
         if let Some(subject) = &parsed.subject {
             let sealed = sealed_annotations(&self.sealer, repository, subject, &self.digest, parsed)?;
             let referrer = ReferrerKey {

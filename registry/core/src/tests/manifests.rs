@@ -143,3 +143,23 @@ async fn what_an_immutable_tag_serves_keeps_its_type_and_an_upstream_changes_non
         assert_eq!(held.media_type.as_str(), MediaType::OCI_MANIFEST);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_an_upstream_learns_of_an_image_that_a_client_brings() {
+    let world = World::new(RegistryConfig::default()).await;
+    let repository = world.repository("app").await;
+    let config = world.push(&repository, b"{}").await.unwrap();
+    let image = json!({ "schemaVersion": 2, "config": descriptor(&config, 2), "layers": [] });
+    let text = image.to_string();
+    let child = json!({ "mediaType": MediaType::OCI_MANIFEST, "digest": sha256(text.as_bytes()), "size": text.len() });
+    let index = json!({ "schemaVersion": 2, "manifests": [child] });
+    let index = put(&world, &repository, MediaType::OCI_INDEX, &index, true).await.unwrap().digest;
+    for is_there in [false, true] {
+        if is_there {
+            put(&world, &repository, MediaType::OCI_MANIFEST, &image, false).await.unwrap();
+        }
+        let reference = Reference::Digest(index.clone());
+        let held = world.registry.manifest_info(&repository, &reference).await.unwrap();
+        assert_eq!(held.image_size, if is_there { 2 } else { 0 });
+    }
+}
