@@ -1,5 +1,6 @@
 //! Carries out the engine's plan for one service.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -68,15 +69,20 @@ fn follow_instances(draft: &mut Draft<'_>, service: &Service) -> HashSet<engine:
     let mut holding: HashSet<engine::InstanceId> =
         tasks.filter_map(|task| task.instance.as_ref()).map(|id| id.as_str().into()).collect();
     // An agent that is away, as while it restarts, is no reason to give up the task on its host, nor to call a service
-    // complete that lacks one there: that the host is lost is for its lease to say.
+    // complete that lacks one there: that the host is lost is for its lease to say. A host that never had one can wait.
     let lost = |id: &engine::InstanceId| {
         draft.state().instance(&InstanceId::new(id.as_str())).is_none_or(|instance| instance.lost)
     };
+    let had_one = LazyCell::new(|| {
+        let tasks = draft.state().tasks_of(&service.key.cluster);
+        let tasks = tasks.filter(|task| task.service.as_ref() == Some(&service.key.name));
+        tasks.filter_map(|task| task.instance.as_ref()).map(InstanceId::as_str).collect::<HashSet<&str>>()
+    });
     let (mut wanted, mut away) = (0, 0);
     for instance in cluster.instances().filter(|one| engine::suits(cluster, &request, &one.id)) {
         if instance.agent_connected || holding.contains(&instance.id) {
             wanted += 1;
-        } else if !lost(&instance.id) {
+        } else if !lost(&instance.id) && had_one.contains(instance.id.as_str()) {
             away += 1;
         }
     }

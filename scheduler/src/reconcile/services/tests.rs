@@ -6,7 +6,7 @@ use serde_json::json;
 use super::reconcile_service;
 use crate::fixture::{cluster, definition, instance, service};
 use crate::ids::{InstanceId, TaskId};
-use crate::model::{Instance, LastStatus, RolloutState, SchedulingStrategy, Task};
+use crate::model::{Instance, InstanceStatus, LastStatus, RolloutState, SchedulingStrategy, Task};
 use crate::reconcile::apply_report;
 use crate::state::{Draft, Record, State};
 
@@ -144,4 +144,20 @@ fn a_daemon_that_lacks_a_task_is_not_complete_because_its_host_is_away() {
         let service = draft.state().service(&key).unwrap();
         assert_eq!((service.desired_count, service.primary().rollout), expected);
     }
+}
+
+#[test]
+fn a_host_that_is_away_and_never_had_a_daemons_task_does_not_count() {
+    let mut world = World::of(0);
+    let key = service(0).key;
+    let mut draft = Draft::new(&mut world.state, 0);
+    draft.edit_service(&key, |service| service.strategy = SchedulingStrategy::Daemon);
+    draft.put(Record::Instance(Arc::new(instance("j", true))));
+    reconcile_service(&mut draft, &key);
+    draft.put(Record::Instance(Arc::new(instance("away", false))));
+    let draining = Instance { status: InstanceStatus::Draining, ..instance("j", true) };
+    draft.put(Record::Instance(Arc::new(draining)));
+    reconcile_service(&mut draft, &key);
+    assert_eq!(draft.state().service(&key).unwrap().desired_count, 1);
+    assert_eq!(world.said("unable to place"), 0);
 }
