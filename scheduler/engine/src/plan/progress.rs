@@ -2,7 +2,8 @@
 //!
 //! Updated by the scheduler as tasks end and recover. Invariant: only tasks that did not come up make the next
 //! attempt wait, and only one that proved itself ends the waiting: that others of its kind begin to run says
-//! nothing. An update of the service begins with fresh counters.
+//! nothing. A new deployment begins with fresh counters; an update that makes none ends the waiting alone, and failures
+//! count on.
 
 use super::Deployment;
 

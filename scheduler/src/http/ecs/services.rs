@@ -182,7 +182,7 @@ pub(super) async fn update_service(
                 deploy(&mut service, Deployment::new(definition.key.clone(), images, now_ms));
             } else if let Some(primary) = service.deployments.first_mut() {
                 primary.updated_at = now_ms;
-                // An update ends the waiting after failures.
+                // An update ends the waiting after failures. These count on: the deployment is the same.
                 primary.progress.failed_waves = 0;
                 primary.progress.retry_at = 0;
                 primary.progress.unplaced_at = None;
