@@ -49,6 +49,11 @@ impl Names {
         self.arn(&format!("task/{cluster}/{task}"))
     }
 
+    /// Those of a cluster, whichever they are.
+    pub(crate) fn tasks(&self, cluster: &ClusterName) -> Arn {
+        self.arn(&format!("task/{cluster}/*"))
+    }
+
     pub(crate) fn container(&self, cluster: &ClusterName, task: &TaskId, uuid: &str) -> Arn {
         self.arn(&format!("container/{cluster}/{task}/{uuid}"))
     }

@@ -212,6 +212,8 @@ async fn a_bare_family_is_asked_about_with_the_tags_of_request_and_service() {
         json!([
             {"Effect": "Allow", "Action": ["ecs:RunTask", "ecs:CreateService"], "Resource": "*",
              "Condition": {"StringEquals": {"aws:RequestTag/team": "red"}}},
+            {"Effect": "Allow", "Action": "ecs:TagResource", "Resource": "*",
+             "Condition": {"StringEquals": {"ecs:CreateAction": ["RunTask", "CreateService"]}}},
             {"Effect": "Allow", "Action": "ecs:UpdateService", "Resource": "*",
              "Condition": {"StringEquals": {"aws:ResourceTag/team": "red"}}},
         ]),
@@ -232,5 +234,57 @@ async fn a_bare_family_is_asked_about_with_the_tags_of_request_and_service() {
         (create["serviceName"], create["taskDefinition"]) =
             (format!("of-{}", definition.len()).into(), definition.into());
         alice.call("ecs", TARGET, "CreateService", &create).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_created_with_tags_needs_the_right_to_tag() {
+    let server = Server::start().await;
+    server.define("web", json!({})).await;
+    let statements = json!([
+        {"Effect": "Allow", "Action": "ecs:*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "ecs:TagResource", "Resource": "*",
+         "Condition": {"ForAnyValue:StringEquals": {"aws:TagKeys": "berth:listen"}}},
+    ]);
+    let alice = user(&server, statements).await;
+    let tags = json!([{"key": "team", "value": "red"}, {"key": "berth:listen", "value": "8080"}]);
+    for (operation, input, resource) in [
+        ("CreateCluster", json!({"clusterName": "blue"}), "cluster/blue"),
+        (
+            "RegisterTaskDefinition",
+            json!({"family": "own", "containerDefinitions": [{"name": "main", "image": "busybox", "memory": 16}]}),
+            "task-definition/own",
+        ),
+        ("RunTask", json!({"taskDefinition": "web"}), "task/default/*"),
+        ("StartTask", json!({"taskDefinition": "web", "containerInstances": ["none"]}), "task/default/*"),
+        (
+            "CreateService",
+            json!({"serviceName": "web", "taskDefinition": "web", "desiredCount": 0}),
+            "service/default/web",
+        ),
+    ] {
+        let tagging = |checks: Vec<Check>| checks.into_iter().find(|check| check.action == "ecs:TagResource");
+        for tags in [Value::Null, json!([])] {
+            let mut input = input.clone();
+            input["tags"] = tags;
+            assert!(tagging(checks(&server, operation, input).await).is_none(), "{operation}");
+        }
+        let mut tagged = input.clone();
+        tagged["tags"] = tags.clone();
+        let check = tagging(checks(&server, operation, tagged.clone()).await).unwrap();
+        let arn = format!("arn:aws:ecs:us-east-1:000000000000:{resource}");
+        assert!(check.resource.as_str().starts_with(&arn), "{operation}: {:?}", check.resource);
+        let one = |value: &str| Some(policies::ContextValue::One(value.to_owned()));
+        assert_eq!(key(&check, "ecs:CreateAction").cloned(), one(operation));
+        assert_eq!(key(&check, "aws:RequestTag/team").cloned(), one("red"));
+        let error = refused(&alice, operation, tagged).await;
+        assert_eq!(error.code, "AccessDeniedException", "{operation}");
+        assert!(error.message.contains("ecs:TagResource"), "{operation}: {}", error.message);
+        // Another tag she may give: whatever is wrong then, it is no right.
+        let mut allowed = input;
+        allowed["tags"] = json!([{"key": "team", "value": "red"}]);
+        let answer = alice.call("ecs", "AmazonEC2ContainerServiceV20141113", operation, &allowed).await;
+        let answer = answer.map(drop).map_err(|error| error.to_string());
+        assert!(!format!("{answer:?}").contains("not authorized"), "{operation}: {answer:?}");
     }
 }

@@ -101,8 +101,10 @@ impl Checks<'_> {
         let Ok(cluster) = self.core.names.parse_cluster(text(self.input, "clusterName")) else {
             return vec![Check::any(self.action)];
         };
-        let check = Check::on(self.action, self.core.names.cluster(&cluster));
+        let arn = self.core.names.cluster(&cluster);
+        let check = Check::on(self.action, arn.clone());
         let mut checks = vec![with_request_tags(check, self.input)];
+        checks.extend(tagging_check(Operation::CreateCluster, Some(arn), self.input));
         checks.extend(default_role_checks(self.core, self.input));
         checks
     }
@@ -209,6 +211,14 @@ pub(super) fn with_request_tags(mut check: Check, input: &Value) -> Check {
         check = check.with(format!("aws:RequestTag/{key}"), *value);
     }
     check.with_many("aws:TagKeys", tags.into_iter().map(|(key, _)| key.to_owned()).collect())
+}
+
+/// Whoever creates with tags needs the right to tag as well; of the creation itself, `ecs:CreateAction` tells policies.
+pub(super) fn tagging_check(operation: Operation, resource: Option<Arn>, input: &Value) -> Option<Check> {
+    input["tags"].as_array().filter(|tags| !tags.is_empty())?;
+    let action = Operation::TagResource.action();
+    let check = resource.map_or_else(|| Check::any(action), |arn| Check::on(action, arn));
+    Some(with_request_tags(check.with("ecs:CreateAction", operation.name()), input))
 }
 
 fn with_tag_keys(check: Check, input: &Value) -> Check {

@@ -9,7 +9,7 @@ use registry_types::Arn;
 use serde_json::Value;
 
 use super::Request;
-use super::checks::{family_arn, with_request_tags, with_resource_tags};
+use super::checks::{family_arn, tagging_check, with_request_tags, with_resource_tags};
 use super::input::text;
 use super::operation::Operation;
 use crate::core::Core;
@@ -25,11 +25,12 @@ const TASKS_SERVICE: &str = "ecs-tasks.amazonaws.com";
 pub(super) fn register_checks(core: &Core, input: &Value) -> Vec<Check> {
     let action = Operation::RegisterTaskDefinition.action();
     let family = text(input, "family").and_then(|family| family_arn(core, family));
-    let check = family.map_or_else(|| Check::any(action), |arn| Check::on(action, arn));
+    let check = family.clone().map_or_else(|| Check::any(action), |arn| Check::on(action, arn));
     let check = with_request_tags(check, input);
     // A content that cannot be read opens nothing: it is refused before it is stored.
     let content: DefinitionContent = super::read(input.clone()).unwrap_or_default();
     let mut checks = vec![with_sizes(HostAccess::of(&content).add_to(check), &content)];
+    checks.extend(tagging_check(Operation::RegisterTaskDefinition, family, input));
     let roles = [content.task_role_arn, content.execution_role_arn];
     checks.extend(pass_roles(core, roles.into_iter().flatten()));
     checks
@@ -61,11 +62,18 @@ fn launch_checks_of(
             },
         ),
     };
+    let tagged = match operation {
+        Operation::CreateService => resource.clone(),
+        // The tasks have no ids yet.
+        _ => cluster.as_ref().map(|cluster| core.names.tasks(cluster)),
+    };
     let overrides = super::read(input["overrides"].clone()).unwrap_or_default();
     let action = operation.action();
     let base = resource.map_or_else(|| Check::any(action), |arn| Check::on(action, arn));
     let base = with_request_tags(base, input);
-    checks_for(core, base, cluster.as_ref(), definition, &overrides)
+    let mut checks = checks_for(core, base, cluster.as_ref(), definition, &overrides);
+    checks.extend(tagging_check(operation, tagged, input));
+    checks
 }
 
 /// UpdateService: with the definition it names, or the one the service has.
