@@ -71,6 +71,8 @@ pub struct RestoreReport {
     pub missing_objects: u64,
     /// Keys, as `domain/epoch`, without which some of it stays unreadable.
     pub missing_keys: Vec<String>,
+    /// Whether the policy files came back too: where there are others already, these stay.
+    pub policies: bool,
     /// Whether an interrupted restore had checked all of this before, and was brought to its end.
     pub went_on: bool,
 }
@@ -112,7 +114,7 @@ impl Restore<'_> {
             let text = std::fs::read(&checked).map_err(BackupError::file(&checked))?;
             let restored =
                 serde_json::from_slice(&text).map_err(|_| incomplete("what was checked is unknown"))?;
-            self.publish()?;
+            self.publish(&restored)?;
             return Ok(RestoreReport { went_on: true, ..restored });
         }
         self.check_targets()?;
@@ -141,7 +143,7 @@ impl Restore<'_> {
         durable::write_file_atomically(&checked, &text, 0o600).map_err(BackupError::file(&checked))?;
         staged.scratch.keep();
         staged.roots.into_iter().for_each(Scratch::keep);
-        self.publish()?;
+        self.publish(&restored)?;
         Ok(restored)
     }
 
@@ -352,8 +354,14 @@ impl Restore<'_> {
         let missing_keys = checked?;
         let synced = File::open(&path).and_then(|file| file.sync_all());
         synced.map_err(BackupError::file(&path))?;
-        let (data, missing_objects) = (self.data.to_owned(), counts.missing);
-        Ok(RestoreReport { data, backup: manifest, missing_objects, missing_keys, went_on: false })
+        Ok(RestoreReport {
+            data: self.data.to_owned(),
+            backup: manifest,
+            missing_objects: counts.missing,
+            missing_keys,
+            policies: staged.scratch.path().join(POLICIES).exists() && is_empty(self.policies, &[])?,
+            went_on: false,
+        })
     }
 
     async fn check_database(
@@ -407,20 +415,19 @@ impl Restore<'_> {
 
     /// Gives everything that was checked its place: the database last, and with it the directory counts. Goes on where
     /// an earlier attempt ended.
-    fn publish(&self) -> Result<(), BackupError> {
+    fn publish(&self, restored: &RestoreReport) -> Result<(), BackupError> {
         let staged = self.data.join(RESTORING);
         for folder in self.folders() {
             publish(&folder.join(RESTORING), folder)?;
         }
-        let policies = staged.join(POLICIES);
-        if policies.exists() && is_empty(self.policies, &[])? {
-            publish(&policies, self.policies)?;
+        if restored.policies {
+            publish(&staged.join(POLICIES), self.policies)?;
         }
         if let Some(key) = self.recovery_key {
             key.install(self.key_dir)?;
         }
-        for (name, restored) in BESIDE.iter().chain(&[(DATABASE, DATABASE)]) {
-            let (from, to) = (staged.join(name), self.data.join(restored));
+        for (name, place) in BESIDE.iter().chain(&[(DATABASE, DATABASE)]) {
+            let (from, to) = (staged.join(name), self.data.join(place));
             if from.exists() {
                 std::fs::rename(&from, &to).map_err(BackupError::file(&to))?;
             }

@@ -1,15 +1,17 @@
 //! Backups and restores that ended in their midst, or whose keys are not there: told, and simply tried again.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use test_support::{Server, eventually_within, run, try_run};
 
 use super::{berth, recovery_key};
+use crate::policy_files::Files;
 
 fn backup(server: &Server, path: &Path) -> PathBuf {
     run(server.berth(["backup"]).arg("--output").arg(path));
@@ -64,7 +66,11 @@ fn a_restore_that_was_killed_is_no_installation_and_can_be_done_again() {
 #[test]
 fn a_restore_that_was_killed_at_any_rename_is_brought_to_its_end() {
     let elsewhere = tempfile::tempdir().unwrap();
-    let server = Server::start();
+    let source = Server::builder();
+    let policies = source.data().join("policies");
+    let files = Files::new(&policies);
+    files.user("robot", "AKIAROBOT0000000", &json!([]));
+    let server = source.start();
     let digest = server.http().push_blob("app", b"content");
     let (key, whole) = (recovery_key(&server, elsewhere.path()), elsewhere.path().join("backup"));
     backup(&server, &whole);
@@ -97,6 +103,11 @@ fn a_restore_that_was_killed_at_any_rename_is_brought_to_its_end() {
         let restored = builder.start();
         let http = restored.anonymous().basic(server.access_key_id(), server.secret());
         assert_eq!(http.get(&format!("/v2/app/blobs/{digest}")).body, b"content", "rename {number}");
+        let names = |folder: &Path| {
+            let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+            names.collect::<BTreeSet<_>>()
+        };
+        assert_eq!(names(&restored.data().join("policies")), names(&policies), "rename {number}");
     }
     assert!(went_on > 2, "{went_on} while it gave names");
 }
@@ -139,7 +150,7 @@ fn a_restore_tells_which_keys_are_missing_and_none_is_made_in_their_place() {
     let target = elsewhere.path().join("without-blue");
     let told = run(&mut restore(&server, &whole, &target, &export("later")));
     let told: Value = serde_json::from_str(&told[told.find('{').unwrap()..]).unwrap();
-    assert_eq!(told["missingKeys"], serde_json::json!(["blue/1"]), "{told}");
+    assert_eq!(told["missingKeys"], json!(["blue/1"]), "{told}");
 
     run(&mut server.berth(["key", "roll", "--yes"]));
     let target = elsewhere.path().join("without-default");
