@@ -100,7 +100,8 @@ impl Link {
     ) {
         let mut first = true;
         let mut backoff = Backoff::new();
-        let joined_again = instance.key.as_ref().is_some_and(|key| *key != self.credentials.access_key_id);
+        // Of a release that did not note the key nobody can say by which token its host joined.
+        let joined_again = instance.key.as_ref() != Some(&self.credentials.access_key_id);
         let mut may_be_new = self.comes_back || joined_again;
         loop {
             tokio::select! {
@@ -163,11 +164,6 @@ impl Link {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the host could not be registered");
-                    if is_gone(&error) && instance.key.is_none() {
-                        // Saved by a release that did not note the key: from now on another one is told apart.
-                        instance.key = Some(self.credentials.access_key_id.clone());
-                        self.save(instance).await;
-                    }
                 }
             }
             backoff.pause().await;

@@ -11,6 +11,7 @@ use scheduler_protocol::{
 
 use crate::config::OnLostLease;
 use crate::engine::Fake;
+use crate::store::Store;
 use crate::task::state::Health;
 use crate::testing::{
     Control, EXECUTION_ROLE, INSTANCE, RunningAgent, execution_credentials, foreign_container, own_container,
@@ -151,6 +152,33 @@ async fn a_deregistered_host_comes_back_by_another_token_or_where_there_is_none(
         if returns {
             scene.control.until("its connection", |heard| heard.send_credentials.get(1).copied()).await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_deregistered_host_whose_key_an_older_release_did_not_note_comes_back_once() {
+    let scene = Scene::new().await;
+    let saved = serde_json::json!({ "cluster": "default", "container_instance_arn": INSTANCE });
+    let (store, _) = Store::open(scene.folder.path()).unwrap();
+    store.put_durably("instance", saved.to_string().into_bytes()).await.unwrap();
+    drop(store);
+    // The lock goes with the store's thread.
+    while std::fs::File::open(scene.folder.path().join("agent.lock")).unwrap().try_lock().is_err() {
+        tokio::task::yield_now().await;
+    }
+    scene.control.change(|heard| heard.deregistered = true);
+    for named in [[true, false], [true, true]] {
+        scene.control.change(|heard| heard.registrations.clear());
+        let agent = scene.agent();
+        let heard = scene
+            .control
+            .until("two attempts", |heard| heard.registrations.first_chunk::<2>().cloned())
+            .await;
+        assert_eq!(heard.map(|one| one.container_instance_arn.is_some()), named);
+        if !named[1] {
+            scene.control.until("its connection", |heard| heard.send_credentials.first().copied()).await;
+        }
+        agent.stop(&scene.control).await;
     }
 }
 
