@@ -241,9 +241,7 @@ impl AwsApi for Ecr {
             Operation::PutImage => self.put_image(input).await,
             Operation::ListImageReferrers => self.list_image_referrers(asking, input).await,
 
-            Operation::BatchCheckLayerAvailability => {
-                self.batch_check_layer_availability(asking, input).await
-            }
+            Operation::BatchCheckLayerAvailability => self.batch_check_layer_availability(input).await,
             Operation::InitiateLayerUpload => self.initiate_layer_upload(caller, input).await,
             Operation::UploadLayerPart => Box::pin(self.upload_layer_part(caller, input)).await,
             Operation::CompleteLayerUpload => self.complete_layer_upload(caller, input).await,

@@ -42,17 +42,21 @@ fn the_api_fetches_what_is_asked_of_it() {
         let availability = layers.as_array().unwrap().iter().map(|layer| layer["layerAvailability"].clone());
         availability.collect::<Vec<_>>()
     };
-    // What no image here names is nobody's to fetch.
     let unnamed = format!("sha256:{}", sha256(b"not of an image"));
-    assert_eq!(check(&[&parts[0], &unnamed]), ["AVAILABLE", "UNAVAILABLE"]);
     let url = |digest: &str| {
         let input = json!({ "repositoryName": "hub/team/app", "layerDigest": digest });
         ask(&signer, "GetDownloadUrlForLayer", &input)
     };
+    // Whether layers are here makes none come.
+    for _ in 0..2 {
+        assert_eq!(check(&[&parts[0], &parts[1], &unnamed]), ["UNAVAILABLE"; 3]);
+    }
     let found = url(&parts[1]).unwrap();
+    assert_eq!(check(&[&parts[0], &parts[1]]), ["UNAVAILABLE", "AVAILABLE"]);
     let path = found["downloadUrl"].as_str().unwrap().strip_prefix(cache.endpoint()).unwrap();
     let layer = cache.anonymous().get(path);
     assert_eq!((layer.status, format!("sha256:{}", sha256(&layer.body))), (200, parts[1].clone()));
+    // What no image here names is nobody's to fetch.
     assert_eq!(url(&unnamed).unwrap_err(), "LayersNotFoundException");
 
     // What is nowhere makes no repository.

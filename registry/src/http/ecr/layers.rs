@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::invalid;
-use super::through::{Absent, Asking};
+use super::through::Asking;
 use super::{Ecr, input};
 use crate::http::oci::ticket;
 use crate::pull_through::Part;
@@ -88,12 +88,10 @@ impl Ecr {
         Ok(json!({ "downloadUrl": url, "layerDigest": digest }))
     }
 
-    pub(super) async fn batch_check_layer_availability(
-        &self,
-        asking: Asking<'_>,
-        input: Value,
-    ) -> Result<Value, AwsError> {
-        let name = self.found(&input).await?.name;
+    /// Which layers a push can leave out: those that are here. Nothing is fetched for it, as an image that is new here
+    /// needs its layers here.
+    pub(super) async fn batch_check_layer_availability(&self, input: Value) -> Result<Value, AwsError> {
+        let repository = self.found(&input).await?;
         let request: BatchCheckLayerAvailabilityRequest = input::parse(input)?;
         input::check_batch("layerDigests", request.layer_digests.len())?;
         let (mut layers, mut failures) = (Vec::new(), Vec::new());
@@ -107,13 +105,7 @@ impl Ecr {
                 failures.push(json!({ "layerDigest": text, "failureCode": code, "failureReason": reason }));
                 continue;
             };
-            let layer = match asking.repository_with(&name, Part::Blob(digest.clone())).await {
-                Ok(repository) => self.registry.blob_info(&repository, &digest).await,
-                // Whoever may not have it from the upstream, or cannot, may still upload it.
-                Err(Absent::Withheld(_)) => Err(CoreError::BlobNotFound),
-                Err(absent) => return Err(asking.not_here(&name, absent)),
-            };
-            match layer {
+            match self.registry.blob_info(&repository, &digest).await {
                 Ok(layer) => layers.push(json!({
                     "layerDigest": digest,
                     "layerAvailability": "AVAILABLE",
@@ -123,7 +115,7 @@ impl Ecr {
                 Err(CoreError::BlobNotFound) => {
                     layers.push(json!({ "layerDigest": digest, "layerAvailability": "UNAVAILABLE" }));
                 }
-                Err(error) => return Err(self.subject(&name).error(error)),
+                Err(error) => return Err(self.subject(&repository.name).error(error)),
             }
         }
         Ok(json!({ "layers": layers, "failures": failures }))

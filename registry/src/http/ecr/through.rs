@@ -50,8 +50,7 @@ pub(super) enum Absent {
     Repository,
     /// There is none, and its upstream does not have the part: there is nothing to make one for.
     Nowhere,
-    /// The upstream, or the gate, does not give it.
-    Withheld(AwsError),
+    /// The upstream, the gate or this registry does not give it.
     Failed(AwsError),
 }
 
@@ -76,8 +75,8 @@ impl Asking<'_> {
             Ok(Ready::Made) => ecr.registry.repository(name).await.map_err(failed)?.ok_or(Absent::Repository),
             Ok(Ready::Unnamed(repository)) => repository.ok_or(Absent::Repository),
             Err(NotReady::Upstream(UpstreamError::Missing)) => existing.ok_or(Absent::Nowhere),
-            Err(NotReady::Upstream(error)) => Err(Absent::Withheld(exception(error, &rule, code))),
-            Err(NotReady::Refused(refused)) => Err(Absent::Withheld(refused)),
+            Err(NotReady::Upstream(error)) => Err(Absent::Failed(exception(error, &rule, code))),
+            Err(NotReady::Refused(refused)) => Err(Absent::Failed(refused)),
             Err(NotReady::Own(error)) => Err(failed(error)),
         }
     }
@@ -88,7 +87,7 @@ impl Asking<'_> {
             Absent::Repository | Absent::Nowhere => {
                 repository_not_found(self.ecr.access.account().as_str(), name)
             }
-            Absent::Withheld(error) | Absent::Failed(error) => error,
+            Absent::Failed(error) => error,
         }
     }
 }
