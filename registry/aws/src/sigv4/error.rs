@@ -57,8 +57,12 @@ impl From<SigV4Error> for AwsError {
             | SigV4Error::Expired { .. }
             | SigV4Error::NotYetValid { .. }
             | SigV4Error::PayloadMismatch
-            | SigV4Error::PayloadUnsigned
-            | SigV4Error::Replayed => Self::invalid_signature(capitalized(&error.to_string())),
+            | SigV4Error::PayloadUnsigned => Self::invalid_signature(capitalized(&error.to_string())),
+            // Two clients that ask for the same in one second sign alike. This code makes clients sign and ask anew.
+            SigV4Error::Replayed => {
+                let throttling = Self::throttling();
+                Self::new(throttling.status, throttling.code, capitalized(&error.to_string()))
+            }
             SigV4Error::Mismatch => Self::signature_mismatch(),
         }
     }

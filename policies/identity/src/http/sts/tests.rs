@@ -1,5 +1,7 @@
 //! STS as its clients see it: forms in, XML out.
 
+use std::time::Duration;
+
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
 use registry_aws::{Credentials, sigv4};
@@ -131,6 +133,23 @@ async fn a_session_of_a_user_calls_nothing_of_iam_and_makes_no_session_of_its_ow
     let (status, _) =
         post_to(&fixture, &iam, Some(&credentials(&body)), "Version=2010-05-08&Action=ListUsers").await;
     assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn who_asks_for_the_same_in_one_second_is_told_to_ask_again() {
+    let fixture = Fixture::new().await;
+    let admin = signing(&fixture.administrator);
+    let ask = "Action=GetSessionToken&Version=2011-06-15";
+    assert_eq!(post(&fixture, Some(&admin), ask).await.0, StatusCode::OK);
+    let (status, body) = post(&fixture, Some(&admin), ask).await;
+    assert_eq!(
+        (status.as_u16(), between(&body, "Code")),
+        (400, "Throttling"),
+        "SDKs sign such requests anew"
+    );
+    assert_eq!(between(&body, "Message"), "The request was already received; sign it anew.");
+    fixture.clock.advance(Duration::from_secs(1));
+    assert_eq!(post(&fixture, Some(&admin), ask).await.0, StatusCode::OK);
 }
 
 #[tokio::test]
