@@ -110,16 +110,19 @@ impl Client {
         self.ask(source, Method::GET, &path).await
     }
 
-    /// The answer of status 200 to the question who refers to a manifest: the first page, or the one that the page
-    /// before it named.
+    /// Where the list of those begins who refer to a manifest.
+    pub(super) fn referrers_url(source: &Source, subject: &str) -> Result<Url, UpstreamError> {
+        let path = format!("/v2/{}/referrers/{subject}", source.repository);
+        source.place.url(&path).map_err(|error| UpstreamError::Away(error.to_string()))
+    }
+
+    /// The answer of status 200 to a request for a page of such a list.
     pub(super) async fn referrers(
         &self,
         source: &Source,
-        subject: &str,
-        next: Option<&str>,
+        page: &Url,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let first = format!("/v2/{}/referrers/{subject}", source.repository);
-        self.ask(source, Method::GET, next.unwrap_or(&first)).await
+        self.ask(source, Method::GET, page.as_str()).await
     }
 
     async fn ask(

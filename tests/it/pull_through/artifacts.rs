@@ -82,7 +82,8 @@ fn an_image_is_as_signed_as_it_is_at_its_upstream() {
 #[test]
 fn lists_that_are_none_are_said_to_be_missing() {
     let subject = |name: &str| format!("sha256:{}", sha256(name.as_bytes()));
-    let tag = subject("tagged").replace(':', "-");
+    let tags = ["tagged", "web", "malformed"].map(|name| subject(name).replace(':', "-"));
+    let no_list = subject("untagged").replace(':', "-");
     let artifact = subject("an artifact");
     let listing = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [
         {"mediaType": MANIFEST, "digest": artifact, "size": 7, "artifactType": "application/x"},
@@ -91,7 +92,7 @@ fn lists_that_are_none_are_said_to_be_missing() {
     let fake = Fake::start(move |asked| {
         let is = |name: &str| asked.path.contains(&format!("/referrers/{}", subject(name)));
         let index = [("content-type", INDEX)];
-        if asked.path.ends_with(&tag) {
+        if tags.iter().any(|tag| asked.path.ends_with(tag)) || asked.path.ends_with("?page=2") {
             Answer::new(200, &index, listing.to_string().as_bytes())
         } else if is("endless") {
             let link = format!("<{}>; rel=\"next\"", asked.path);
@@ -99,6 +100,15 @@ fn lists_that_are_none_are_said_to_be_missing() {
         } else if is("long") {
             Answer::new(200, &index, &vec![b' '; 5 << 20])
         } else if is("malformed") {
+            Answer::new(200, &index, b"<html>")
+        } else if is("web") {
+            Answer::new(200, &[("content-type", "text/html")], br#"{"manifests": []}"#)
+        } else if is("paged") {
+            let link = ("link", "<?page=2>; rel=next");
+            Answer::new(200, &[("content-type", INDEX), link], br#"{"manifests": null}"#)
+        } else if is("failing") {
+            Answer::new(501, &[], b"{}")
+        } else if asked.path.ends_with(&no_list) {
             Answer::new(200, &index, b"<html>")
         } else {
             Answer::new(404, &[], b"{}")
@@ -109,10 +119,13 @@ fn lists_that_are_none_are_said_to_be_missing() {
         let digest = format!("sha256:{}", sha256(name.as_bytes()));
         listed(&cache.http().get(&format!("/v2/hub/app/referrers/{digest}")))
     };
-    assert_eq!(list("tagged"), (vec![format!("sha256:{}", sha256(b"an artifact"))], false));
-    assert_eq!(list("nowhere"), (Vec::new(), false));
-    for none in ["endless", "long", "malformed"] {
+    for name in ["tagged", "web", "malformed", "paged"] {
+        assert_eq!(list(name), (vec![format!("sha256:{}", sha256(b"an artifact"))], false), "{name}");
+    }
+    for none in ["endless", "long", "untagged", "failing"] {
         assert_eq!(list(none), (Vec::new(), true), "{none}");
     }
-    assert!(fake.asked().len() < 30, "{:?}", fake.asked().len());
+    // What fails for one image keeps nobody from asking about another.
+    assert_eq!(list("nowhere"), (Vec::new(), false));
+    assert!(fake.asked().len() < 35, "{:?}", fake.asked().len());
 }
