@@ -4,13 +4,13 @@
 //! than the program is refused before anything is changed, and a file that holds data is copied whole before
 //! its schema changes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::session::{Access, Session};
-use crate::sqlite::folder;
+use crate::sqlite::{folder, sync_folder};
 use crate::{Error, Tx, params};
 
 /// One step of a schema, portable SQL, several statements allowed; `WITHOUT ROWID` after a table counts on SQLite.
@@ -113,7 +113,7 @@ pub(crate) fn snapshot(database: &Path, namespace: &str, version: u32) -> Result
     session.connection().execute("VACUUM INTO ?1", [unfinished.to_string_lossy()])?;
     file.sync_all().map_err(failed)?;
     std::fs::rename(&unfinished, &target).map_err(failed)?;
-    File::open(folder(database)).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    sync_folder(database).map_err(failed)?;
     tracing::info!(snapshot.path = %target.display(), "the database was copied before its migration");
     remove_others(&target, &format!("{name}.before-"));
     Ok(target)

@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use rusqlite::{CachedStatement, Connection, OpenFlags, ToSql};
 
 use crate::changes::{Kind, Mark, Recording};
 use crate::rerun::Rerun;
-use crate::sqlite::folder;
+use crate::sqlite::sync_folder;
 use crate::{Error, Row, Value, placeholder};
 
 /// How long a connection waits for another process that holds the lock.
@@ -77,8 +76,7 @@ impl Session {
                 // Makes the log, if there is none. SQLite syncs its name with what is first written to it, hides it
                 // when that fails, and would commit to a log that nobody finds after a power cut.
                 connection.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
-                let synced = File::open(folder(path)).and_then(|folder| folder.sync_all());
-                synced.map_err(|error| Error::Open(Arc::new(error)))?;
+                sync_folder(path).map_err(|error| Error::Open(Arc::new(error)))?;
             }
         }
         Ok(Session { connection, rewritten: RefCell::default(), recording: None, watcher: None })

@@ -3,6 +3,7 @@
 //! Invariant: after [`Sqlite::close`] returned, everything acknowledged is in the database file itself and no
 //! thread touches it any more.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -153,4 +154,9 @@ pub(crate) fn create(path: &Path) -> std::io::Result<()> {
 /// The folder that holds a file, "." for a bare name.
 pub(crate) fn folder(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names in the folder of a file durable.
+pub(crate) fn sync_folder(path: &Path) -> std::io::Result<()> {
+    File::open(folder(path))?.sync_all()
 }

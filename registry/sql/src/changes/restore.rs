@@ -7,7 +7,7 @@ use super::chain::Chain;
 use super::files::{Position, read_snapshot};
 use super::record::{Group, Kind};
 use crate::session::{Access, Session};
-use crate::sqlite::folder;
+use crate::sqlite::sync_folder;
 use crate::{Error, check_sqlite};
 
 /// A replica as the restore found it.
@@ -121,7 +121,7 @@ fn bring_back(chain: &Chain, seal: &dyn LogSeal, target: &Path) -> Result<u64, S
     let sequence = replay(chain, seal, target, *at)?;
     check_sqlite(target).map_err(|error| error.to_string())?;
     let synced = std::fs::File::open(target).and_then(|file| file.sync_all());
-    let synced = synced.and_then(|()| std::fs::File::open(folder(target))?.sync_all());
+    let synced = synced.and_then(|()| sync_folder(target));
     synced.map_err(|error| format!("{}: {error}", target.display()))?;
     Ok(sequence)
 }
