@@ -155,9 +155,6 @@ impl Restore<'_> {
                 return Err(BackupError::NotEmpty { path: path.to_owned() });
             }
         }
-        for path in targets() {
-            Scratch::clear(&path.join(RESTORING))?;
-        }
         if let Some(key) = self.recovery_key {
             key.check(self.key_dir)?;
         }
