@@ -3,7 +3,6 @@
 //! Order matters: configuration is resolved before a port is bound, storage is opened before requests are
 //! served, and on the way down requests end before the database closes.
 
-use std::fs::File;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,10 +20,9 @@ use registry_blob::Domain;
 use registry_core::{CoreError, Registry};
 use registry_runtime::listener::{self, Limits};
 use registry_runtime::{
-    Clock, KeyProvider, LocalKeys, Sealer, Shutdown, Throttle, durable, telemetry, worker,
+    Clock, Hold, KeyProvider, LocalKeys, Sealer, Shutdown, Throttle, durable, telemetry, worker,
 };
 use registry_sql::Database;
-use rustix::fs::{FlockOperation, flock};
 use scheduler::{Scheduler, SchedulerConfig};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -60,7 +58,7 @@ pub(crate) struct Serving {
     listener: JoinHandle<()>,
     access: AccessLog,
     /// Held for as long as the data directory is in use.
-    _lock: File,
+    _lock: Hold,
 }
 
 /// Serves until told to stop.
@@ -448,17 +446,15 @@ pub(crate) fn open_keys(settings: &Settings, is_first_start: bool) -> Result<(Lo
 }
 
 /// Takes the data directory for this process alone.
-fn lock(data: &Path) -> Result<File> {
+fn lock(data: &Path) -> Result<Hold> {
     let path = data.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        bail!(
+    let hold = Hold::exclusive(&path).with_context(|| format!("cannot lock {}", path.display()))?;
+    hold.with_context(|| {
+        format!(
             "another berth runs on {}, or restores it: stop it first, or name another directory with --data",
             data.display()
-        );
-    }
-    Ok(file)
+        )
+    })
 }
 
 /// A set of policy files without anybody in it, to be added to.

@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use registry_runtime::{KeyProvider, LocalKeys, Sealer, durable};
-use rustix::fs::FlockOperation;
+use registry_runtime::{Hold, KeyProvider, LocalKeys, Sealer, durable};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::AgentError;
@@ -87,14 +86,13 @@ impl Store {
     }
 }
 
-fn lock(data_dir: &Path) -> Result<std::fs::File, AgentError> {
+fn lock(data_dir: &Path) -> Result<Hold, AgentError> {
     let path = data_dir.join("agent.lock");
-    let file = std::fs::File::create(&path).map_err(|source| AgentError::io(&path, source))?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| AgentError::State {
+    let hold = Hold::exclusive(&path).map_err(|source| AgentError::io(&path, source))?;
+    hold.ok_or_else(|| AgentError::State {
         path: data_dir.to_owned(),
         reason: "another agent runs on this folder".into(),
-    })?;
-    Ok(file)
+    })
 }
 
 fn append(mut log: Log, mut queue: mpsc::UnboundedReceiver<Write>) {

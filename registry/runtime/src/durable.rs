@@ -24,7 +24,7 @@ pub fn write_file_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result
 
 /// What root writes into somebody's folder is theirs, as everything else there: a command that an operator runs as root
 /// leaves nothing that the server cannot read. By the open file, for its name may stand for another by now.
-fn hand_over(file: &File, folder: &Path) -> io::Result<()> {
+pub(crate) fn hand_over(file: &File, folder: &Path) -> io::Result<()> {
     let owner = std::fs::metadata(folder)?;
     if rustix::process::geteuid().is_root() && owner.uid() != 0 {
         // Where even root may not, it stays root's.
@@ -109,7 +109,8 @@ fn stage(path: &Path, bytes: &[u8], mode: u32, handed_over: bool) -> io::Result<
     Ok(staged)
 }
 
-fn folder(path: &Path) -> &Path {
+/// The folder that holds a file, "." for a bare name.
+pub(crate) fn folder(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

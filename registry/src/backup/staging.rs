@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use registry_runtime::durable;
+use registry_runtime::{Hold, durable};
 
 use super::error::BackupError;
 use super::{LOCK, RESTORING};
@@ -33,14 +33,6 @@ impl Scratch {
         Ok(Scratch { path: path.to_owned(), _folder: folder, is_kept: false })
     }
 
-    /// Removes what a process that ended left there, if anything.
-    pub(super) fn clear(path: &Path) -> Result<(), BackupError> {
-        match path.exists() {
-            true => Scratch::make(path).map(drop),
-            false => Ok(()),
-        }
-    }
-
     /// Leaves the folder there.
     pub(super) fn keep(mut self) {
         self.is_kept = true;
@@ -61,14 +53,19 @@ impl Drop for Scratch {
 
 /// Takes a file or folder for this process alone, for as long as what is given lives.
 pub(super) fn own(path: &Path) -> Result<File, BackupError> {
-    lock(File::open(path).map_err(BackupError::file(path))?, path)
+    let file = File::open(path).map_err(BackupError::file(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(BackupError::Busy { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(BackupError::file(path)(error)),
+    }
 }
 
 /// A data directory that is this process's alone, as a server's is.
 pub(super) struct OwnData {
     path: PathBuf,
     is_new: bool,
-    _file: File,
+    _hold: Hold,
 }
 
 impl OwnData {
@@ -77,9 +74,9 @@ impl OwnData {
         durable::create_directory(data, 0o700).map_err(BackupError::file(data))?;
         let path = data.join(LOCK);
         let is_new = !path.exists();
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = lock(file.map_err(BackupError::file(&path))?, data)?;
-        Ok(OwnData { path, is_new, _file: file })
+        let hold = Hold::exclusive(&path).map_err(BackupError::file(&path))?;
+        let hold = hold.ok_or_else(|| BackupError::Busy { path: data.to_owned() })?;
+        Ok(OwnData { path, is_new, _hold: hold })
     }
 
     /// Leaves the directory as it was found.
@@ -87,14 +84,6 @@ impl OwnData {
         if self.is_new {
             drop(std::fs::remove_file(&self.path));
         }
-    }
-}
-
-fn lock(file: File, path: &Path) -> Result<File, BackupError> {
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(BackupError::Busy { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(BackupError::file(path)(error)),
     }
 }
 
