@@ -238,6 +238,11 @@ async fn an_image_that_is_present_runs_only_with_the_registrys_leave() {
     let end = scene.control.until_status(&third, "STOPPED").await;
     let reason = end.reason.unwrap();
     assert!(reason.contains("pull access denied") && reason.contains(EXECUTION_ROLE), "{reason}");
+    let without =
+        Task { execution_role_credentials: None, ..task("nobody", vec![own_container("web", &digest)]) };
+    let without = scene.run(without).await;
+    let reason = scene.control.until_status(&without, "STOPPED").await.reason.unwrap();
+    assert!(reason.contains("the task has no execution role"), "{reason}");
 
     // The refusal voided what was noted: an absent registry changes nothing.
     scene.control.change(|heard| heard.registry_away = true);

@@ -185,7 +185,10 @@ impl Upstream {
             body.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok()).unwrap_or_default();
         let said = value["errors"][0]["message"].as_str().unwrap_or_default();
         let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-        let who = access.principal();
+        let who = match access {
+            Access::Role(role) => &role.role_arn,
+            Access::Anonymous => "the task has no execution role (executionRoleArn), and anonymous",
+        };
         match status {
             StatusCode::NOT_FOUND => UpstreamError::Missing(format!("{repository}@{digest} not found{said}")),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
