@@ -7,6 +7,7 @@ mod passphrase;
 mod progress;
 
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -264,6 +265,8 @@ impl RestoreCommand {
             eprintln!("warning: {} objects were lost before the backup was made", restored.missing_objects);
         }
         warn_of_keys(&restored.missing_keys);
+        warn_of_owner(&settings.data);
+        locations.iter().map(Path::new).filter(|folder| folder.is_absolute()).for_each(warn_of_owner);
         if restored.went_on {
             eprintln!("warning: this is what an interrupted restore had checked before; --from was not read");
         }
@@ -320,6 +323,7 @@ impl RestoreCommand {
             );
         }
         warn_of_keys(&restored.missing_keys);
+        warn_of_owner(&settings.data);
         if self.json {
             println!("{}", serde_json::to_string_pretty(&restored)?);
         } else {
@@ -333,6 +337,21 @@ impl RestoreCommand {
             );
         }
         Ok(())
+    }
+}
+
+/// The server cannot read what root restored into somebody else's folder.
+fn warn_of_owner(folder: &Path) {
+    if rustix::process::geteuid().is_root()
+        && let Ok(owner) = std::fs::metadata(folder)
+        && owner.uid() != 0
+    {
+        eprintln!(
+            "warning: {0} belongs to user {1}, and what was restored into it to root; run: chown -R {1}:{2} {0}",
+            folder.display(),
+            owner.uid(),
+            owner.gid()
+        );
     }
 }
 

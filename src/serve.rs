@@ -20,7 +20,7 @@ use registry_blob::Domain;
 use registry_core::{CoreError, Registry};
 use registry_runtime::listener::{self, Limits};
 use registry_runtime::{
-    Clock, Hold, KeyProvider, LocalKeys, Sealer, Shutdown, Throttle, durable, telemetry, worker,
+    Clock, Hold, KeyError, KeyProvider, LocalKeys, Sealer, Shutdown, Throttle, durable, telemetry, worker,
 };
 use registry_sql::Database;
 use scheduler::{Scheduler, SchedulerConfig};
@@ -435,12 +435,16 @@ pub(crate) fn open_keys(settings: &Settings, is_first_start: bool) -> Result<(Lo
         keys.create(SYSTEM_DOMAIN, SYSTEM_EPOCH).context("the key of the metadata")?;
         keys.create(Domain::DEFAULT, 1).context("the key of the content")?;
     }
-    let system = keys.secret(SYSTEM_DOMAIN, SYSTEM_EPOCH).with_context(|| {
-        format!(
-            "key_dir {} lacks the keys that the database was made with: put them back, or copy those of another \
-             server here",
-            dir.display()
-        )
+    let system = keys.secret(SYSTEM_DOMAIN, SYSTEM_EPOCH).map_err(|error| {
+        let hint = match error {
+            KeyError::Missing { .. } => format!(
+                "key_dir {} lacks the keys that the database was made with: put them back, or copy those of another \
+                 server here",
+                dir.display()
+            ),
+            _ => "the key of the metadata".to_owned(),
+        };
+        anyhow::Error::new(error).context(hint)
     })?;
     Ok((keys, Arc::new(Sealer::new(&system, SYSTEM_EPOCH))))
 }

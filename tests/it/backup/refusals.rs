@@ -83,6 +83,24 @@ fn a_bad_backup_is_refused_in_one_sentence_and_changes_nothing() {
 }
 
 #[test]
+fn who_restores_into_anothers_folder_is_told_to_hand_it_over() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let key = recovery_key(&server, elsewhere.path());
+    let backup = elsewhere.path().join("backup");
+    run(server.berth(["backup"]).arg("--output").arg(&backup));
+    let target = elsewhere.path().join("target");
+    std::fs::create_dir(&target).unwrap();
+    std::os::unix::fs::chown(&target, Some(4711), Some(4712)).expect("these tests run as root");
+    let mut restore = berth(&server, ["restore"]);
+    restore.arg("--from").arg(&backup).arg("--data").arg(&target).arg("--recovery-key").arg(&key);
+    let restored = restore.output().unwrap();
+    let warned = String::from_utf8(restored.stderr).unwrap();
+    assert!(restored.status.success(), "{warned}");
+    assert!(warned.contains(&format!("chown -R 4711:4712 {}", target.display())), "{warned}");
+}
+
+#[test]
 fn a_backup_holds_nothing_in_clear() {
     let elsewhere = tempfile::tempdir().unwrap();
     let server = Server::start();
