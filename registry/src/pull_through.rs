@@ -261,7 +261,7 @@ impl PullThrough {
                     let (done, outcome) = watch::channel(None);
                     under_way.insert(wanted.clone(), outcome.clone());
                     let landing = Landing { inner: Arc::clone(&self.inner), wanted };
-                    let (rule, caller, context) = (Arc::clone(rule), caller.clone(), context.clone());
+                    let (rule, caller, context) = (Arc::clone(rule), caller.begun(), context.clone());
                     // Whoever asked first may go away; the others, and the next, have it all the same.
                     tokio::spawn(async move {
                         let fetched = landing.inner.run(&rule, &landing.wanted, &caller, &context).await;

@@ -38,11 +38,23 @@ fn what_would_exceed_a_quota_is_denied_and_leaves_nothing() {
     let begun = http.post("/v2/team/app/blobs/uploads/", &[], b"");
     let location = begun.header("location").unwrap();
     assert_eq!(http.patch(location, &[], &[5; 4000]).status, 202);
-    assert_eq!(http.patch(location, &[], &[5; 1000]).status, 202);
-    let whole = sha256(&[5; 5000]);
-    let closed = http.put(&format!("{location}?digest=sha256:{whole}"), &[], b"");
-    assert_eq!((closed.status, closed.oci_code().as_str()), (403, "DENIED"), "{closed:?}");
+    let beyond = http.patch(location, &[], &[5; 1000]);
+    assert_eq!((beyond.status, beyond.oci_code().as_str()), (403, "DENIED"), "{beyond:?}");
+    assert_eq!(http.get(location).status, 404, "what was refused takes up nothing");
     assert_eq!(quota(&server, "team")["bytes"], 6000);
+    // Two that fit, but not together.
+    let sessions = [6, 7].map(|byte| {
+        let begun = http.post("/v2/team/app/blobs/uploads/", &[], b"");
+        let location = begun.header("location").unwrap().to_owned();
+        assert_eq!(http.patch(&location, &[], &[byte; 4000]).status, 202);
+        (location, sha256(&[byte; 4000]))
+    });
+    let [first, second] = sessions
+        .each_ref()
+        .map(|(location, digest)| http.put(&format!("{location}?digest=sha256:{digest}"), &[], b""));
+    assert_eq!((first.status, second.status, second.oci_code().as_str()), (201, 403, "DENIED"), "{second:?}");
+    assert_eq!(http.get(&sessions[1].0).status, 404);
+    assert_eq!(http.delete(&format!("/v2/team/app/blobs/sha256:{}", sessions[0].1)).status, 202);
     // The same content again adds nothing; what is deleted makes room.
     assert_eq!(http.delete(&format!("/v2/team/app/blobs/sha256:{}", sha256(&[1; 6000]))).status, 202);
     assert_eq!(quota(&server, "team")["bytes"], 0);

@@ -82,6 +82,12 @@ impl Caller {
         Self { principal, scope: None, token_expires_ms: None, web_identity: None }
     }
 
+    /// The same caller for what was begun in time: a bearer token bounds when a request may begin, not how long it
+    /// may take. Its scope, and the end of the session behind it, count on.
+    pub fn begun(&self) -> Self {
+        Self { token_expires_ms: None, ..self.clone() }
+    }
+
     pub fn kind(&self) -> CallerKind {
         self.principal.kind
     }

@@ -94,6 +94,34 @@ impl Registry {
     }
 }
 
+/// What a repository may take in still, by the tightest of its quotas.
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    bytes: u64,
+    prefix: String,
+    max: u64,
+}
+
+impl Room {
+    /// # Errors
+    /// `QuotaExceeded` when there is no room for so many bytes.
+    pub(crate) fn check(&self, bytes: u64) -> Result<(), CoreError> {
+        if bytes <= self.bytes {
+            return Ok(());
+        }
+        Err(CoreError::QuotaExceeded { prefix: self.prefix.clone(), bound: Bound::Bytes(self.max) })
+    }
+}
+
+/// The room of a repository; None without a bound.
+pub(crate) fn room(tx: &Tx<'_>, name: &RepositoryName) -> Result<Option<Room>, CoreError> {
+    let rooms = quotas::covering(tx, name)?.into_iter().filter_map(|(prefix, quota, usage)| {
+        let max = quota.max_bytes?;
+        Some(Room { bytes: max.saturating_sub(usage.bytes), prefix, max })
+    });
+    Ok(rooms.min_by_key(|room| room.bytes))
+}
+
 /// Refuses when a repository's quotas are exceeded, with `more` bytes on top of what was written so far. Gives the
 /// fullest of them, without what is on top, once it is nearly full.
 ///

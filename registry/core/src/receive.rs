@@ -13,6 +13,7 @@ use registry_blob::Upload;
 use crate::config::RegistryConfig;
 use crate::error::{BodyError, CoreError};
 use crate::lease::Lease;
+use crate::quotas::Room;
 use crate::registry::Registry;
 
 /// The bytes of a request, as they come.
@@ -102,13 +103,14 @@ impl Registry {
 ///
 /// # Errors
 /// `BodyInterrupted`, also when the client makes no progress for `body_idle_ms`; `SizeMismatch` when `range` was
-/// declared and the body has another length; `BlobTooLarge` before anything of the excess is stored;
+/// declared and the body has another length; `BlobTooLarge` and `QuotaExceeded` before anything of the excess is stored;
 /// `UploadBusy` when the lease was lost.
 pub(crate) async fn receive(
     upload: &mut Upload,
     lease: &mut Lease,
     mut body: Body,
     range: Option<ContentRange>,
+    room: Option<&Room>,
     config: &RegistryConfig,
 ) -> Result<(), CoreError> {
     let renewal = Duration::from_millis(config.lease_ms.unsigned_abs() / 3);
@@ -122,8 +124,12 @@ pub(crate) async fn receive(
         if let Some(declared) = declared.filter(|declared| received > *declared) {
             return Err(CoreError::SizeMismatch { declared, received });
         }
-        if upload.offset() + piece.len() as u64 > limit {
+        let offset = upload.offset() + piece.len() as u64;
+        if offset > limit {
             return Err(CoreError::BlobTooLarge { limit });
+        }
+        if let Some(room) = room {
+            room.check(offset)?;
         }
         upload.write(piece).await?;
         lease.renew_when_due(renewal).await?;

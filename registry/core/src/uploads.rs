@@ -15,7 +15,7 @@ use registry_types::{Algorithm, Digest};
 use crate::commit::{Content, EpochRolled};
 use crate::error::CoreError;
 use crate::lease::Lease;
-use crate::quotas;
+use crate::quotas::{self, Room};
 use crate::receive::{Body, ContentRange, receive};
 use crate::registry::{Registry, blob_domain};
 use crate::repositories::{PreparedTarget, PushTarget};
@@ -55,6 +55,8 @@ struct Held {
     lease: Lease,
     upload: Upload,
     row: UploadRow,
+    /// What the session may hold at most, as its request began.
+    room: Option<Room>,
 }
 
 impl Registry {
@@ -102,8 +104,8 @@ impl Registry {
     /// Adds the body to the session.
     ///
     /// # Errors
-    /// `UploadNotFound`, `UploadBusy`, `OffsetMismatch`, `SizeMismatch`, `BodyInterrupted`, `BlobTooLarge`;
-    /// the session stays as it was.
+    /// `UploadNotFound`, `UploadBusy`, `OffsetMismatch`, `SizeMismatch`, `BodyInterrupted`, `BlobTooLarge`: the session
+    /// stays as it was; `QuotaExceeded`, after which it is gone.
     pub async fn append_upload(
         &self,
         repository: &Repository,
@@ -113,12 +115,14 @@ impl Registry {
         body: Body,
     ) -> Result<UploadStatus, CoreError> {
         let mut held = self.hold(repository, uid, principal, range).await?;
-        let received = receive(&mut held.upload, &mut held.lease, body, range, &self.inner.config).await;
+        let received =
+            receive(&mut held.upload, &mut held.lease, body, range, held.room.as_ref(), &self.inner.config)
+                .await;
         if let Err(error) = received {
-            held.lease.give_back().await;
+            self.give_up(held.lease, &held.row.uid, &error).await;
             return Err(error);
         }
-        let Held { lease, upload, row } = held;
+        let Held { lease, upload, row, .. } = held;
         let offset = upload.offset();
         match self.suspend(upload, &row, lease.number()).await {
             Ok(saved) => {
@@ -198,6 +202,8 @@ impl Registry {
         let now_ms = self.now_ms();
         let target = PreparedTarget::new(new.target, now_ms);
         let mut row = new_row(&new, &target, now_ms);
+        let name = target.repository().name.clone();
+        let room = self.inner.metadata.point(move |tx| quotas::room(tx, &name)).await?;
         let (reserved, upload) = self.begin_object(&row).await?;
         row.file_id = Some(*reserved.file_id.as_bytes());
         row.lease = 1;
@@ -212,7 +218,7 @@ impl Registry {
         let row = self.or_return(inserted.await, Some(reserved))?;
         let lease = Lease::taken(self, &row.uid, row.lease);
         let uid = row.uid.clone();
-        let result = self.complete(Held { lease, upload, row }, None, body, expected).await;
+        let result = self.complete(Held { lease, upload, row, room }, None, body, expected).await;
         if result.is_err() {
             // Nobody knows this session, so nobody would continue it.
             self.discard(&uid, 1).await;
@@ -270,8 +276,7 @@ impl Registry {
     ) -> Result<UploadRow, CoreError> {
         let uid = uid.clone();
         let row = self.inner.metadata.point(move |tx| Ok::<_, CoreError>(uploads::by_uid(tx, &uid)?)).await?;
-        row.filter(|row| row.repository == repository.uid && row.principal == principal)
-            .ok_or(CoreError::UploadNotFound)
+        of_caller(row, repository, principal)
     }
 
     /// Takes the lease and opens the upload where its last complete request left it.
@@ -282,7 +287,13 @@ impl Registry {
         principal: &str,
         range: Option<ContentRange>,
     ) -> Result<Held, CoreError> {
-        let row = self.upload_row(repository, uid, principal).await?;
+        let (of_row, name) = (uid.clone(), repository.name.clone());
+        let read = self
+            .inner
+            .metadata
+            .point(move |tx| Ok::<_, CoreError>((uploads::by_uid(tx, &of_row)?, quotas::room(tx, &name)?)));
+        let (row, room) = read.await?;
+        let row = of_caller(row, repository, principal)?;
         let offset = row.offset.unsigned_abs();
         if let Some(range) = range {
             range.check(offset)?;
@@ -299,7 +310,7 @@ impl Registry {
             None => self.resume(&row).await,
         };
         match upload {
-            Ok(upload) => Ok(Held { lease, upload, row }),
+            Ok(upload) => Ok(Held { lease, upload, row, room }),
             Err(error) => {
                 lease.give_back().await;
                 Err(error)
@@ -388,23 +399,20 @@ impl Registry {
         body: Body,
         expected: &Digest,
     ) -> Result<FinishedUpload, CoreError> {
-        let received = receive(&mut held.upload, &mut held.lease, body, range, &self.inner.config).await;
+        let received =
+            receive(&mut held.upload, &mut held.lease, body, range, held.room.as_ref(), &self.inner.config)
+                .await;
         if let Err(error) = received {
-            held.lease.give_back().await;
+            self.give_up(held.lease, &held.row.uid, &error).await;
             return Err(error);
         }
-        let Held { lease, upload, row } = held;
+        let Held { lease, upload, row, .. } = held;
         let key = upload.data_key();
         let sealed = match upload.finish(expected).await {
             Ok(sealed) => sealed,
             Err(error) => {
                 let error = CoreError::from(error);
-                if matches!(error, CoreError::DigestMismatch { .. }) {
-                    self.discard(&row.uid, lease.number()).await;
-                    lease.given_back();
-                } else {
-                    lease.give_back().await;
-                }
+                self.give_up(lease, &row.uid, &error).await;
                 return Err(error);
             }
         };
@@ -416,9 +424,22 @@ impl Registry {
                 Ok(finished)
             }
             Err(error) => {
-                lease.give_back().await;
+                self.give_up(lease, &row.uid, &error).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Gives back a session whose request failed; ends it, and with it what it takes up, where nothing comes of it any more.
+    async fn give_up(&self, lease: Lease, uid: &UploadUid, error: &CoreError) {
+        match error {
+            CoreError::DigestMismatch { .. }
+            | CoreError::QuotaExceeded { .. }
+            | CoreError::RepositoryNotFound => {
+                self.discard(uid, lease.number()).await;
+                lease.given_back();
+            }
+            _ => lease.give_back().await,
         }
     }
 
@@ -476,6 +497,16 @@ impl Registry {
             tracing::debug!(error = %error, "an upload that failed is left to expire");
         }
     }
+}
+
+/// The session, if it is of this repository and principal.
+fn of_caller(
+    row: Option<UploadRow>,
+    repository: &Repository,
+    principal: &str,
+) -> Result<UploadRow, CoreError> {
+    row.filter(|row| row.repository == repository.uid && row.principal == principal)
+        .ok_or(CoreError::UploadNotFound)
 }
 
 fn new_row(new: &NewUpload<'_>, target: &PreparedTarget, now_ms: i64) -> UploadRow {

@@ -243,7 +243,7 @@ impl<'a> Gate<'a> {
             identity: self.service.identity.clone(),
             generation: self.service.identity.security_generation(),
             context: self.context.clone(),
-            caller: self.caller.clone(),
+            caller: self.caller.begun(),
             check,
         }
     }
@@ -309,8 +309,13 @@ impl Guard {
         if generation == self.generation {
             return true;
         }
-        self.generation = generation;
-        self.identity.probe(&self.context, &self.caller, &self.check).is_ok()
+        match self.identity.probe(&self.context, &self.caller, &self.check) {
+            Ok(_) => self.generation = generation,
+            // Asked again with the next piece.
+            Err(denied) if denied.kind() == DeniedKind::Unavailable => {}
+            Err(_) => return false,
+        }
+        true
     }
 }
 
