@@ -231,6 +231,14 @@ fn tags_follow_their_upstream_and_what_is_old_is_served_with_a_warning() {
     eventually("the upstream is asked again", || {
         (digest(&manifest(&http, "hub/app", "latest")) == third).then_some(())
     });
+    // One that may not move stays, and is no older than it should be.
+    let mutability = ["put-image-tag-mutability", "--repository-name", "hub/app", "--image-tag-mutability"];
+    let set = |value| aws(&cache, ["ecr"].into_iter().chain(mutability).chain([value])).unwrap();
+    set("IMMUTABLE");
+    push(&upstream.http(), "app", "latest", "fourth");
+    let held = manifest(&http, "hub/app", "latest");
+    assert_eq!((held.status, digest(&held), held.header("warning")), (200, third.clone(), None));
+    set("MUTABLE");
     // A tag that the upstream lost is served as it was.
     assert_eq!(upstream.http().delete("/v2/app/manifests/latest").status, 202);
     let kept = manifest(&http, "hub/app", "latest");

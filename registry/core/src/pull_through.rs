@@ -180,6 +180,11 @@ pub(crate) fn note_tag(
     Ok(pull_through::note_checked(tx, &repository.uid, tag, digest, now_ms)?)
 }
 
+/// Makes a tag the repository's own, which a push that leaves it where it is does too; false when it was already.
+pub(crate) fn own_tag(tx: &Tx<'_>, repository: &Repository, tag: &Tag) -> Result<bool, CoreError> {
+    Ok(pull_through::forget_checked(tx, &repository.uid, tag)?)
+}
+
 fn sealed(sealer: &Sealer, prefix: &str, credentials: &UpstreamCredentials) -> Result<Vec<u8>, CoreError> {
     let plain = Plain {
         username: credentials.username.as_str().into(),

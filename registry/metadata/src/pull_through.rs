@@ -113,6 +113,16 @@ pub fn note_checked(
     Ok(())
 }
 
+/// Notes that a tag is nobody's but the repository's; false when it was already.
+pub fn forget_checked(tx: &Tx<'_>, repository: &RepositoryUid, tag: &Tag) -> Result<bool, Error> {
+    let changed = tx.execute(
+        "UPDATE tags SET upstream_checked_at = NULL \
+         WHERE repository_uid = $1 AND tag = $2 AND upstream_checked_at IS NOT NULL",
+        params![repository.as_str(), tag.as_str()],
+    )?;
+    Ok(changed > 0)
+}
+
 /// The size that a manifest of the repository states for content it names; `None` when none names it.
 pub fn stated_size(tx: &Tx<'_>, repository: &RepositoryUid, content: &Digest) -> Result<Option<u64>, Error> {
     let row = tx.query_optional(

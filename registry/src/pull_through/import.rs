@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use policies_identity::{Caller, RequestContext};
-use registry_core::{BodyError, ManifestPush, NewUpload, PullThroughRule, PushTarget, Repository};
+use registry_core::{BodyError, CoreError, ManifestPush, NewUpload, PullThroughRule, PushTarget, Repository};
 use registry_types::{Algorithm, Digest, Reference, RepositoryName};
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -83,6 +83,7 @@ impl Inner {
         reference: &Reference,
     ) -> Result<(), UpstreamError> {
         let text = reference.to_string();
+        let mut held = None;
         if let (PushTarget::Existing(repository), Reference::Tag(tag)) = (target, reference)
             && let Some(known) = self.registry.upstream_tag(repository, tag).await?
         {
@@ -99,6 +100,7 @@ impl Inner {
                 Ok(_) | Err(UpstreamError::Refused(_)) => {}
                 Err(error) => return Err(error),
             }
+            held = Some((repository, tag, known.digest));
         }
         let answer = self.client.manifest(source, Method::GET, &text).await?;
         let claimed = claimed(answer.headers());
@@ -117,8 +119,13 @@ impl Inner {
             content_type: &content_type,
             bytes,
         };
-        self.registry.put_upstream_manifest(push).await?;
-        Ok(())
+        match (self.registry.put_upstream_manifest(push).await, held) {
+            // It stays where it is, and need not be compared again with each pull.
+            (Err(CoreError::TagImmutable { .. }), Some((repository, tag, digest))) => {
+                Ok(self.registry.note_upstream_tag(repository, tag, &digest).await?)
+            }
+            (put, _) => Ok(put.map(drop)?),
+        }
     }
 
     /// Fetches what a manifest of the repository names, and nothing else.

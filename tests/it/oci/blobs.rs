@@ -17,7 +17,7 @@ fn a_blob_is_told_and_read_with_everything_that_clients_cache_by() {
             ("docker-content-digest", digest.as_str()),
             ("etag", &format!("\"{digest}\"")),
             ("accept-ranges", "bytes"),
-            ("cache-control", "max-age=31536000, immutable"),
+            ("cache-control", "private, max-age=31536000, immutable"),
             ("docker-distribution-api-version", "registry/2.0"),
         ] {
             assert_eq!(answer.header(name), Some(value), "{method} {name}");

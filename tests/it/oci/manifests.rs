@@ -33,7 +33,7 @@ fn bytes_and_type_come_back_exactly_whatever_is_accepted() {
     // What a tag points at may change at any moment, what a digest names never.
     assert_eq!(http.get("/v2/app/manifests/v1").header("cache-control"), None);
     let by_digest = http.get(&format!("/v2/app/manifests/{digest}"));
-    assert_eq!(by_digest.header("cache-control"), Some("max-age=31536000, immutable"));
+    assert_eq!(by_digest.header("cache-control"), Some("private, max-age=31536000, immutable"));
     let unchanged = [("if-none-match", digest.as_str())];
     assert_eq!(http.send("GET", "/v2/app/manifests/v1", &unchanged, b"").status, 304);
 }

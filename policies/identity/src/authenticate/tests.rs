@@ -148,6 +148,24 @@ async fn docker_logs_in_with_an_access_key_or_an_ecr_token() {
 }
 
 #[tokio::test]
+async fn a_token_bounds_when_a_request_may_begin_and_not_how_long_it_takes() {
+    let fixture = Fixture::new().await;
+    let by_key = fixture.caller(&fixture.administrator).await;
+    let token = fixture.identity.mint_ecr_token(&by_key).unwrap();
+    let headers = basic("AWS", token.token.expose());
+    let caller = fixture.identity.authenticate_docker(&headers, &fixture.ctx()).unwrap();
+    fixture.clock.advance(Duration::from_secs(12 * 3600));
+    fixture.identity.refresh().await.unwrap();
+    assert!(!fixture.allowed(&caller, "ecr:PutImage", &repository("app")));
+    assert!(fixture.allowed(&caller.begun(), "ecr:PutImage", &repository("app")));
+    // The session behind it does end what was begun.
+    let session = fixture.session(&session(&fixture).await).await.begun();
+    fixture.clock.advance(Duration::from_secs(3600));
+    fixture.identity.refresh().await.unwrap();
+    assert!(!fixture.allowed(&session, "ecr:PutImage", &repository("app")));
+}
+
+#[tokio::test]
 async fn an_access_key_as_password_needs_the_right_to_a_token() {
     let fixture = Fixture::new().await;
     let key = fixture.user("puller", &policy("Allow", "ecr:BatchGetImage", "*")).await;

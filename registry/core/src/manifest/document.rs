@@ -57,11 +57,13 @@ struct Descriptor {
     digest: Digest,
     #[serde(deserialize_with = "size")]
     size: u64,
-    /// Read only to be refused when it is malformed: never followed.
+    /// These are read only to be refused when they are malformed: this one is never followed.
     #[serde(rename = "urls")]
     _urls: Option<Vec<String>>,
     #[serde(rename = "annotations")]
     _annotations: Option<Annotations>,
+    #[serde(rename = "artifactType")]
+    _artifact_type: Option<String>,
 }
 
 /// Reads and checks a manifest that was pushed with this `Content-Type`.

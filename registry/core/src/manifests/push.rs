@@ -18,7 +18,7 @@ use super::contents;
 use crate::commit::{Content, EpochRolled, blob_key};
 use crate::error::CoreError;
 use crate::manifest::{ParsedManifest, parse};
-use crate::pull_through::{is_own, note_tag};
+use crate::pull_through::{is_own, note_tag, own_tag};
 use crate::quotas::{self, NearlyFull};
 use crate::referrers::sealed_annotations;
 use crate::registry::{Registry, blob_domain};
@@ -271,7 +271,11 @@ impl Commit {
         let mut changed = created || self.renew(tx, &repository, image_size)?;
         for tag in &self.tags {
             match self.origin {
-                Origin::Client => changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?,
+                // Where it stands still, it follows its upstream no more.
+                Origin::Client => {
+                    changed |= move_tag(tx, &repository, tag, &self.digest, self.now_ms)?
+                        || own_tag(tx, &repository, tag)?;
+                }
                 // Whoever pushed it here meanwhile keeps it.
                 Origin::Upstream if is_own(tx, &repository, tag)? => {}
                 Origin::Upstream => {

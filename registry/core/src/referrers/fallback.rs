@@ -70,8 +70,8 @@ impl Registry {
             Ok(_) | Err(CoreError::ManifestNotFound) => return Ok(BTreeMap::new()),
             Err(error) => return Err(error),
         };
-        let index: Index =
-            serde_json::from_slice(&index.bytes).map_err(|error| CoreError::Internal(Box::new(error)))?;
+        // One that was pushed before all of this was checked may be unreadable.
+        let Ok(index) = serde_json::from_slice::<Index>(&index.bytes) else { return Ok(BTreeMap::new()) };
         let (uid, listed) = (repository.uid.clone(), index.manifests.unwrap_or_default());
         self.inner
             .metadata

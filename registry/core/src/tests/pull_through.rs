@@ -118,8 +118,12 @@ async fn a_manifest_of_an_upstream_comes_before_its_blobs_and_its_tag_is_known()
     assert!(matches!(world.registry.blob_info(&repository, &layer).await, Err(CoreError::BlobNotFound)));
     world.push(&repository, b"layer").await.unwrap();
     assert_eq!(world.read(&repository, &layer).await.unwrap(), b"layer");
-    // The same tag, pushed by somebody: it is no upstream's any more.
+    // The same tag, pushed by somebody: it is no upstream's any more, not even with the same image.
     world.push(&repository, b"{}").await.unwrap();
+    let pinned = put(&world, &repository, "latest", &image(b"layer"), By::Client).await.unwrap();
+    assert_eq!((pinned.changed, checked().await), (true, None));
+    let again = put(&world, &repository, "latest", &image(b"layer"), By::Client).await.unwrap();
+    assert!(!again.changed);
     world.push(&repository, b"own layer").await.unwrap();
     put(&world, &repository, "latest", &image(b"own layer"), By::Client).await.unwrap();
     assert_eq!(checked().await, None);

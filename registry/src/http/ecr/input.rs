@@ -15,10 +15,23 @@ const MAX_BATCH: usize = 100;
 const DEFAULT_RESULTS: u32 = 100;
 const MAX_RESULTS: u32 = 1000;
 
-/// A request as the operation's own structure; members it does not know are ignored.
-pub(super) fn parse<T: DeserializeOwned>(input: Value) -> Result<T, AwsError> {
+/// A request as the operation's own structure. Members it does not know are ignored; one that is null is not there
+/// (Smithy, AWS JSON 1.1 protocol).
+pub(super) fn parse<T: DeserializeOwned>(mut input: Value) -> Result<T, AwsError> {
+    remove_nulls(&mut input);
     serde_json::from_value(input)
         .map_err(|error| AwsError::serialization(format!("The request cannot be read: {error}")))
+}
+
+fn remove_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(remove_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
+        _ => {}
+    }
 }
 
 /// The member `repositoryName`.

@@ -146,6 +146,9 @@ impl Ecr {
             let message = format!("A layer part may have at most {MAX_PART_BYTES} bytes");
             return Err(AwsError::client("InvalidLayerPartException", message));
         }
+        if request.part_last_byte > i64::MAX.unsigned_abs() {
+            return Err(invalid("partLastByte", "must be a 64-bit integer"));
+        }
         let range = ContentRange { start: request.part_first_byte, end: request.part_last_byte };
         if range.end < range.start {
             return Err(invalid("partLastByte", "must not be less than partFirstByte"));

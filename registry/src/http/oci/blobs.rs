@@ -16,7 +16,7 @@ use super::through::Read;
 use super::{CONTENT_DIGEST, Service, etag, is_unchanged, plain};
 
 /// Content never changes under its digest.
-const IMMUTABLE: HeaderValue = HeaderValue::from_static("max-age=31536000, immutable");
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
 impl Service {
     pub(super) async fn blob(

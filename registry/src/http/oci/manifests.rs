@@ -142,7 +142,7 @@ fn not_modified(digest: &Digest, reference: &Reference) -> Response {
 /// A digest always names the same bytes; a tag may move at any moment.
 fn note_caching(response: &mut Response, reference: &Reference) {
     if matches!(reference, Reference::Digest(_)) {
-        let value = HeaderValue::from_static("max-age=31536000, immutable");
+        let value = HeaderValue::from_static("private, max-age=31536000, immutable");
         response.headers_mut().insert(header::CACHE_CONTROL, value);
     }
 }

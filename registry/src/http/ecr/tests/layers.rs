@@ -34,6 +34,9 @@ async fn parts_make_a_layer_and_gaps_are_refused() {
     let mut lie = part(id, 6, b"world");
     lie["partLastByte"] = 20.into();
     assert_eq!(fixture.refused("UploadLayerPart", lie).await.name, "InvalidLayerPartException");
+    let mut endless = part(id, 0, b"x");
+    endless["partLastByte"] = u64::MAX.into();
+    assert_eq!(fixture.refused("UploadLayerPart", endless).await.name, "InvalidParameterException");
     fixture.call("UploadLayerPart", part(id, 6, b"world")).await;
 
     let layer = digest(b"hello world");

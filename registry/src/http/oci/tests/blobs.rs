@@ -25,7 +25,7 @@ async fn head_and_get_tell_the_same_of_a_blob() {
         assert_eq!(answer.header("docker-content-digest"), digest.as_str());
         assert_eq!(answer.header("etag"), format!("\"{digest}\""));
         assert_eq!(answer.header("accept-ranges"), "bytes");
-        assert_eq!(answer.header("cache-control"), "max-age=31536000, immutable");
+        assert_eq!(answer.header("cache-control"), "private, max-age=31536000, immutable");
         assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
     }
 }
